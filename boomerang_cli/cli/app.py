@@ -1,0 +1,71 @@
+"""The Typer app: puts the commands together, and catches the engine's errors once."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from boomerang_cli import __version__
+from boomerang_cli.cli import output
+from boomerang_cli.cli.init_student import init_student
+from boomerang_cli.cli.patch import patch
+from boomerang_cli.engine.errors import BoomerangError
+
+
+class _Commands(TyperGroup):
+    """Turns errors into one line and an exit code, for the shell and for tests alike."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)  # in the order of a project, not of the alphabet
+
+    def invoke(self, ctx: Any) -> Any:
+        if os.environ.get("BOOMERANG_DEBUG") == "1":
+            return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            output.error(str(interrupt) or "interrupted")
+            raise typer.Exit(130) from None
+        except BoomerangError as error:
+            output.error(str(error))
+            raise typer.Exit(1) from None
+        except BrokenPipeError:
+            raise typer.Exit(1) from None
+        except (OSError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError) as error:
+            if isinstance(error, (typer.Exit, typer.Abort)):
+                raise
+            output.error(f"{type(error).__name__}: {error} (unexpected: BOOMERANG_DEBUG=1 shows where it comes from)")
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="boomerang",
+    help="Every model size between a distilled student and its teacher (boomerang distillation).",
+    epilog="A project in an empty folder: boomerang init-student TEACHER; boomerang distill; boomerang patch --layers 2",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"boomerang {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(init_student)
+app.command()(patch)

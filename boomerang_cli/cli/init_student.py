@@ -1,0 +1,73 @@
+"""``boomerang init-student``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boomerang_cli.cli import options
+from boomerang_cli.cli.output import Output
+from boomerang_cli.engine.sizes import show_bytes, show_count
+
+
+def init_student(
+    teacher: Annotated[str, typer.Argument(help="Folder or owner/name[@revision] on the Hub.", metavar="TEACHER")],
+    output: options.OutputFolder = Path("student-init"),
+    every: Annotated[int, typer.Option(help="Keep every so-manieth layer.")] = 2,
+    keep_first: Annotated[
+        int | None, typer.Option(help="Layers kept at the start. [default: the family's; 1, Llama 2]")
+    ] = None,
+    keep_last: Annotated[
+        int | None, typer.Option(help="Layers kept at the end. [default: the family's; 2, Llama 1]")
+    ] = None,
+    keep: Annotated[
+        options.Numbers | None,
+        typer.Option(parser=options.numbers, metavar="0,2,4,…", help="The kept layers outright, layer 0 first."),
+    ] = None,
+    random_init: Annotated[bool, typer.Option("--random-init", help="Draw the weights at random.")] = False,
+    dtype: options.DType = "auto",
+    max_shard_size: options.MaxShardSize = "5GB",
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a student from some layers of a teacher.
+
+    The student copies every second layer, the embedding, the final norm and the head. Distil it next.
+
+    Example: boomerang init-student EleutherAI/pythia-2.8b
+    """
+    from boomerang_cli.engine.init_student import init_student
+
+    out = Output(as_json=as_json, quiet=quiet)
+    with out.progress("Writing the student") as on_progress:
+        result = init_student(
+            teacher,
+            output=output,
+            every=every,
+            keep_first=keep_first,
+            keep_last=keep_last,
+            keep=keep,
+            random_init=random_init,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            on_progress=on_progress,
+        )
+    kept = ",".join(map(str, result.copied_teacher_layers))
+    out.note(
+        f"{result.student_layers} of {result.teacher_layers} layers kept ({kept}), "
+        f"{show_count(result.parameters)} of {show_count(result.teacher_parameters)} parameters, "
+        f"{show_bytes(result.bytes)}, {result.patchable_blocks} patchable blocks"
+    )
+    if dry_run:
+        out.plan(result, result.plan)
+        return
+    out.result(result, str(result.path))
+    where = "" if result.path == Path("student-init") else f" {shlex.quote(str(result.path))}"
+    out.hint(f"boomerang distill{where}", "distil it")

@@ -1,0 +1,55 @@
+"""Options that several commands share: one wording, one type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def numbers(text: str) -> list[int]:
+    """Parse ``1,2,5-8`` (for an option's ``parser``)."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or len(first + last) > 9:
+            raise typer.BadParameter(f"{text!r} is no list of numbers such as 0,2,4 or 1,2,5-8")
+        found += range(int(first), int(last or first) + 1) if dash else [int(first)]
+        if len(found) > 100_000:
+            raise typer.BadParameter(f"{text!r} lists too many numbers")
+    return found
+
+
+Numbers = list[int]
+DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
+
+Student = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or owner/name[@revision] of the student. Without it: BOOMERANG_STUDENT, this folder, ./student.",
+        metavar="MODEL",
+    ),
+]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or owner/name[@revision] of the teacher. Without it: BOOMERANG_TEACHER, what the student records.",
+        metavar="MODEL",
+    ),
+]
+Keep = Annotated[
+    Numbers | None,
+    typer.Option(
+        parser=numbers,
+        metavar="0,2,4,…",
+        help="Teacher layers that the student copied, where it has no student_config.json.",
+    ),
+]
+OutputFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.", metavar="FOLDER")]
+DType = Annotated[DTypeName, typer.Option(help="Floating-point type of the output.")]
+MaxShardSize = Annotated[str, typer.Option(help="Largest size of one weights file.", metavar="SIZE")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and write nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints.")]

@@ -1,0 +1,86 @@
+"""``boomerang patch``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boomerang_cli.cli import options
+from boomerang_cli.cli.output import Output
+from boomerang_cli.engine.sizes import show_bytes, show_count
+
+
+def patch(
+    layers: Annotated[int | None, typer.Option(help="Number of blocks to patch, 0 (student) to n (teacher).")] = None,
+    depth: Annotated[int | None, typer.Option(help="Number of layers of the result.")] = None,
+    params: Annotated[
+        str | None, typer.Option(help="The largest model with at most so many parameters: 2B.", metavar="COUNT")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="The largest model of at most so many bytes: 4GB.", metavar="SIZE")
+    ] = None,
+    blocks: Annotated[
+        options.Numbers | None,
+        typer.Option(parser=options.numbers, metavar="3,7,…", help="The blocks to patch, one by one."),
+    ] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            help="auto, first, last, or a sweep's order.json. auto: what the student records, else the family's.",
+            metavar="ORDER",
+        ),
+    ] = "auto",
+    student: options.Student = None,
+    teacher: options.Teacher = None,
+    keep: options.Keep = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write. [default: patched-<depth>L]", metavar="FOLDER"),
+    ] = None,
+    dtype: options.DType = "auto",
+    max_shard_size: options.MaxShardSize = "5GB",
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a model of any size between a student and its teacher, with no training.
+
+    Blocks of teacher layers go back into the student. The result opens with transformers like any other model.
+
+    Example: boomerang patch --layers 2
+    """
+    from boomerang_cli.engine.patch import patch
+
+    out = Output(as_json=as_json, quiet=quiet)
+    with out.progress("Writing the model") as on_progress:
+        result = patch(
+            layers=layers,
+            depth=depth,
+            params=params,
+            size=size,
+            blocks=blocks,
+            order=order,
+            student=student,
+            teacher=teacher,
+            keep=keep,
+            output=output,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            on_progress=on_progress,
+        )
+    chosen = ",".join(map(str, result.patched_blocks)) or "none"
+    tied = "tied" if result.tied_embeddings else "untied"
+    out.note(
+        f"{result.depth} layers, blocks patched: {chosen}"
+        + (f" (order {result.order})" if result.order else "")
+        + f", {show_count(result.parameters)} parameters, {show_bytes(result.bytes)}, {result.dtype}, {tied} embeddings"
+    )
+    if dry_run:
+        out.plan(result, result.plan)
+    else:
+        out.result(result, str(result.path))

@@ -1,0 +1,1 @@
+"""The core: nothing here prints; progress is a callback."""

@@ -1,0 +1,40 @@
+"""The errors of the engine: one tree, so that the command line catches them in one place.
+
+Each message is one line without a full stop that names what is wrong, the values, and the way out.
+"""
+
+
+class BoomerangError(Exception):
+    """Anything that the engine refuses or fails to do."""
+
+
+class ModelNotFoundError(BoomerangError):
+    """A model argument names no folder, no repository, or nothing that can be read."""
+
+
+class CheckpointError(BoomerangError):
+    """A model's files are incomplete, corrupt, or contradict each other."""
+
+
+class UnsupportedModelError(BoomerangError):
+    """A model that layers cannot be moved in: an unknown family, quantised weights, index-dependent maths."""
+
+
+class PairError(BoomerangError):
+    """A student and a teacher that do not belong together."""
+
+
+class SelectionError(BoomerangError):
+    """Layers, blocks, an order or a size that the pair does not have."""
+
+
+class OutputError(BoomerangError):
+    """The output exists, or cannot be written."""
+
+
+class DataError(BoomerangError):
+    """Training or evaluation text that is missing, unreadable, or too little."""
+
+
+class TrainingError(BoomerangError):
+    """A distillation that cannot start or cannot go on."""

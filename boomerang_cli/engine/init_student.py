@@ -1,0 +1,150 @@
+"""``init-student``: a student from its teacher's own layers, ready to be distilled."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from boomerang_cli.engine.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
+from boomerang_cli.engine.dtypes import CONFIG_NAMES, stored_dtype
+from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.families import Family, family_of
+from boomerang_cli.engine.layers import LayerMap, LayerSource, default_kept_layers
+from boomerang_cli.engine.output_folder import check_output
+from boomerang_cli.engine.parts import check_layers_alike, take_apart
+from boomerang_cli.engine.plan import Plan, plan_model
+from boomerang_cli.engine.sizes import parse_bytes
+from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, StudentConfig
+from boomerang_cli.engine.writer import ByteProgress, as_json_text, write_model
+
+
+@dataclass(frozen=True)
+class InitStudentResult:
+    """The student that was written, or would be.
+
+    Attributes:
+        patchable_blocks: their number, n: students of n + 1 sizes lie between this one and the teacher, both included.
+        parameters, bytes: of the student.
+    """
+
+    path: Path
+    teacher: str
+    copied_teacher_layers: tuple[int, ...]
+    pruned_teacher_layers: tuple[int, ...]
+    teacher_layers: int
+    student_layers: int
+    patchable_blocks: int
+    parameters: int
+    teacher_parameters: int
+    bytes: int
+    plan: Plan
+
+
+def init_student(
+    teacher: str | Path,
+    *,
+    output: str | Path = "student-init",
+    every: int = 2,
+    keep_first: int | None = None,
+    keep_last: int | None = None,
+    keep: Sequence[int] | None = None,
+    random_init: bool = False,
+    dtype: str = "auto",
+    max_shard_size: str = "5GB",
+    overwrite: bool = False,
+    dry_run: bool = False,
+    on_progress: ByteProgress | None = None,
+) -> InitStudentResult:
+    """Write a student that copies some layers of ``teacher``, and its embedding, final norm and head.
+
+    Args:
+        every: keep every so-manieth layer (FACTS.md 1).
+        keep_first, keep_last: the layer rule's numbers; None is the family's.
+        keep: the kept layers outright, ascending, starting with 0.
+        random_init: draw the weights at random instead of copying them, as transformers initialises them (seed 0).
+        dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the teacher's.
+
+    Raises:
+        BoomerangError: a teacher, layers or an output that cannot be used; nothing is left behind.
+    """
+    target = Path(output)
+    check_output(target, overwrite=overwrite or dry_run)
+    max_shard_bytes, stored = parse_bytes(max_shard_size, "--max-shard-size"), stored_dtype(dtype)
+    checkpoint = open_checkpoint(teacher)
+    family = family_of(checkpoint.config, checkpoint.name)
+    parts = take_apart(checkpoint, family)
+    check_layers_alike(checkpoint, parts)
+    layer_map = _choose_layers(checkpoint, family, every, keep_first, keep_last, keep)
+    plan = plan_model(
+        [LayerSource("teacher", layer, layer) for layer in layer_map.kept],
+        teacher=checkpoint,
+        family=family,
+        parts={"teacher": parts},
+        dtype=stored,
+        max_shard_bytes=max_shard_bytes,
+    )
+    recorded = StudentConfig(layer_map, teacher=checkpoint.name, teacher_revision=checkpoint.revision)
+    plan = plan.with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
+    if not dry_run:
+        with tempfile.TemporaryDirectory() as folder:
+            if random_init:
+                plan = _with_random_weights(plan, Path(folder), max_shard_size)
+            write_model(plan, target, overwrite=overwrite, on_progress=on_progress)
+    whole = [tensor for part in (parts.before, *parts.layers, parts.after) for tensor in part.values()]
+    return InitStudentResult(
+        path=target,
+        teacher=checkpoint.name,
+        copied_teacher_layers=layer_map.kept,
+        pruned_teacher_layers=layer_map.pruned,
+        teacher_layers=layer_map.teacher_layers,
+        student_layers=layer_map.student_layers,
+        patchable_blocks=len(layer_map.patchable),
+        parameters=plan.parameters,
+        teacher_parameters=sum(tensor.parameters for tensor in whole),
+        bytes=plan.size_bytes,
+        plan=plan,
+    )
+
+
+def _choose_layers(
+    checkpoint: Checkpoint,
+    family: Family,
+    every: int,
+    keep_first: int | None,
+    keep_last: int | None,
+    keep: Sequence[int] | None,
+) -> LayerMap:
+    depth = family.teacher_depth(checkpoint.config)
+    if keep is not None:
+        return LayerMap(depth, tuple(keep))
+    first = family.keep_first if keep_first is None else keep_first
+    last = family.keep_last if keep_last is None else keep_last
+    layer_map = LayerMap(depth, default_kept_layers(depth, every=every, keep_first=first, keep_last=last))
+    if not layer_map.patchable:
+        raise SelectionError(
+            f"every {every}, keep-first {first}, keep-last {last} drop none of the {depth} layers of {checkpoint.name}: "
+            "give smaller numbers, or --keep"
+        )
+    return layer_map
+
+
+def _with_random_weights(plan: Plan, folder: Path, max_shard_size: str) -> Plan:
+    """Return the same plan with each tensor drawn anew, as transformers initialises the model; written to ``folder``."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    settings = dict(plan.config)
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    dtypes = {copy.dtype for copy in plan.copies} & CONFIG_NAMES.keys()
+    model.to(getattr(torch, CONFIG_NAMES[dtypes.pop()] if len(dtypes) == 1 else "bfloat16"))
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    drawn = read_checkpoint(folder).tensors
+    shards = tuple(
+        replace(shard, copies=tuple(replace(copy, source=drawn[copy.name]) for copy in shard.copies))
+        for shard in plan.shards
+    )
+    return replace(plan, shards=shards)

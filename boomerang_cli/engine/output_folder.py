@@ -1,0 +1,132 @@
+"""A folder that comes to be at once: written beside its place under a temporary name, and renamed when complete."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from boomerang_cli.engine.errors import OutputError
+
+_PARTIAL = ".partial-"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fs.h
+
+
+def check_output(target: Path, *, overwrite: bool) -> None:
+    """Refuse an output that exists already, before any work is done.
+
+    Raises:
+        OutputError: it exists and ``overwrite`` is not given, or it is no folder.
+    """
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise OutputError(f"{target} is there and is no folder: give another --output")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists: give another --output, or --overwrite")
+    if overwrite and target.exists() and (target.resolve() == Path.cwd() or target.resolve() in Path.cwd().parents):
+        raise OutputError(f"{target} holds the current folder: it cannot be overwritten from here")
+
+
+@contextmanager
+def output_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty folder to write to, and put it in ``target``'s place once the block ends without an error.
+
+    The folder is private until then, and removed on an error. A kill leaves it behind under a name that tells what it
+    is; the next run for the same target removes it.
+
+    Raises:
+        OutputError: as in :func:`check_output`, or the disk is full or may not be written.
+    """
+    check_output(target, overwrite=overwrite)
+    place = target.absolute()
+    partial: Path | None = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(place)
+        partial = Path(tempfile.mkdtemp(prefix=f".{place.name}{_PARTIAL}", dir=place.parent))
+        with _locked(partial):
+            yield partial
+            partial.chmod(0o777 & ~_umask())
+            _publish(partial, place, overwrite=overwrite)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {_reason(error, place)}") from None
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)  # after an exchange, what stood there before
+
+
+def _publish(partial: Path, place: Path, *, overwrite: bool) -> None:
+    if overwrite and place.is_dir():
+        if _exchange(partial, place):
+            return
+        # Without an atomic exchange there is a moment in which neither stands there, but both are on the disk.
+        previous = place.with_name(f".{place.name}{_PARTIAL}previous")
+        shutil.rmtree(previous, ignore_errors=True)
+        place.rename(previous)
+        partial.rename(place)
+        shutil.rmtree(previous, ignore_errors=True)
+        return
+    try:
+        partial.rename(place)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise OutputError(f"{place} exists: another command wrote it meanwhile") from None
+        raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step; tell whether the system could."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    status: int = renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    return status == 0
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: abandoned folders are then not told apart
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Remove what killed runs left: temporary folders that no process holds locked."""
+    for partial in place.parent.glob(f".{_escaped(place.name)}{_PARTIAL}*"):
+        try:
+            descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(partial, ignore_errors=True)
+        except OSError:
+            pass  # a run is writing there
+        finally:
+            os.close(descriptor)
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{character}]" if character in "*?[" else character for character in name)
+
+
+def _umask() -> int:
+    current = os.umask(0o077)
+    os.umask(current)
+    return current
+
+
+def _reason(error: OSError, place: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left on the disk of {place.parent}"
+    return error.strerror or str(error)

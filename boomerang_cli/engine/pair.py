@@ -1,0 +1,169 @@
+"""A student and its teacher: how they are found, and whether they belong together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from boomerang_cli.engine.checkpoint import Checkpoint, open_checkpoint
+from boomerang_cli.engine.errors import ModelNotFoundError, PairError, SelectionError
+from boomerang_cli.engine.families import Family, family_of
+from boomerang_cli.engine.layers import LayerMap, Owner
+from boomerang_cli.engine.parts import Parts, check_layers_alike, difference, take_apart
+from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, StudentConfig, is_student, read_student_config
+
+PUBLISHED_TEACHERS = {
+    "Harvard-DCML/boomerang-qwen3-2.3B": "Qwen/Qwen3-4B-Base",
+    "Harvard-DCML/boomerang-qwen3-4.9B": "Qwen/Qwen3-8B-Base",
+    "Harvard-DCML/boomerang-pythia-1.6B": "EleutherAI/pythia-2.8b",
+    "Harvard-DCML/boomerang-pythia-3.8B": "EleutherAI/pythia-6.9b",
+    "Harvard-DCML/boomerang-llama-3.2-1.9B": "meta-llama/Llama-3.2-3B",
+}
+"""By the student's name on the Hub (FACTS.md 1)."""
+
+# Values of config.json that must agree because layers of both models run in one; shapes are compared apart.
+_SAME_VALUES = (
+    "hidden_size",
+    "n_embd",
+    "vocab_size",
+    "num_attention_heads",
+    "n_head",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "hidden_act",
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A student, its teacher, and which of the teacher's layers the student's stand for."""
+
+    student: Checkpoint
+    teacher: Checkpoint
+    family: Family
+    student_config: StudentConfig
+
+    @property
+    def layer_map(self) -> LayerMap:
+        return self.student_config.layer_map
+
+    @cached_property
+    def parts(self) -> Mapping[Owner, Parts]:
+        return {"student": take_apart(self.student, self.family), "teacher": take_apart(self.teacher, self.family)}
+
+    def checkpoint(self, owner: Owner) -> Checkpoint:
+        return self.student if owner == "student" else self.teacher
+
+
+def open_pair(
+    student: str | Path | None = None, teacher: str | Path | None = None, *, keep: Sequence[int] | None = None
+) -> Pair:
+    """Find and open a student and its teacher, and check from headers that they belong together.
+
+    Args:
+        student: else ``BOOMERANG_STUDENT``, else the current folder if it is a student, else ``./student``.
+        teacher: else ``BOOMERANG_TEACHER``, else what the student records, else the table of published pairs.
+        keep: the kept layers, for a student without ``student_config.json``.
+
+    Raises:
+        ModelNotFoundError: one of them is not found; says what was looked for, and which flag to give.
+        CheckpointError, UnsupportedModelError: one of them cannot be used.
+        PairError: they do not belong together.
+    """
+    student_checkpoint = open_checkpoint(find_student(student))
+    recorded = _recorded(student_checkpoint, keep)
+    teacher_checkpoint = open_checkpoint(_find_teacher(teacher, student_checkpoint, recorded))
+    family = family_of(teacher_checkpoint.config, teacher_checkpoint.name)
+    if recorded is None:
+        assert keep is not None
+        try:
+            recorded = StudentConfig(LayerMap(family.teacher_depth(teacher_checkpoint.config), tuple(keep)))
+        except SelectionError as error:
+            raise PairError(f"--keep: {error}") from None
+    pair = Pair(student_checkpoint, teacher_checkpoint, family, recorded)
+    _check(pair)
+    return pair
+
+
+def find_student(student: str | Path | None) -> str | Path:
+    """Return the student that a command without ``--student`` means (see :func:`open_pair`)."""
+    if student or (student := os.environ.get("BOOMERANG_STUDENT")):
+        return student
+    if is_student(Path()):
+        return Path()
+    if Path("student").is_dir():
+        return Path("student")
+    undistilled = "; ./student-init is not distilled yet, --student student-init takes it as it is"
+    raise ModelNotFoundError(
+        "no student: BOOMERANG_STUDENT is not set, and neither this folder nor ./student is one; give --student"
+        + (undistilled if Path("student-init").is_dir() else "")
+    )
+
+
+def _recorded(student: Checkpoint, keep: Sequence[int] | None) -> StudentConfig | None:
+    if is_student(student.folder):
+        recorded = read_student_config(student.folder)
+        if keep is not None and tuple(keep) != recorded.layer_map.kept:
+            raise PairError(
+                f"--keep {_listed(keep)} contradicts {STUDENT_CONFIG_FILE} of {student.name}, "
+                f"which keeps {_listed(recorded.layer_map.kept)}: leave --keep out"
+            )
+        return recorded
+    if keep is None:
+        raise PairError(
+            f"{student.name} has no {STUDENT_CONFIG_FILE}: say with --keep which teacher layers it copied, "
+            "such as --keep 0,2,4"
+        )
+    return None
+
+
+def _find_teacher(teacher: str | Path | None, student: Checkpoint, recorded: StudentConfig | None) -> str | Path:
+    if teacher or (teacher := os.environ.get("BOOMERANG_TEACHER")):
+        return teacher
+    if recorded is not None and recorded.teacher:
+        pinned = f"@{recorded.teacher_revision}" if recorded.teacher_revision else ""
+        return recorded.teacher + pinned
+    if published := PUBLISHED_TEACHERS.get(student.name):
+        return published
+    raise ModelNotFoundError(
+        f"no teacher: BOOMERANG_TEACHER is not set, {student.name} records none in {STUDENT_CONFIG_FILE}, "
+        "and it is not one of the published students; give --teacher"
+    )
+
+
+def _check(pair: Pair) -> None:
+    """Raise PairError where the two models differ in what must agree."""
+    together = f"{pair.student.name} and {pair.teacher.name} do not belong together"
+    ours, theirs = pair.student.config, pair.teacher.config
+    if ours.get("model_type") != theirs.get("model_type"):
+        raise PairError(f"{together}: model_type {ours.get('model_type')} and {theirs.get('model_type')}")
+    family_of(ours, pair.student.name)
+    for key in _SAME_VALUES:
+        values: tuple[Any, Any] = (ours.get(key), theirs.get(key))
+        if None not in values and values[0] != values[1]:
+            raise PairError(f"{together}: {key} {values[0]} and {values[1]}")
+    layer_map = pair.layer_map
+    for checkpoint, counted in ((pair.teacher, layer_map.teacher_layers), (pair.student, layer_map.student_layers)):
+        if (depth := pair.family.teacher_depth(checkpoint.config)) != counted:
+            raise PairError(
+                f"{together}: {checkpoint.name} has {depth} layers, "
+                f"the kept layers {_listed(layer_map.kept)} speak of {counted}"
+            )
+    student, teacher = pair.parts["student"], pair.parts["teacher"]
+    check_layers_alike(pair.teacher, teacher)
+    if problem := difference(student.before, teacher.before):
+        raise PairError(f"{together}: {problem}")
+    for index, kept in enumerate(layer_map.kept):
+        if problem := difference(student.layers[index], teacher.layers[kept]):
+            raise PairError(f"{together}: student layer {index} is not like teacher layer {kept}: {problem}")
+    if student.tied == teacher.tied and (problem := difference(student.after, teacher.after)):
+        raise PairError(f"{together}: {problem}")
+
+
+def _listed(layers: Sequence[int]) -> str:
+    return ",".join(map(str, layers))

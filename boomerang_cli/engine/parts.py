@@ -1,0 +1,128 @@
+"""A checkpoint's tensors, taken apart: what runs before the layers, each layer, and what runs after them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from boomerang_cli.engine.checkpoint import Checkpoint, Tensor
+from boomerang_cli.engine.errors import CheckpointError
+from boomerang_cli.engine.families import Family
+from boomerang_cli.engine.layer_config import is_dense
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One model's tensors by name, with the family's full names whatever the files leave out.
+
+    Attributes:
+        layers: a mapping for each layer; its names are those behind ``<layers path>.<index>.``.
+        after: final norm and head; a tied model's head is not in it, even if its files hold a copy.
+        tied: whether the head is the embedding matrix.
+    """
+
+    before: Mapping[str, Tensor]
+    layers: tuple[Mapping[str, Tensor], ...]
+    after: Mapping[str, Tensor]
+    tied: bool
+
+
+def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
+    """Sort a checkpoint's tensors into parts, and check from headers alone that none is missing or left over.
+
+    Raises:
+        CheckpointError: names the first tensor that is missing, left over, or of a shape that contradicts the others.
+    """
+    depth = family.teacher_depth(checkpoint.config)
+    extra = checkpoint.config.get(family.prediction_layers_field or "") or 0
+    tied = is_tied(checkpoint.config, family)
+    before: dict[str, Tensor] = {}
+    after: dict[str, Tensor] = {}
+    layers: list[dict[str, Tensor]] = [{} for _ in range(depth)]
+    layer_name = re.compile(rf"{re.escape(family.layers)}(\d+)\.(.+)", re.DOTALL)
+    for name, tensor in _full_names(checkpoint, family).items():
+        if any(re.search(pattern, name) for pattern in family.dropped):
+            continue
+        if match := layer_name.fullmatch(name):
+            index = int(match[1])
+            if index < depth:
+                layers[index][match[2]] = tensor
+            elif index >= depth + extra:
+                raise CheckpointError(f"{checkpoint.name} holds {name}, but its config.json counts {depth} layers")
+        elif name.startswith(family.before):
+            before[name] = tensor
+        elif tied and name == family.head:
+            continue  # a copy of the embedding that no reader looks at
+        elif name.startswith(family.after):
+            after[name] = tensor
+        else:
+            raise CheckpointError(f"{checkpoint.name} holds {name}, which is no tensor of this family")
+    parts = Parts(before, tuple(layers), after, tied)
+    _check_complete(checkpoint, family, parts)
+    return parts
+
+
+def is_tied(config: Mapping[str, Any], family: Family) -> bool:
+    """Tell whether a configuration uses the embedding matrix as the head."""
+    return bool(config.get("tie_word_embeddings", family.tied_by_default))
+
+
+def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:
+    """Put the body's prefix before the names of files that were saved from the body alone."""
+    if any(name.startswith(family.base) for name in checkpoint.tensors):
+        return checkpoint.tensors
+    return {
+        name if name == family.head else family.base + name: tensor for name, tensor in checkpoint.tensors.items()
+    }
+
+
+def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> None:
+    needed = [family.embedding, *([] if parts.tied else [family.head])]
+    found = {**parts.before, **parts.after}
+    if missing := [name for name in needed if name not in found]:
+        raise CheckpointError(f"{checkpoint.name} lacks the tensor {missing[0]}")
+    if family.final_norm and not any(name.startswith(family.final_norm) for name in parts.after):
+        raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.final_norm}*")
+    vocabulary, rows = checkpoint.config.get("vocab_size"), parts.before[family.embedding].shape[:1]
+    if isinstance(vocabulary, int) and rows != (vocabulary,):
+        raise CheckpointError(
+            f"{checkpoint.name}: {family.embedding} has {rows[0] if rows else 0} rows, config.json's vocab_size is {vocabulary}"
+        )
+    if empty := [index for index, layer in enumerate(parts.layers) if not layer]:
+        raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.layers}{empty[0]}.*")
+
+
+def check_layers_alike(checkpoint: Checkpoint, parts: Parts) -> None:
+    """Compare a whole teacher's layers with one another: those of one kind hold tensors of the same names and shapes.
+
+    Raises:
+        CheckpointError: names the first layer that differs, and in what.
+    """
+    first_of_kind: dict[Any, int] = {}
+    for index, layer in enumerate(parts.layers):
+        like = first_of_kind.setdefault(_kind(checkpoint.config, index), index)
+        if problem := difference(layer, parts.layers[like]):
+            raise CheckpointError(f"{checkpoint.name}: layer {index} is not like layer {like}: {problem}")
+
+
+def _kind(config: Mapping[str, Any], layer: int) -> Any:
+    """Return what decides which tensors a layer has: its attention, and whether it routes to experts."""
+    types = config.get("layer_types")
+    linear = isinstance(types, list) and layer < len(types) and types[layer] == "linear_attention"
+    if types is None and config.get("model_type") == "qwen3_next":
+        linear = (layer + 1) % int(config.get("full_attention_interval") or 4) != 0
+    return linear, is_dense(config, layer)
+
+
+def difference(layer: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """Say in what names or shapes a layer differs from another, or None."""
+    if missing := expected.keys() - layer.keys():
+        return f"{min(missing)} is missing"
+    if unknown := layer.keys() - expected.keys():
+        return f"{min(unknown)} is left over"
+    for name, tensor in sorted(layer.items()):
+        if tensor.shape != expected[name].shape:
+            return f"{name} has the shape {list(tensor.shape)}, not {list(expected[name].shape)}"
+    return None

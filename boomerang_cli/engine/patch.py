@@ -1,0 +1,200 @@
+"""``patch``: a model of any size between a student and its teacher, from their files, with no training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from boomerang_cli.engine.card import PROVENANCE_FILE, layer_sources, provenance
+from boomerang_cli.engine.dtypes import stored_dtype
+from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.layers import Owner
+from boomerang_cli.engine.order import Order, find_order
+from boomerang_cli.engine.output_folder import check_output
+from boomerang_cli.engine.pair import Pair, open_pair
+from boomerang_cli.engine.plan import Plan, plan_model
+from boomerang_cli.engine.sizes import parse_bytes, parse_count, show_bytes, show_count
+from boomerang_cli.engine.writer import ByteProgress, as_json_text, write_model
+
+
+@dataclass(frozen=True)
+class PatchResult:
+    """The model that was written, or would be.
+
+    Attributes:
+        layers: k, the number of patched blocks.
+        depth: the number of layers of the model.
+        bytes: of all tensors.
+        dtype: that of most of them, as ``config.json`` names it.
+        order: its name; None where the blocks were named one by one.
+        sources: ``owner`` and ``index`` there of each layer.
+        seconds: from start to end.
+    """
+
+    path: Path
+    layers: int
+    depth: int
+    parameters: int
+    student_parameters: int
+    teacher_parameters: int
+    bytes: int
+    dtype: str
+    order: str | None
+    patched_blocks: tuple[int, ...]
+    tied_embeddings: bool
+    sources: list[dict[str, Owner | int]]
+    seconds: float
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which model of a pair a user asked for, in exactly one of five ways.
+
+    Attributes:
+        layers: k.
+        depth: the number of layers.
+        params, size: the largest model with at most so many parameters, bytes: ``2B``, ``4GB``.
+        blocks: the patched blocks outright.
+
+    Raises:
+        SelectionError: none of them, or more than one.
+    """
+
+    layers: int | None = None
+    depth: int | None = None
+    params: str | None = None
+    size: str | None = None
+    blocks: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        given = [f"--{name}" for name, value in vars(self).items() if value is not None]
+        if len(given) != 1:
+            what = f"{' and '.join(given)} exclude one another" if given else "no size was asked for"
+            raise SelectionError(f"{what}: give one of --layers, --depth, --params, --size, --blocks")
+
+
+def patch(
+    *,
+    layers: int | None = None,
+    depth: int | None = None,
+    params: str | None = None,
+    size: str | None = None,
+    blocks: Sequence[int] | None = None,
+    order: str = "auto",
+    student: str | Path | None = None,
+    teacher: str | Path | None = None,
+    keep: Sequence[int] | None = None,
+    output: str | Path | None = None,
+    dtype: str = "auto",
+    max_shard_size: str = "5GB",
+    overwrite: bool = False,
+    dry_run: bool = False,
+    on_progress: ByteProgress | None = None,
+) -> PatchResult:
+    """Write the model that has the teacher's blocks in place of some of the student's layers.
+
+    Args:
+        layers, depth, params, size, blocks: see :class:`Selection`; one of them.
+        order: ``auto``, ``first``, ``last`` or an order file (see ``order.find_order``).
+        student, teacher, keep: see ``pair.open_pair``.
+        output: ``patched-<depth>L`` by default.
+        dtype: ``auto`` copies bytes as they are if both models have one dtype, else it is ``bfloat16``.
+
+    Raises:
+        BoomerangError: a pair, a selection or an output that cannot be used; nothing is left behind.
+    """
+    started = time.monotonic()
+    selection = Selection(layers, depth, params, size, blocks)
+    if output is not None:
+        check_output(Path(output), overwrite=overwrite or dry_run)
+    pair = open_pair(student, teacher, keep=keep)
+    planner = Planner(pair, dtype=dtype, max_shard_size=max_shard_size)
+    found = find_order(order, pair.layer_map, pair.student_config.order, pair.family.order)
+    patched = choose_blocks(selection, planner, found)
+    named = None if blocks is not None else found.name
+    plan = planner.plan(patched)
+    made = provenance(plan, pair, order=named, patched_blocks=patched)
+    plan = plan.with_documents({PROVENANCE_FILE: as_json_text(made)})
+    target = Path(output or f"patched-{len(plan.sources)}L")
+    if not dry_run:
+        write_model(plan, target, overwrite=overwrite, on_progress=on_progress)
+    return PatchResult(
+        path=target,
+        layers=len(patched),
+        depth=len(plan.sources),
+        parameters=plan.parameters,
+        student_parameters=planner.plan(()).parameters,
+        teacher_parameters=planner.plan(pair.layer_map.patchable).parameters,
+        bytes=plan.size_bytes,
+        dtype=plan.dtype,
+        order=named,
+        patched_blocks=patched,
+        tied_embeddings=plan.tied,
+        sources=layer_sources(plan),
+        seconds=time.monotonic() - started,
+        plan=plan,
+    )
+
+
+class Planner:
+    """Plans any model of one pair.
+
+    Args:
+        dtype: of the output (see :func:`patch`).
+
+    Raises:
+        SelectionError: an unknown dtype or shard size.
+    """
+
+    def __init__(self, pair: Pair, *, dtype: str = "auto", max_shard_size: str = "5GB") -> None:
+        self.pair = pair
+        self._dtype = stored_dtype(dtype)
+        if dtype == "auto" and pair.student.main_dtype != pair.teacher.main_dtype:
+            self._dtype = "BF16"
+        self._max_shard_bytes = parse_bytes(max_shard_size, "--max-shard-size")
+
+    def plan(self, blocks: Sequence[int]) -> Plan:
+        """Return the plan of the model in which ``blocks`` are the teacher's."""
+        return plan_model(
+            self.pair.layer_map.sources(blocks),
+            teacher=self.pair.teacher,
+            family=self.pair.family,
+            parts=self.pair.parts,
+            dtype=self._dtype,
+            max_shard_bytes=self._max_shard_bytes,
+        )
+
+
+def choose_blocks(selection: Selection, planner: Planner, order: Order) -> tuple[int, ...]:
+    """Return the blocks to patch, ascending.
+
+    Raises:
+        SelectionError: the pair has no such model; says which it has.
+    """
+    layer_map = planner.pair.layer_map
+    if selection.blocks is not None:
+        return layer_map.check_blocks(selection.blocks)
+    if selection.layers is not None:
+        return order.blocks(selection.layers)
+    if selection.depth is not None:
+        depths = {len(layer_map.sources(blocks)): blocks for blocks in reversed(order.sets)}
+        if selection.depth not in depths:
+            listed = ", ".join(map(str, sorted(depths)))
+            raise SelectionError(f"--depth {selection.depth} is no size of this pair: it has {listed} layers")
+        return depths[selection.depth]
+    plans = {blocks: planner.plan(blocks) for blocks in order.sets}
+    if selection.params is not None:
+        limit, show = parse_count(selection.params, "--params"), show_count
+        sizes = {blocks: plan.parameters for blocks, plan in plans.items()}
+    else:
+        assert selection.size is not None
+        limit, show = parse_bytes(selection.size, "--size"), show_bytes
+        sizes = {blocks: plan.size_bytes for blocks, plan in plans.items()}
+    fitting = {blocks: size for blocks, size in sizes.items() if size <= limit}
+    if not fitting:
+        given = f"--params {selection.params}" if selection.params else f"--size {selection.size}"
+        raise SelectionError(f"{given} is below the smallest size of this pair, {show(min(sizes.values()))}")
+    return max(fitting, key=lambda blocks: fitting[blocks])

@@ -1,0 +1,216 @@
+"""What a model folder will be: which tensor comes from where, in which file, beside which configuration.
+
+Made from headers alone, so that it can be shown, compared and refused before a byte is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain, groupby
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from boomerang_cli.engine.checkpoint import CONFIG_FILE, DTYPE_BYTES, INDEX_FILE, SINGLE_FILE, Checkpoint, Tensor
+from boomerang_cli.engine.dtypes import CONFIG_NAMES
+from boomerang_cli.engine.families import Family
+from boomerang_cli.engine.layer_config import config_for_layers
+from boomerang_cli.engine.layers import LayerSource, Owner
+from boomerang_cli.engine.parts import Parts, is_tied
+
+OWNERS: tuple[Owner, ...] = ("student", "teacher")
+
+# What is made anew for each model, and what is no part of one.
+_GENERATED = {CONFIG_FILE, INDEX_FILE, "README.md", "boomerang.json", "student_config.json", "metrics.jsonl"}
+_WEIGHTS_AND_CODE = {
+    ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".ggml", ".onnx", ".pkl", ".pickle",
+    ".npz", ".npy", ".ot", ".tflite", ".mlmodel", ".zip", ".tar", ".gz", ".py", ".pyc", ".so", ".sh", ".exe",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One tensor of the output: its name and dtype there, and the tensor that it is."""
+
+    name: str
+    owner: Owner
+    source: Tensor
+    dtype: str
+
+    @property
+    def converts(self) -> bool:
+        return self.dtype != self.source.dtype
+
+    @property
+    def size_bytes(self) -> int:
+        return prod(self.source.shape) * DTYPE_BYTES[self.dtype]
+
+    def follows(self, before: Copy) -> bool:
+        """Tell whether the bytes of both lie side by side in their source, so that one copy moves them."""
+        near = self.source.file == before.source.file and self.source.start == before.source.stop
+        return near and not self.converts and not before.converts
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One safetensors file of the output: its tensors in the order of their bytes."""
+
+    file: str
+    copies: tuple[Copy, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(copy.size_bytes for copy in self.copies)
+
+    @property
+    def runs(self) -> tuple[tuple[Copy, ...], ...]:
+        """Tensors that lie side by side in their source, together."""
+        runs: list[list[Copy]] = []
+        for copy in self.copies:
+            if runs and copy.follows(runs[-1][-1]):
+                runs[-1].append(copy)
+            else:
+                runs.append([copy])
+        return tuple(map(tuple, runs))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model folder.
+
+    Attributes:
+        config: the content of ``config.json``.
+        companions: files that are copied as they are: tokenizer, generation config, chat template, licence.
+        documents: the content of generated files beside ``config.json`` and the index.
+        sources: where each layer comes from.
+    """
+
+    shards: tuple[Shard, ...]
+    config: Mapping[str, Any]
+    companions: tuple[Path, ...]
+    sources: tuple[LayerSource, ...]
+    documents: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def copies(self) -> tuple[Copy, ...]:
+        return tuple(chain.from_iterable(shard.copies for shard in self.shards))
+
+    @property
+    def parameters(self) -> int:
+        return sum(copy.source.parameters for copy in self.copies)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all tensors, as in the index's ``total_size``."""
+        return sum(shard.size_bytes for shard in self.shards)
+
+    @property
+    def tied(self) -> bool:
+        return bool(self.config["tie_word_embeddings"])
+
+    @property
+    def dtype(self) -> str:
+        """That of most bytes, as ``config.json`` names it."""
+        return str(self.config.get("torch_dtype") or self.config["dtype"])
+
+    def with_documents(self, documents: Mapping[str, str]) -> Plan:
+        return replace(self, documents={**self.documents, **documents})
+
+
+def plan_model(
+    sources: Sequence[LayerSource],
+    *,
+    teacher: Checkpoint,
+    family: Family,
+    parts: Mapping[Owner, Parts],
+    dtype: str | None,
+    max_shard_bytes: int,
+) -> Plan:
+    """Plan the model that has these layers (rules 3 and 4 of SPEC.md for what stands around them).
+
+    Args:
+        parts: of each owner that ``sources`` names.
+        dtype: the safetensors name of what floating-point tensors become; None leaves each as it is.
+    """
+    first, last = parts[sources[0].owner], parts[sources[-1].owner]
+    tied = first is last and first.tied
+    tensors: dict[str, tuple[Owner, Tensor]] = {name: (sources[0].owner, own) for name, own in first.before.items()}
+    for index, (owner, layer, _) in enumerate(sources):
+        own_layer = parts[owner].layers[layer].items()
+        tensors |= {f"{family.layers}{index}.{name}": (owner, tensor) for name, tensor in own_layer}
+    tensors |= {name: (sources[-1].owner, tensor) for name, tensor in last.after.items()}
+    if last.tied and not tied:  # the head of a tied model is its embedding; beside another's it must stand on its own
+        tensors[family.head] = (sources[-1].owner, last.before[family.embedding])
+    copies = [
+        Copy(name, owner, tensor, _output_dtype(name, tensor, dtype, family))
+        for name, (owner, tensor) in tensors.items()
+    ]
+    config = config_for_layers(teacher.config, family, [source.teacher_layer for source in sources], teacher.name)
+    return Plan(
+        shards=_lay_out(copies, max_shard_bytes),
+        config=_adapted(config, tied, family, copies),
+        companions=companions(teacher.folder),
+        sources=tuple(sources),
+    )
+
+
+def companions(folder: Path) -> tuple[Path, ...]:
+    """Return the files of a model folder that belong to the model and are neither weights nor code."""
+    return tuple(
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+        and path.name not in _GENERATED
+        and not path.name.startswith(".")
+        and not path.name.endswith(".index.json")
+        and path.suffix.lower() not in _WEIGHTS_AND_CODE
+    )
+
+
+def _output_dtype(name: str, tensor: Tensor, dtype: str | None, family: Family) -> str:
+    if dtype is None or not tensor.is_float or name.endswith(family.float32):
+        return tensor.dtype
+    return dtype
+
+
+def _adapted(config: dict[str, Any], tied: bool, family: Family, copies: Sequence[Copy]) -> dict[str, Any]:
+    if is_tied(config, family) != tied or "tie_word_embeddings" not in config:
+        config["tie_word_embeddings"] = tied
+    sizes = {
+        dtype: sum(copy.size_bytes for copy in group)
+        for dtype, group in groupby(sorted(copies, key=lambda copy: copy.dtype), key=lambda copy: copy.dtype)
+        if dtype in CONFIG_NAMES
+    }
+    key = "dtype" if "dtype" in config and "torch_dtype" not in config else "torch_dtype"
+    config[key] = CONFIG_NAMES[max(sizes, key=lambda dtype: sizes[dtype])]
+    return config
+
+
+def _lay_out(copies: Sequence[Copy], max_shard_bytes: int) -> tuple[Shard, ...]:
+    """Put tensors into files in the order of the source files' bytes, so that runs are as long as possible.
+
+    Tensors of wide dtypes come first, as the libraries write them: readers need each aligned to its dtype.
+    """
+    ordered = sorted(
+        copies,
+        key=lambda copy: (
+            -DTYPE_BYTES[copy.dtype],
+            OWNERS.index(copy.owner),
+            copy.source.file.path,
+            copy.source.start,
+            copy.name,
+        ),
+    )
+    shards: list[list[Copy]] = [[]]
+    size = 0
+    for copy in ordered:
+        if shards[-1] and size + copy.size_bytes > max_shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(copy)
+        size += copy.size_bytes
+    names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
+    names = names if len(shards) > 1 else [SINGLE_FILE]
+    return tuple(Shard(name, tuple(shard)) for name, shard in zip(names, shards, strict=True))
