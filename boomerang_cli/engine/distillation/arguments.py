@@ -1,0 +1,83 @@
+"""The recipe in the words of transformers' Trainer, and the libraries below it told to keep quiet."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from boomerang_cli.engine.distillation.pair import has_bfloat16
+from boomerang_cli.engine.distillation.recipe import Recipe
+from boomerang_cli.engine.errors import TrainingError
+
+REPORTERS = ("none", "tensorboard", "wandb", "trackio")
+
+
+def training_arguments(recipe: Recipe, folder: Path, *, report_to: str = "none") -> TrainingArguments:
+    """Return Trainer's arguments for ``recipe``, but for the micro-batch size; processes are connected on the way."""
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=recipe.steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        adam_beta1=0.9,
+        adam_beta2=0.95,
+        adam_epsilon=1e-8,
+        max_grad_norm=recipe.max_grad_norm,
+        seed=recipe.seed,
+        use_cpu=not _has_accelerator(),
+        bf16=has_bfloat16(torch.device("cuda")) if torch.cuda.is_available() else False,
+        logging_steps=max(1, recipe.steps // 100),
+        logging_nan_inf_filter=False,  # it would wait for the device after each micro-batch, and hide what is wrong
+        save_strategy="no",  # when to save, to evaluate and to stop is decided in trainer.py, for all processes at once
+        eval_strategy="no",
+        ignore_data_skip=True,  # the text goes on from a position, nothing is read twice
+        remove_unused_columns=False,
+        dataloader_num_workers=1,  # tokenises while the models compute; one keeps the order of the text
+        # Rank 0 reads, the others get slices of each batch: the same sequences at any number of processes.
+        accelerator_config={"dispatch_batches": True},
+        disable_tqdm=True,
+        report_to=report_to,
+        log_level="error",
+        log_level_replica="error",
+    )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # more GPUs than processes: Trainer would split the model's input over threads
+    return arguments
+
+
+def check_reporter(report_to: str) -> None:
+    """Refuse a tracker that is unknown or not installed.
+
+    Raises:
+        TrainingError: names the package to install.
+    """
+    if report_to not in REPORTERS:
+        raise TrainingError(f"--report-to {report_to} is unknown: give one of {', '.join(REPORTERS)}")
+    if report_to != "none" and importlib.util.find_spec(report_to) is None:
+        raise TrainingError(f"--report-to {report_to} needs the package {report_to}: `pip install {report_to}`")
+
+
+def keep_libraries_quiet() -> None:
+    """Leave the terminal to the progress display: no bars and no log lines but errors."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    datasets.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    for library in ("accelerate", "torch.distributed", "torch.distributed.checkpoint"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    # Tokenising happens in a forked process, where tokenizers would warn that it gives up its own threads.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _has_accelerator() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()

@@ -1,0 +1,56 @@
+"""One command, many GPUs: the command starts itself in N processes under torch's own launcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from boomerang_cli.engine.errors import TrainingError
+
+_SHUTDOWN_SECONDS = "900"
+"""How long the launcher waits, after Ctrl-C, for a step to end and a checkpoint to be written."""
+
+
+def is_launched() -> bool:
+    """Tell whether this process is one of several that ``torchrun`` started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def launch(arguments: Sequence[str], gpus: int) -> int:
+    """Run ``python -m boomerang_cli <arguments>`` in ``gpus`` processes, and return the exit code.
+
+    Raises:
+        TrainingError: the machine has fewer GPUs, or this is such a process already.
+    """
+    if gpus < 1:
+        raise TrainingError(f"--gpus {gpus} must be 1 or more")
+    if is_launched():
+        raise TrainingError(f"--gpus {gpus} under torchrun: leave one of them out")
+    import torch
+
+    if (found := torch.cuda.device_count()) < gpus:
+        raise TrainingError(f"--gpus {gpus}, but this machine has {found}")
+    return run_processes(["-m", "boomerang_cli", *arguments], gpus)
+
+
+def run_processes(command: Sequence[str], processes: int) -> int:
+    """Run a Python command in several processes; the exit code is that of the first which failed."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import get_args_parser, run
+
+    # Its own lines about signals and children would come between ours; what a child says stays.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _SHUTDOWN_SECONDS)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    try:
+        arguments = get_args_parser().parse_args(["--standalone", f"--nproc-per-node={processes}", *command])
+        run(arguments)  # type: ignore[no-untyped-call]
+    except SignalException:
+        return 130
+    except ChildFailedError as error:
+        sys.stderr.flush()
+        return max(1, error.get_first_failure()[1].exitcode)
+    return 0

@@ -1,0 +1,144 @@
+"""The folder that a running distillation keeps beside its output: what `--resume` goes on from."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from boomerang_cli.engine.distillation.sharding import is_distributed, rank
+from boomerang_cli.engine.errors import TrainingError
+
+TENSORS = "training.pt"
+PROGRESS = "progress.json"
+
+
+@dataclass(frozen=True)
+class TrainingFolder:
+    """Checkpoints of one run, the newest complete one alone after each save."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, output: Path) -> TrainingFolder:
+        return cls(output.with_name(f"{output.name}.training"))
+
+    def of_step(self, step: int) -> Path:
+        return self.path / f"checkpoint-{step}"
+
+    def newest(self) -> Path | None:
+        """Return the checkpoint of the highest step; what was not written to the end is not one."""
+        complete = [path for path in self.path.glob("*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+        return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+    def save(self, step: int, write: Callable[[Path], None]) -> Path:
+        """Write a checkpoint under a temporary name, rename it, and only then remove the older ones.
+
+        Raises:
+            TrainingError: the disk is full, or may not be written; the checkpoint before this one is still there.
+        """
+        final = self.of_step(step)
+        partial = final.with_name(f"{final.name}.partial")
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            write(partial)
+            if final.exists():  # a resumed run that saves the step it started from
+                shutil.rmtree(final)
+            partial.rename(final)
+        except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
+            shutil.rmtree(partial, ignore_errors=True)
+            kept = self.newest()
+            way_out = f"go on from {kept} with --resume" if kept else "nothing was saved before"
+            reason = (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
+            raise TrainingError(f"step {step} could not be saved in {self.path}: {reason}; {way_out}") from None
+        for older in self.path.glob("checkpoint-*"):
+            if older != final:
+                shutil.rmtree(older, ignore_errors=True)
+        return final
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def read_progress(checkpoint: Path) -> dict[str, Any]:
+    """Read what a checkpoint records beside tensors.
+
+    Raises:
+        TrainingError: it is not one of ours.
+    """
+    try:
+        progress = json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{checkpoint} cannot be resumed: {error}; start anew with --overwrite") from None
+    if not isinstance(progress, dict):
+        raise TrainingError(f"{checkpoint} cannot be resumed: {PROGRESS} holds no object; start anew with --overwrite")
+    return progress
+
+
+def gather_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return model and optimiser states whole, on the CPU, by parameter name: at any number of processes the same.
+
+    All processes must call this; the tensors arrive at rank 0 alone.
+    """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return {
+        "model": get_model_state_dict(model, options=options),
+        "optimizer": get_optimizer_state_dict(model, optimizer, options=options),
+        "random": {"cpu": torch.get_rng_state(), "cuda": _cuda_random_state(), "python": random.getstate()},
+    }
+
+
+def load_tensors(checkpoint: Path) -> dict[str, Any]:
+    """Read the tensors of a checkpoint, at rank 0 alone; the others receive theirs in ``restore_tensors``.
+
+    Raises:
+        TrainingError: the file is damaged.
+    """
+    if rank() != 0:
+        return {"model": {}, "optimizer": {}}
+    try:
+        tensors: dict[str, Any] = torch.load(checkpoint / TENSORS, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen types for a damaged file
+        raise TrainingError(
+            f"{checkpoint / TENSORS} cannot be read: {str(error).splitlines()[0]}; start anew with --overwrite"
+        ) from None
+    return tensors
+
+
+def restore_model(model: nn.Module, tensors: dict[str, Any]) -> None:
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=is_distributed())
+    set_model_state_dict(model, tensors["model"], options=options)
+
+
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Any]) -> None:
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=is_distributed())
+    set_optimizer_state_dict(model, optimizer, tensors["optimizer"], options=options)
+
+
+def restore_random_state(tensors: dict[str, Any]) -> None:
+    """Put back the random state of rank 0; the others have been in the same one since the seed was set."""
+    if state := tensors.get("random"):
+        torch.set_rng_state(state["cpu"])
+        random.setstate(state["python"])
+        if state["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"])
+
+
+def _cuda_random_state() -> torch.Tensor | None:
+    return torch.cuda.get_rng_state() if torch.cuda.is_available() else None
