@@ -1,0 +1,107 @@
+"""A checkpoint as a transformers model in memory; the only place where weights become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from boomerang_cli.engine.checkpoint import Checkpoint
+from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
+from boomerang_cli.engine.layer_config import config_for_layers
+from boomerang_cli.engine.layers import Owner
+from boomerang_cli.engine.pair import Pair
+from boomerang_cli.engine.parts import is_tied
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+_MASKED = {"bert", "distilbert"}
+
+
+def load_pair_model(
+    pair: Pair, owner: Owner, *, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> PreTrainedModel:
+    """Load the student or the teacher of a pair (errors as in :func:`load_model`)."""
+    return load_model(pair.checkpoint(owner), pair_config(pair, owner), dtype=dtype, device=device)
+
+
+def pair_config(pair: Pair, owner: Owner) -> dict[str, Any]:
+    """Return the configuration that one model of a pair is run with.
+
+    The student's is made from the teacher's: students of older tools carry per-layer lists of the teacher's length.
+    """
+    if owner == "teacher":
+        return pair.teacher.config
+    config = config_for_layers(pair.teacher.config, pair.family, pair.layer_map.kept, pair.teacher.name)
+    return {**config, "tie_word_embeddings": is_tied(pair.student.config, pair.family)}
+
+
+def load_model(
+    checkpoint: Checkpoint, config: Mapping[str, Any], *, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> PreTrainedModel:
+    """Load a causal language model, in evaluation mode; no code of its repository is run.
+
+    Args:
+        config: the content of ``config.json`` to use, whatever the checkpoint's own says.
+        dtype: of the weights in memory, but for those that the family keeps in float32.
+
+    Raises:
+        UnsupportedModelError: the family has no causal language model.
+        CheckpointError: transformers cannot load it, or finds no weights for a part of the model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if config.get("model_type") in _MASKED:
+        raise UnsupportedModelError(
+            f"{checkpoint.name}: {config['model_type']} predicts masked words; only models that continue a text "
+            "can be distilled and scored"
+        )
+    try:
+        with _quiet_transformers():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                checkpoint.folder,
+                config=_as_transformers_config(config),
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{checkpoint.name} cannot be loaded: {_first_line(error)}") from None
+    model: PreTrainedModel = loaded[0]
+    if missing := sorted(loaded[1]["missing_keys"]):  # transformers would go on with random values
+        raise CheckpointError(f"{checkpoint.name} cannot be loaded: it holds no weights for {missing[0]}")
+    model.to(torch.device(device))  # type: ignore[arg-type]
+    return model
+
+
+def _as_transformers_config(config: Mapping[str, Any]) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    # A repository may name code to fetch: a class of its own, or a kernel from the Hub.
+    plain = {key: value for key, value in config.items() if key != "auto_map" and not key.endswith("_implementation")}
+    return CONFIG_MAPPING[config["model_type"]].from_dict(plain)
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Leave the terminal to the command: no bar, and no report of a checkpoint's tensors that are not used."""
+    from transformers.utils import logging
+
+    verbosity, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
