@@ -35,15 +35,16 @@ class Output:
 
     def plan(self, result: Any, plan: Plan) -> None:
         """Print what a command would write, and from where."""
-        files = [
-            {"file": shard.file, "bytes": shard.size_bytes, "tensors": len(shard.copies), "copies": len(shard.runs)}
-            for shard in plan.shards
-        ]
-        rows = [[each["file"], show_bytes(shard.size_bytes), str(each["tensors"]), str(each["copies"])]
-                for each, shard in zip(files, plan.shards, strict=True)]  # fmt: skip
-        rows += [[name, "", "", ""] for name in ("config.json", *plan.documents)]
+        shards = [(shard.file, shard.size_bytes, len(shard.copies), len(shard.runs)) for shard in plan.shards]
+        keys = ("file", "bytes", "tensors", "copies")
+        content = {
+            **as_plain(result),
+            "dry_run": True,
+            "files": [dict(zip(keys, each, strict=True)) for each in shards],
+        }
+        rows = [[file, show_bytes(size), str(tensors), str(copies)] for file, size, tensors, copies in shards]
         rows += [[path.name, show_bytes(path.stat().st_size), "", "1"] for path in plan.companions]
-        content = {**as_plain(result), "dry_run": True, "files": files}
+        rows += [[name, "", "", ""] for name in ("config.json", *plan.documents)]
         self.result(content, table(["file", "size", "tensors", "copies"], rows))
 
     def note(self, text: str) -> None:

@@ -44,11 +44,15 @@ def convert(data: memoryview, source: str, target: str, name: str) -> memoryview
         converted = values.astype(_numpy_dtype(target))
         if target == "F16" and source != "F16" and np.isinf(converted).sum() > np.isinf(values).sum():
             raise OutputError(f"{name} holds values beyond float16's largest, 65504: give --dtype bfloat16 or float32")
-    return memoryview(converted.view(np.uint8))
+    return converted.view(np.uint8).data
 
 
 def _numpy_dtype(stored: str) -> np.dtype:
     import ml_dtypes
     import numpy as np
 
-    return np.dtype(ml_dtypes.bfloat16) if stored == "BF16" else np.dtype({"F64": "<f8", "F32": "<f4", "F16": "<f2"}[stored])
+    return (
+        np.dtype(ml_dtypes.bfloat16)
+        if stored == "BF16"
+        else np.dtype({"F64": "<f8", "F32": "<f4", "F16": "<f2"}[stored])
+    )

@@ -41,7 +41,7 @@ def download(model: str) -> Snapshot:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
     repo_id, _, revision = model.partition("@")

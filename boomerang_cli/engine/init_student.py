@@ -124,21 +124,21 @@ def _choose_layers(
     layer_map = LayerMap(depth, default_kept_layers(depth, every=every, keep_first=first, keep_last=last))
     if not layer_map.patchable:
         raise SelectionError(
-            f"every {every}, keep-first {first}, keep-last {last} drop none of the {depth} layers of {checkpoint.name}: "
-            "give smaller numbers, or --keep"
+            f"--every {every}, --keep-first {first}, --keep-last {last} drop none of the {depth} layers "
+            f"of {checkpoint.name}: give smaller numbers, or --keep"
         )
     return layer_map
 
 
 def _with_random_weights(plan: Plan, folder: Path, max_shard_size: str) -> Plan:
-    """Return the same plan with each tensor drawn anew, as transformers initialises the model; written to ``folder``."""
+    """Return the same plan with each tensor drawn anew as transformers initialises it; they stand in ``folder``."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     settings = dict(plan.config)
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     dtypes = {copy.dtype for copy in plan.copies} & CONFIG_NAMES.keys()
     model.to(getattr(torch, CONFIG_NAMES[dtypes.pop()] if len(dtypes) == 1 else "bfloat16"))
     model.save_pretrained(folder, max_shard_size=max_shard_size)

@@ -21,7 +21,9 @@ def layer_lists(config: Mapping[str, Any], family: Family, name: str) -> dict[st
     depth = family.teacher_depth(config)
     for field, value in config.items():
         if isinstance(value, list) and len(value) == depth and field not in {*family.layer_lists, *_NOT_PER_LAYER}:
-            raise UnsupportedModelError(f"{name}: config.json has {field}, a list of {depth} values that may be one a layer")
+            raise UnsupportedModelError(
+                f"{name}: config.json has {field}, a list of {depth} values that may be one a layer"
+            )
     lists: dict[str, list[Any]] = {}
     for field in family.layer_lists:
         derived = _no_rope_layers(config, depth) if field == "no_rope_layers" else _layer_types(config, depth)
@@ -36,7 +38,9 @@ def is_dense(config: Mapping[str, Any], layer: int) -> bool:
     """Tell whether a layer of a mixture-of-experts schedule has a plain feed-forward."""
     if layer < int(config.get("first_k_dense_replace") or 0):
         return True
-    return layer in (config.get("mlp_only_layers") or []) or (layer + 1) % int(config.get("decoder_sparse_step") or 1) != 0
+    return (
+        layer in (config.get("mlp_only_layers") or []) or (layer + 1) % int(config.get("decoder_sparse_step") or 1) != 0
+    )
 
 
 def config_for_layers(

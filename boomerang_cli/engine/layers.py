@@ -9,14 +9,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from boomerang_cli.engine.errors import SelectionError
 
 Owner = Literal["teacher", "student"]
 
 
-class LayerSource(NamedTuple):
+@dataclass(frozen=True)
+class LayerSource:
     """Where one layer of a model comes from."""
 
     owner: Owner
@@ -26,7 +27,9 @@ class LayerSource(NamedTuple):
     """The teacher layer that it is, or that it was copied from: per-layer config values follow this index."""
 
 
-def default_kept_layers(teacher_layers: int, *, every: int = 2, keep_first: int = 1, keep_last: int = 2) -> tuple[int, ...]:
+def default_kept_layers(
+    teacher_layers: int, *, every: int = 2, keep_first: int = 1, keep_last: int = 2
+) -> tuple[int, ...]:
     """Return the teacher layers that a student keeps, ascending (arXiv 2510.05064, the authors' rule; FACTS.md 1).
 
     From layer ``keep_first`` on, the ``every - 1`` layers before each ``keep_first + every - 1, + every, …`` are

@@ -73,9 +73,7 @@ def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:
     """Put the body's prefix before the names of files that were saved from the body alone."""
     if any(name.startswith(family.base) for name in checkpoint.tensors):
         return checkpoint.tensors
-    return {
-        name if name == family.head else family.base + name: tensor for name, tensor in checkpoint.tensors.items()
-    }
+    return {name if name == family.head else family.base + name: tensor for name, tensor in checkpoint.tensors.items()}
 
 
 def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> None:
@@ -85,10 +83,10 @@ def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> Non
         raise CheckpointError(f"{checkpoint.name} lacks the tensor {missing[0]}")
     if family.final_norm and not any(name.startswith(family.final_norm) for name in parts.after):
         raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.final_norm}*")
-    vocabulary, rows = checkpoint.config.get("vocab_size"), parts.before[family.embedding].shape[:1]
-    if isinstance(vocabulary, int) and rows != (vocabulary,):
+    vocabulary, shape = checkpoint.config.get("vocab_size"), parts.before[family.embedding].shape
+    if isinstance(vocabulary, int) and shape[:1] != (vocabulary,):
         raise CheckpointError(
-            f"{checkpoint.name}: {family.embedding} has {rows[0] if rows else 0} rows, config.json's vocab_size is {vocabulary}"
+            f"{checkpoint.name}: {family.embedding} has the shape {list(shape)}, config.json the vocab_size {vocabulary}"
         )
     if empty := [index for index, layer in enumerate(parts.layers) if not layer]:
         raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.layers}{empty[0]}.*")

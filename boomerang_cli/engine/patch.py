@@ -185,16 +185,16 @@ def choose_blocks(selection: Selection, planner: Planner, order: Order) -> tuple
             listed = ", ".join(map(str, sorted(depths)))
             raise SelectionError(f"--depth {selection.depth} is no size of this pair: it has {listed} layers")
         return depths[selection.depth]
-    plans = {blocks: planner.plan(blocks) for blocks in order.sets}
     if selection.params is not None:
-        limit, show = parse_count(selection.params, "--params"), show_count
-        sizes = {blocks: plan.parameters for blocks, plan in plans.items()}
+        flag, limit = f"--params {selection.params}", parse_count(selection.params, "--params")
+        sizes = {blocks: planner.plan(blocks).parameters for blocks in order.sets}
+        smallest = show_count(min(sizes.values()))
     else:
         assert selection.size is not None
-        limit, show = parse_bytes(selection.size, "--size"), show_bytes
-        sizes = {blocks: plan.size_bytes for blocks, plan in plans.items()}
+        flag, limit = f"--size {selection.size}", parse_bytes(selection.size, "--size")
+        sizes = {blocks: planner.plan(blocks).size_bytes for blocks in order.sets}
+        smallest = show_bytes(min(sizes.values()))
     fitting = {blocks: size for blocks, size in sizes.items() if size <= limit}
     if not fitting:
-        given = f"--params {selection.params}" if selection.params else f"--size {selection.size}"
-        raise SelectionError(f"{given} is below the smallest size of this pair, {show(min(sizes.values()))}")
+        raise SelectionError(f"{flag} is below the smallest size of this pair, {smallest}")
     return max(fitting, key=lambda blocks: fitting[blocks])

@@ -137,9 +137,9 @@ def plan_model(
     first, last = parts[sources[0].owner], parts[sources[-1].owner]
     tied = first is last and first.tied
     tensors: dict[str, tuple[Owner, Tensor]] = {name: (sources[0].owner, own) for name, own in first.before.items()}
-    for index, (owner, layer, _) in enumerate(sources):
-        own_layer = parts[owner].layers[layer].items()
-        tensors |= {f"{family.layers}{index}.{name}": (owner, tensor) for name, tensor in own_layer}
+    for index, source in enumerate(sources):
+        own_layer = parts[source.owner].layers[source.index].items()
+        tensors |= {f"{family.layers}{index}.{name}": (source.owner, tensor) for name, tensor in own_layer}
     tensors |= {name: (sources[-1].owner, tensor) for name, tensor in last.after.items()}
     if last.tied and not tied:  # the head of a tied model is its embedding; beside another's it must stand on its own
         tensors[family.head] = (sources[-1].owner, last.before[family.embedding])

@@ -27,9 +27,7 @@ _CONVERT_THREADS = 2
 """Pieces are converted side by side, and written in order; each holds a few times _CONVERT_BYTES."""
 
 
-def write_model(
-    plan: Plan, target: Path, *, overwrite: bool = False, on_progress: ByteProgress | None = None
-) -> None:
+def write_model(plan: Plan, target: Path, *, overwrite: bool = False, on_progress: ByteProgress | None = None) -> None:
     """Write the model folder ``target``: the old state or the new one, never a part of it.
 
     Raises:
@@ -77,7 +75,8 @@ def _check_space(plan: Plan, target: Path) -> None:
     free = shutil.disk_usage(parent).free
     if plan.size_bytes > free:
         raise OutputError(
-            f"{target} needs {plan.size_bytes:,} bytes, and {parent} has {free:,} free: make room, or give another --output"
+            f"{target} needs {plan.size_bytes:,} bytes, and {parent} has {free:,} free: "
+            "make room, or give another --output"
         )
 
 
@@ -88,7 +87,9 @@ def _write_shard(shard: Shard, path: Path, progress: _Progress) -> None:
             if run[0].converts:
                 _write_converted(run[0], output.fileno(), progress)
             else:
-                _copy_range(run[0].source.file.path, run[0].source.start, run[-1].source.stop, output.fileno(), progress)
+                _copy_range(
+                    run[0].source.file.path, run[0].source.start, run[-1].source.stop, output.fileno(), progress
+                )
 
 
 def _header(shard: Shard) -> bytes:
