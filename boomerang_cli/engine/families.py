@@ -53,6 +53,11 @@ class Family:
     def embedding(self) -> str:
         return self.before[0]
 
+    @property
+    def body_after(self) -> tuple[str, ...]:
+        """Prefixes of what follows the layers inside the body, in the order in which it runs."""
+        return tuple(name for name in self.after if name.startswith(self.base))
+
     def teacher_depth(self, config: Mapping[str, Any]) -> int:
         depth = config.get(self.depth_field)
         if not isinstance(depth, int) or isinstance(depth, bool) or depth < 1:

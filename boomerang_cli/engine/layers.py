@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal
 
 from boomerang_cli.engine.errors import SelectionError
@@ -135,16 +135,19 @@ class LayerMap:
         The patching rule (SPEC.md): a patched block is the teacher's, any other patchable block is the student's one
         layer, and a one-layer block is the teacher's when the nearest patchable block on either side is patched.
         """
+        return tuple(chain.from_iterable(self.steps(patched)))
+
+    def steps(self, patched: Collection[int]) -> tuple[tuple[LayerSource, ...], ...]:
+        """Return the same block by block: the layers of a patched block together, else the student's one layer."""
         patched = set(self.check_blocks(patched))
-        sources: list[LayerSource] = []
-        for index, block in enumerate(self.blocks):
-            if self._is_teachers(index, patched):
-                sources += (LayerSource("teacher", layer, layer) for layer in block)
-            else:
-                sources.append(LayerSource("student", index, block.start))
         if not self.patchable:  # nothing was dropped, so k = 0 = n: the student, by rule 4
-            return tuple(LayerSource("student", index, layer) for index, layer in enumerate(self.kept))
-        return tuple(sources)
+            return tuple((LayerSource("student", index, layer),) for index, layer in enumerate(self.kept))
+        return tuple(
+            tuple(LayerSource("teacher", layer, layer) for layer in block)
+            if self._is_teachers(index, patched)
+            else (LayerSource("student", index, block.start),)
+            for index, block in enumerate(self.blocks)
+        )
 
     def _is_teachers(self, index: int, patched: Collection[int]) -> bool:
         if index in self.patchable:

@@ -106,9 +106,9 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
         logits: ``[batch, sequence, vocabulary]``.
         labels: ``[batch, sequence]``, the token after each position, as ``next_token_labels`` makes them.
     """
-    log_probabilities = _log_probabilities(logits)
+    log_probabilities = token_log_probabilities(logits)
     shares = _shares(labels != IGNORED_LABEL, log_probabilities.dtype)
-    return (_token_cross_entropy(log_probabilities, labels) * shares).sum()
+    return (token_cross_entropy(log_probabilities, labels) * shares).sum()
 
 
 def kl_divergence_loss(
@@ -122,9 +122,9 @@ def kl_divergence_loss(
         student_logits, teacher_logits: ``[batch, sequence, vocabulary]``.
         attention_mask: ``[batch, sequence]``, 1 at real positions; None means that all are.
     """
-    student = _log_probabilities(student_logits, temperature)
-    teacher = _log_probabilities(teacher_logits.detach(), temperature)
-    divergence = _token_kl_divergence(student, teacher)
+    student = token_log_probabilities(student_logits, temperature)
+    teacher = token_log_probabilities(teacher_logits.detach(), temperature)
+    divergence = token_kl_divergence(student, teacher)
     return temperature**2 * (divergence * _shares(_real(divergence, attention_mask), divergence.dtype)).sum()
 
 
@@ -161,12 +161,12 @@ def next_token_labels(input_ids: Tensor, attention_mask: Tensor | None = None) -
 # The formulas a token, and the gradients of sum(share * loss) with respect to the logits
 
 
-def _log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
+def token_log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
     logits = _at_least_float32(logits)
     return F.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
 
 
-def _token_cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+def token_cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
     return -log_probabilities.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
 
 
@@ -176,7 +176,7 @@ def _cross_entropy_gradient(log_probabilities: Tensor, labels: Tensor, shares: T
     return gradient.scatter_add_(-1, labels.clamp(min=0).unsqueeze(-1), -shares.unsqueeze(-1))
 
 
-def _token_kl_divergence(student: Tensor, teacher: Tensor) -> Tensor:
+def token_kl_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     """Of log-probabilities, before tau^2."""
     return (teacher - student).mul_(teacher.exp()).sum(-1)
 
@@ -392,16 +392,18 @@ def _add_chunk(
 def _chunk_gradient(logits: Tensor, head: Head, targets: _Targets, losses: tuple[Tensor, Tensor]) -> Tensor:
     """Add the losses of a chunk in place, and return their gradient with respect to its logits before the cap."""
     cross_entropy, kl = losses
-    log_probabilities = _log_probabilities(logits)
+    log_probabilities = token_log_probabilities(logits)
     gradient: Tensor | None = None
     if targets.teacher_hidden is not None and targets.teacher_head is not None:
-        student = log_probabilities if targets.temperature == 1 else _log_probabilities(logits, targets.temperature)
-        teacher = _log_probabilities(targets.teacher_head.logits(targets.teacher_hidden), targets.temperature)
+        student = (
+            log_probabilities if targets.temperature == 1 else token_log_probabilities(logits, targets.temperature)
+        )
+        teacher = token_log_probabilities(targets.teacher_head.logits(targets.teacher_hidden), targets.temperature)
         shares = targets.real_shares
-        kl.add_((_token_kl_divergence(student, teacher) * shares).sum(), alpha=targets.temperature**2)
+        kl.add_((token_kl_divergence(student, teacher) * shares).sum(), alpha=targets.temperature**2)
         gradient = _kl_gradient(student, teacher, targets.kl_weight * shares, targets.temperature)
     if targets.labels is not None and targets.label_shares is not None:
-        cross_entropy.add_((_token_cross_entropy(log_probabilities, targets.labels) * targets.label_shares).sum())
+        cross_entropy.add_((token_cross_entropy(log_probabilities, targets.labels) * targets.label_shares).sum())
         second = _cross_entropy_gradient(log_probabilities, targets.labels, targets.label_shares)
         gradient = second if gradient is None else gradient.add_(second)
     assert gradient is not None

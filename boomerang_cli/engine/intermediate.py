@@ -1,0 +1,94 @@
+"""An intermediate model in memory, read straight from the files of its pair: nothing is loaded that it does not hold."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boomerang_cli.engine.errors import CheckpointError, SelectionError
+from boomerang_cli.engine.order import find_order
+from boomerang_cli.engine.pair import open_pair
+from boomerang_cli.engine.patch import Planner
+from boomerang_cli.engine.plan import Copy, Plan
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+_TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def build_intermediate_model(
+    teacher_name_or_path: str | Path,
+    student_name_or_path: str | Path,
+    num_layers_to_patch: int,
+    patch_first_k_layers: bool | None = None,
+    dtype: torch.dtype | str | None = None,
+) -> PreTrainedModel:
+    """Return the model that ``boomerang patch --layers`` writes, without writing it.
+
+    The signature is that of the published students' model cards. A tensor is read when it is put in its place, so the
+    peak of memory is little more than the model.
+
+    Args:
+        num_layers_to_patch: k, how many blocks are patched, 0 (the student) to n (the teacher).
+        patch_first_k_layers: from the start (True) or from the end (False); None is what the student records, else the
+            family's order.
+        dtype: ``torch.bfloat16`` or its name; None keeps the pair's, or is bfloat16 where the two differ.
+
+    Raises:
+        BoomerangError: a pair that does not belong together, or a k that it does not have.
+    """
+    pair = open_pair(student_name_or_path, teacher_name_or_path)
+    order = {None: "auto", True: "first", False: "last"}[patch_first_k_layers]
+    found = find_order(order, pair.layer_map, pair.student_config.order, pair.family.order)
+    planner = Planner(pair, dtype=_dtype_name(dtype))
+    return _materialise(planner.plan(found.blocks(num_layers_to_patch)), pair.teacher.folder)
+
+
+def _dtype_name(dtype: torch.dtype | str | None) -> str:
+    return "auto" if dtype is None else str(dtype).removeprefix("torch.")
+
+
+def _materialise(plan: Plan, companions: Path) -> PreTrainedModel:
+    import torch
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
+
+    from boomerang_cli.engine.loading import as_transformers_config, quiet_transformers
+
+    config = as_transformers_config(plan.config)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise SelectionError(f"{plan.config['model_type']} has no causal language model to build: use `boomerang patch`")
+    with quiet_transformers():
+        model: PreTrainedModel = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+            None,
+            config=config,
+            state_dict={copy.name: _LazyTensor(copy) for copy in plan.copies},
+            dtype=getattr(torch, plan.dtype),
+        )
+    if (companions / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(companions, local_files_only=True)
+    return model
+
+
+class _LazyTensor:
+    """Looks to transformers like a slice of a safetensors file: ``[...]`` reads it."""
+
+    def __init__(self, copy: Copy) -> None:
+        self._copy = copy
+
+    def __getitem__(self, _: Any) -> torch.Tensor:
+        import torch
+
+        source = self._copy.source
+        data = torch.empty(source.size_bytes, dtype=torch.uint8)
+        with source.file.path.open("rb", buffering=0) as file:
+            file.seek(source.start)
+            view = memoryview(data.numpy())
+            while view:
+                if not (read := file.readinto(view)):
+                    raise CheckpointError(f"{source.file.path} became shorter while it was read")
+                view = view[read:]
+        stored = getattr(torch, _TORCH_NAMES[source.dtype])
+        return data.view(stored).reshape(source.shape)

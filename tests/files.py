@@ -1,0 +1,42 @@
+"""safetensors files made by hand, whole or broken, and what a folder holds."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+
+def write_raw(path: Path, header: dict[str, Any] | bytes, data: bytes = b"", length: int | None = None) -> Path:
+    """Write a safetensors file with whatever header and data, and a header length that may lie."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+    return path
+
+
+def entry(start: int, stop: int, shape: tuple[int, ...] | None = None, dtype: str = "U8") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": list(shape or (stop - start,)), "data_offsets": [start, stop]}
+
+
+def tensor_bytes(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """Return dtype, shape and bytes of each tensor of a folder, read by the safetensors library."""
+    found = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="np") as file:
+            for name in file.keys():  # noqa: SIM118
+                part = file.get_slice(name)
+                found[name] = (part.get_dtype(), tuple(part.get_shape()), file.get_tensor(name).tobytes())
+    return found
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Set keys of a JSON object in a file; None removes one."""
+    content = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
