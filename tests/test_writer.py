@@ -1,0 +1,225 @@
+"""The writer: all of a folder or nothing, whatever happens on the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from files import names, tensor_bytes
+from tiny_models import save_pair
+
+from boomerang_cli.engine import output_folder as output_folders
+from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.output_folder import output_folder
+from boomerang_cli.engine.patch import patch
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    return save_pair(tmp_path, "gpt_neox")
+
+
+def patch_to(tmp_path: Path, **options: Any) -> Path:
+    return patch(**{"student": tmp_path / "student", "output": tmp_path / "model", "layers": 1, **options}).path
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+
+
+def test_an_output_that_exists_is_refused_and_stays(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    patch_to(tmp_path)
+    before = content(tmp_path / "model")
+    with pytest.raises(OutputError, match="exists: give another --output, or --overwrite"):
+        patch_to(tmp_path, layers=2)
+    assert content(tmp_path / "model") == before
+
+
+def test_overwrite_replaces_the_whole_folder(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    patch_to(tmp_path)
+    (tmp_path / "model" / "left over").write_text("x")
+    patch_to(tmp_path, layers=2, overwrite=True)
+    assert "left over" not in names(tmp_path / "model")
+    assert names(tmp_path) == ["model", "student", "teacher"]
+
+
+def test_overwrite_works_without_an_atomic_exchange(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_folders, "_exchange", lambda one, other: False)
+    patch_to(tmp_path)
+    patch_to(tmp_path, layers=3, overwrite=True)
+    assert tensor_bytes(tmp_path / "model") == tensor_bytes(pair[0])
+    assert names(tmp_path) == ["model", "student", "teacher"]
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_is_not_overwritten(kind: str, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    target.write_text("mine") if kind == "file" else target.symlink_to(tmp_path / "teacher")
+    with pytest.raises(OutputError, match="is no folder"):
+        patch_to(tmp_path, overwrite=True)
+    assert target.is_symlink() or target.read_text() == "mine"
+
+
+def test_the_folder_one_stands_in_is_not_overwritten(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pair[1])
+    with pytest.raises(OutputError, match="holds the current folder"):
+        patch(layers=1, output=".", overwrite=True)
+
+
+def test_folders_on_the_way_are_made(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    assert patch_to(tmp_path, output=tmp_path / "deep" / "er" / "model").is_dir()
+
+
+def test_other_users_can_read_the_result_but_not_what_is_being_written(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        with output_folder(tmp_path / "model") as folder:
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == 0o755
+    finally:
+        os.umask(old)
+
+
+def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "copy_file_range", full)
+    with pytest.raises(OutputError, match="model cannot be written: no space left"):
+        patch_to(tmp_path)
+    assert names(tmp_path) == ["student", "teacher"]
+
+
+def test_too_little_space_is_refused_before_the_first_byte(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(OutputError, match=r"model needs [\d,]+ bytes, and .* has 1,000 free: make room"):
+        patch_to(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_said_in_one_line(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(OutputError, match="cannot be written: Permission denied"):
+        patch_to(tmp_path, output=tmp_path / "closed" / "model")
+
+
+def test_a_file_where_a_folder_should_be_is_said_in_one_line(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written: (Not a directory|File exists)"):
+        patch_to(tmp_path, output=tmp_path / "file" / "model")
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
+def test_bytes_are_the_same_where_the_kernel_cannot_copy(
+    number: int, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = tensor_bytes(patch_to(tmp_path))
+
+    def unable(*_: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "copy_file_range", unable)
+    assert tensor_bytes(patch_to(tmp_path, output=tmp_path / "slow")) == expected
+
+
+def test_a_kernel_that_copies_a_little_at_a_time_is_enough(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_file_range, turns = os.copy_file_range, iter(range(10**9))
+
+    def short(source: int, output: int, size: int, position: int) -> int:
+        return copy_file_range(source, output, min(size, 1 + next(turns) % 1000), position)
+
+    monkeypatch.setattr(os, "copy_file_range", short)
+    patch_to(tmp_path, layers=3)
+    assert tensor_bytes(tmp_path / "model") == tensor_bytes(pair[0])
+
+
+def test_a_source_that_changes_while_it_is_read_is_noticed(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    def touch(done: int, total: int) -> None:
+        os.utime(pair[0] / "model.safetensors", ns=(1, 1))
+
+    with pytest.raises(OutputError, match=r"teacher/model\.safetensors changed while it was read"):
+        patch_to(tmp_path, on_progress=touch)
+    assert names(tmp_path) == ["student", "teacher"]
+
+
+def test_a_source_that_becomes_shorter_is_noticed(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    def cut(done: int, total: int) -> None:
+        os.truncate(pair[0] / "model.safetensors", 100)
+
+    with pytest.raises(OutputError, match=r"model\.safetensors became shorter while it was read"):
+        patch_to(tmp_path, on_progress=cut)
+
+
+def test_progress_counts_to_the_last_byte(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    result = patch(layers=1, student=pair[1], output=tmp_path / "m", on_progress=lambda *at: seen.append(at))
+    assert (seen[0], seen[-1]) == ((0, result.bytes), (result.bytes, result.bytes))
+
+
+def test_two_writers_of_one_output_leave_one_whole_model(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    def other(done: int, total: int) -> None:
+        if not (tmp_path / "model").exists():
+            patch_to(tmp_path, layers=3)
+
+    with pytest.raises(OutputError, match="another command wrote it meanwhile"):
+        patch_to(tmp_path, on_progress=other)
+    assert tensor_bytes(tmp_path / "model") == tensor_bytes(pair[0])
+    assert names(tmp_path) == ["model", "student", "teacher"]
+
+
+def test_what_a_killed_run_left_is_removed_and_what_a_running_one_writes_is_not(tmp_path: Path) -> None:
+    (tmp_path / ".model.partial-dead").mkdir()
+    with output_folder(tmp_path / "model") as alive:
+        with output_folder(tmp_path / "model") as second:
+            assert {*names(tmp_path)} == {alive.name, second.name}
+        shutil.rmtree(tmp_path / "model")
+        (alive / "x").write_text("x")
+    assert names(tmp_path / "model") == ["x"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_kill_at_any_moment_leaves_the_old_state_or_the_new(overwrite: bool, tmp_path: Path) -> None:
+    save_pair(tmp_path, "gpt_neox", hidden_size=256, intermediate_size=1024)
+    started = time.monotonic()
+    new = content(patch_to(tmp_path, layers=2))
+    seconds, chance = time.monotonic() - started, random.Random(0)
+    shutil.rmtree(tmp_path / "model")
+    old = content(patch_to(tmp_path, layers=1)) if overwrite else {}
+    found = []
+    for _ in range(50):
+        if (child := os.fork()) == 0:
+            patch_to(tmp_path, layers=2, overwrite=overwrite)
+            os._exit(0)
+        time.sleep(chance.uniform(0, 1.2 * seconds))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        found.append({name: data for name, data in content(tmp_path / "model").items() if name != "boomerang.json"})
+        if not overwrite:
+            shutil.rmtree(tmp_path / "model", ignore_errors=True)
+        elif found[-1]["config.json"] == new["config.json"]:
+            patch_to(tmp_path, layers=1, overwrite=True)
+    for state in (old, new):
+        state.pop("boomerang.json", None)
+    assert all(state in (old, new) for state in found)
+    assert old in found
+    patch_to(tmp_path, layers=3, overwrite=True)
+    assert names(tmp_path) == ["model", "student", "teacher"]
