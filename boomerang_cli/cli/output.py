@@ -43,7 +43,7 @@ class Output:
             "files": [dict(zip(keys, each, strict=True)) for each in shards],
         }
         rows = [[file, show_bytes(size), str(tensors), str(copies)] for file, size, tensors, copies in shards]
-        rows += [[path.name, show_bytes(path.stat().st_size), "", "1"] for path in plan.companions]
+        rows += [[file.name, show_bytes(file.size_bytes), "", "1"] for file in plan.companions]
         rows += [[name, "", "", ""] for name in ("config.json", *plan.documents)]
         self.result(content, table(["file", "size", "tensors", "copies"], rows))
 

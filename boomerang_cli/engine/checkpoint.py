@@ -1,18 +1,18 @@
-"""A model on disk, read from its headers: configuration, and where the bytes of each tensor lie."""
+"""A model, read from its headers: configuration, and where the bytes of each tensor lie."""
 
 from __future__ import annotations
 
 import json
-import os
-import struct
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from pathlib import Path, PurePath
 from typing import Any
 
 from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError
+from boomerang_cli.engine.files import File, RemoteFile, files_of
+from boomerang_cli.engine.tensors import Tensor, read_header
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -20,77 +20,23 @@ CONFIG_FILE = "config.json"
 BUILTIN_DEMO = "builtin:demo"
 """The small teacher that ships inside the package."""
 
-MAX_HEADER_BYTES = 100_000_000
-"""The limit of the safetensors format: readers refuse a longer header."""
-
-DTYPE_BYTES = {
-    "BOOL": 1,
-    "U8": 1,
-    "I8": 1,
-    "F8_E4M3": 1,
-    "F8_E5M2": 1,
-    "F8_E8M0": 1,
-    "I16": 2,
-    "U16": 2,
-    "F16": 2,
-    "BF16": 2,
-    "I32": 4,
-    "U32": 4,
-    "F32": 4,
-    "I64": 8,
-    "U64": 8,
-    "F64": 8,
-    "C64": 8,
-}
-FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file as it was when its header was read, so that a later change can be noticed."""
-
-    path: Path
-    size_bytes: int
-    modified_ns: int
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One tensor of a safetensors file: ``start`` and ``stop`` are offsets in bytes from the file's beginning."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    file: SourceFile
-    start: int
-    stop: int
-
-    @property
-    def parameters(self) -> int:
-        return prod(self.shape)
-
-    @property
-    def size_bytes(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def is_float(self) -> bool:
-        return self.dtype in FLOAT_DTYPES
-
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with ``config.json`` and safetensors files.
+    """A model with ``config.json`` and safetensors files.
 
     Attributes:
         name: the model argument as it should be recorded: a Hub id, or an absolute path.
-        revision: the Hub commit, if it came from the Hub.
+        folder: holds its JSON files, and its weights too unless it was opened without a download.
+        files: all of its files by name, those that are still on the Hub too.
         config: ``config.json`` as it stands, so that it can be written again without loss.
         tensors: by name, as named on disk.
+        revision: the Hub commit, if it came from the Hub.
     """
 
     name: str
     folder: Path
+    files: Mapping[str, File]
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     revision: str | None = None
@@ -107,12 +53,16 @@ class Checkpoint:
         return sizes.most_common(1)[0][0]
 
 
-def open_checkpoint(model: str | Path) -> Checkpoint:
+def open_checkpoint(model: str | Path, *, download: bool = True) -> Checkpoint:
     """Open a local folder, ``owner/name[@revision]`` on the Hub, or ``builtin:demo``; no tensor data is read.
+
+    Args:
+        download: bring a model of the Hub whole into the cache; else weights that are not there stay on the Hub.
 
     Raises:
         ModelNotFoundError: no such folder or repository.
         CheckpointError: files that are missing, corrupt, or contradict each other.
+        HubError: the Hub refuses or fails.
     """
     if str(model) == BUILTIN_DEMO:
         return read_checkpoint(Path(__file__).parents[1] / "demo" / "teacher", name=BUILTIN_DEMO)
@@ -125,21 +75,24 @@ def open_checkpoint(model: str | Path) -> Checkpoint:
 
     if not hub.is_repo_id(str(model)):
         raise ModelNotFoundError(f"no model at {model}: neither a folder nor a Hub id (owner/name[@revision])")
-    snapshot = hub.download(str(model))
-    return read_checkpoint(snapshot.folder, name=snapshot.repo_id, revision=snapshot.revision)
+    snapshot = hub.download(str(model)) if download else hub.locate(str(model))
+    return read_checkpoint(snapshot.folder, name=snapshot.repo_id, revision=snapshot.revision, files=snapshot.files)
 
 
-def read_checkpoint(folder: Path, *, name: str | None = None, revision: str | None = None) -> Checkpoint:
-    """Read the headers of a local folder (errors as in :func:`open_checkpoint`)."""
+def read_checkpoint(
+    folder: Path, *, name: str | None = None, revision: str | None = None, files: Mapping[str, File] | None = None
+) -> Checkpoint:
+    """Read the headers of a local folder, or of a repository whose ``files`` are listed (errors as above)."""
     name = name or str(folder)
     config = read_json(folder / CONFIG_FILE)
-    if (folder / INDEX_FILE).exists():
-        tensors = _read_sharded(folder)
-    elif (folder / SINGLE_FILE).exists():
-        tensors = read_header(folder / SINGLE_FILE)
+    files = files_of(folder) if files is None else files
+    if INDEX_FILE in files:
+        tensors = _read_sharded(folder / INDEX_FILE, files)
+    elif SINGLE_FILE in files:
+        tensors = _read_header(files[SINGLE_FILE])
     else:
-        raise CheckpointError(f"{name} has no {SINGLE_FILE}{_pickle_hint(folder)}")
-    return Checkpoint(name=name, folder=folder, config=config, tensors=tensors, revision=revision)
+        raise CheckpointError(f"{name} has no {SINGLE_FILE}{_pickle_hint(files)}")
+    return Checkpoint(name=name, folder=folder, files=files, config=config, tensors=tensors, revision=revision)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -166,59 +119,15 @@ def read_json_value(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def read_header(path: Path) -> dict[str, Tensor]:
-    """Read the header of one safetensors file, and check that its tensors tile the file exactly.
+def _read_header(file: File) -> dict[str, Tensor]:
+    if isinstance(file, RemoteFile):
+        from boomerang_cli.engine.ranges import read_remote_header
 
-    Raises:
-        CheckpointError: whatever keeps the file from being whole and well formed.
-    """
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            size = status.st_size
-            length = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
-            if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-                raise CheckpointError(f"{path} is truncated: its {size} bytes cannot hold its {length}-byte header")
-            raw = file.read(length)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        header = json.loads(raw)
-        header.pop("__metadata__", None)
-        source = SourceFile(path, size, status.st_mtime_ns)
-        tensors = [_read_entry(source, name, entry, 8 + length) for name, entry in header.items()]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise CheckpointError(f"{path} has a header that is not safetensors JSON") from None
-    _check_tiling(path, tensors, 8 + length, size)
-    return {tensor.name: tensor for tensor in tensors}
+        return read_remote_header(file)
+    return read_header(file.path)
 
 
-def _read_entry(file: SourceFile, name: str, entry: dict[str, Any], data_start: int) -> Tensor:
-    dtype, shape = str(entry["dtype"]), tuple(int(extent) for extent in entry["shape"])
-    start, stop = (data_start + int(offset) for offset in entry["data_offsets"])
-    if dtype not in DTYPE_BYTES:
-        raise CheckpointError(f"{file.path}: {name} has the dtype {dtype}, which boomerang cannot move")
-    if any(extent < 0 for extent in shape) or stop - start != prod(shape) * DTYPE_BYTES[dtype]:
-        raise CheckpointError(f"{file.path}: {name} has {stop - start} bytes for shape {list(shape)} of {dtype}")
-    return Tensor(name, dtype, shape, file, start, stop)
-
-
-def _check_tiling(path: Path, tensors: list[Tensor], data_start: int, size: int) -> None:
-    position = data_start
-    for tensor in sorted(tensors, key=lambda tensor: (tensor.start, tensor.stop)):
-        if tensor.start != position:
-            what = "overlaps the tensor before it" if tensor.start < position else "leaves a gap before it"
-            raise CheckpointError(f"{path}: {tensor.name} {what} (offset {tensor.start}, expected {position})")
-        position = tensor.stop
-    if position != size:
-        what = "truncated" if position > size else "too long"
-        raise CheckpointError(f"{path} is {what}: {size} bytes, its header describes {position}")
-
-
-def _read_sharded(folder: Path) -> dict[str, Tensor]:
-    index = folder / INDEX_FILE
+def _read_sharded(index: Path, files: Mapping[str, File]) -> dict[str, Tensor]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no weight_map")
@@ -226,18 +135,21 @@ def _read_sharded(folder: Path) -> dict[str, Tensor]:
     for shard in sorted(set(map(str, weight_map.values()))):
         if shard in ("", ".", "..") or PurePath(shard).name != shard or "\\" in shard:
             raise CheckpointError(f"{index} names a file outside the folder: {shard!r}")
-        if not (folder / shard).is_file():
+        if shard not in files:
             raise CheckpointError(f"{index} names {shard}, which is missing")
-        for name, tensor in read_header(folder / shard).items():
+        for name, tensor in _read_header(files[shard]).items():
             if weight_map.get(name) != shard:
-                raise CheckpointError(f"{folder / shard} holds {name}, which {INDEX_FILE} puts elsewhere")
+                raise CheckpointError(f"{files[shard]} holds {name}, which {INDEX_FILE} puts elsewhere")
             tensors[name] = tensor
     if missing := weight_map.keys() - tensors.keys():
         raise CheckpointError(f"{index} names {len(missing)} tensors that no file holds, {min(missing)} first")
     return tensors
 
 
-def _pickle_hint(folder: Path) -> str:
-    if not any(folder.glob("*.bin")):
+def _pickle_hint(files: Mapping[str, File]) -> str:
+    if not any(name.endswith((".bin", ".pt", ".pth")) for name in files):
         return f" and no {INDEX_FILE}"
-    return ", only pickled weights, which are never read: convert them to safetensors first"
+    return (
+        ", only pickled weights, which can run code when they are read: convert them first, with "
+        "`AutoModelForCausalLM.from_pretrained(MODEL).save_pretrained(FOLDER)`, or https://hf.co/spaces/safetensors/convert"
+    )

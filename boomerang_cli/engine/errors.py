@@ -12,6 +12,10 @@ class ModelNotFoundError(BoomerangError):
     """A model argument names no folder, no repository, or nothing that can be read."""
 
 
+class HubError(BoomerangError):
+    """The Hub refuses, fails, or is out of reach."""
+
+
 class CheckpointError(BoomerangError):
     """A model's files are incomplete, corrupt, or contradict each other."""
 
@@ -38,3 +42,7 @@ class DataError(BoomerangError):
 
 class TrainingError(BoomerangError):
     """A distillation that cannot start or cannot go on."""
+
+
+class ScoringError(BoomerangError):
+    """Models that cannot be scored: too little memory, an unknown task, or a search that would take too long."""

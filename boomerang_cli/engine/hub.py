@@ -1,66 +1,193 @@
-"""Models on the Hugging Face Hub: ids, revisions, downloads into huggingface_hub's cache."""
+"""Models on the Hugging Face Hub: ids, revisions, what a repository holds, and what of it is in the cache."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
-from boomerang_cli.engine.errors import ModelNotFoundError
+from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, read_json
+from boomerang_cli.engine.errors import CheckpointError, HubError, ModelNotFoundError
+from boomerang_cli.engine.files import File, RemoteFile, SourceFile, files_of
 
-# Weights in other formats stay where they are, and so does code.
-DOWNLOADED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*")
+# Weights in other formats stay where they are, and so does code; folders in a repository are no part of the model.
+DOWNLOADED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*", "*.md")
 NOT_DOWNLOADED = ("*/*",)
+_PICKLES = ("*.bin", "*.pt", "*.pth")
+# What is read before a plan can be made, beside the headers of the weights.
+_READ_AT_ONCE = (CONFIG_FILE, INDEX_FILE, "student_config.json", "README.md")
+
+_WAITS_SECONDS = (1.0, 2.0)
+"""Before a look-up is given up: whoever is offline should not wait long to hear it."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A repository at one commit, in the local cache."""
+    """A repository at one commit.
+
+    Attributes:
+        folder: in the cache; it holds the JSON files at least.
+        files: by name; those of the cache as files of this disk.
+    """
 
     repo_id: str
     revision: str
     folder: Path
+    files: Mapping[str, File]
 
 
 def is_repo_id(model: str) -> bool:
-    """Tell whether ``model`` has the form ``owner/name[@revision]``."""
+    """Tell whether ``model`` is meant as ``owner/name[@revision]``; :func:`check_repo_id` is stricter."""
     return re.fullmatch(r"[\w.-]*\w[\w.-]*/[\w.-]*\w[\w.-]*(@[^@\s]+)?", model) is not None and ".." not in model
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Check a repository's name as the Hub does, before anything is asked or sent.
+
+    Raises:
+        ModelNotFoundError: the Hub would not take it; says why.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ModelNotFoundError(f"{repo_id!r} is no name of a repository: {error}") from None
+    if "/" not in repo_id:
+        raise ModelNotFoundError(f"{repo_id!r} is no name of a repository: give owner/name")
+
+
+def locate(model: str) -> Snapshot:
+    """Find a repository's commit and files; no weights are fetched, and none that are in the cache are asked for.
+
+    Raises:
+        ModelNotFoundError: the repository or revision does not exist, or is not open to this user.
+        CheckpointError: it holds no ``config.json``.
+        HubError: the Hub refuses or fails, or is out of reach and the cache holds no such model.
+    """
+    from huggingface_hub import HfApi, hf_hub_download, is_offline_mode
+
+    from boomerang_cli.engine.hub_errors import hub_errors, retried
+
+    repo_id, revision = _split(model)
+    be_quiet()
+    if is_offline_mode():
+        return _cached(repo_id, revision, "HF_HUB_OFFLINE is set")
+    try:
+        with hub_errors(repo_id, revision):
+            info = retried(
+                lambda: HfApi().model_info(repo_id, revision=revision, files_metadata=True), waits=_WAITS_SECONDS
+            )
+            commit, siblings = str(info.sha), info.siblings or []
+            listed = {sibling.rfilename: int(sibling.size or 0) for sibling in siblings if _is_part(sibling.rfilename)}
+            if CONFIG_FILE not in listed:
+                raise CheckpointError(f"{repo_id} has no {CONFIG_FILE}: it is no transformers model")
+            read = [
+                retried(lambda name=name: hf_hub_download(repo_id, name, revision=commit))  # type: ignore[misc]
+                for name in _READ_AT_ONCE
+                if name in listed
+            ]
+    except HubError as error:
+        return _cached(repo_id, revision, str(error))
+    files = {name: _file(RemoteFile(repo_id, commit, name, size)) for name, size in sorted(listed.items())}
+    return Snapshot(repo_id, commit, Path(read[0]).parent, files)
 
 
 def download(model: str) -> Snapshot:
     """Bring ``owner/name[@revision]`` into the cache (``HF_HOME``, ``HF_TOKEN``, ``HF_HUB_OFFLINE`` are honoured).
 
     Raises:
-        ModelNotFoundError: the repository or revision does not exist, is not open to this user, or is out of reach.
+        ModelNotFoundError, HubError: as :func:`locate`.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import is_offline_mode, snapshot_download
+
+    from boomerang_cli.engine.hub_errors import hub_errors, retried
+
+    repo_id, revision = _split(model)
+    be_quiet()
+    if is_offline_mode():
+        return _cached(repo_id, revision, "HF_HUB_OFFLINE is set")
+    with hub_errors(repo_id, revision):
+        folder = Path(
+            retried(
+                lambda: snapshot_download(
+                    repo_id,
+                    revision=revision,
+                    allow_patterns=list(DOWNLOADED),
+                    ignore_patterns=list(NOT_DOWNLOADED),
+                ),
+                waits=_WAITS_SECONDS,
+            )
+        )
+    return Snapshot(repo_id, folder.name, folder, _parts_in(folder))
+
+
+def fetch_file(file: RemoteFile) -> Path:
+    """Bring one small file into the cache, and return its path there (errors as in :func:`locate`)."""
+    from huggingface_hub import hf_hub_download
+
+    from boomerang_cli.engine.hub_errors import hub_errors, retried
+
+    with hub_errors(file.repo_id, file.commit):
+        path = Path(retried(lambda: hf_hub_download(file.repo_id, file.name, revision=file.commit)))
+    if path.stat().st_size != file.size_bytes:
+        raise HubError(f"{file} has {path.stat().st_size} bytes, the Hub listed {file.size_bytes}")
+    return path
+
+
+def be_quiet() -> None:
+    """Leave the terminal to the command: no bar of huggingface_hub's, and no warning about what is tried again."""
+    from huggingface_hub.utils import logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+def _split(model: str) -> tuple[str, str | None]:
     repo_id, _, revision = model.partition("@")
-    try:
-        folder = snapshot_download(
-            repo_id, revision=revision or None, allow_patterns=list(DOWNLOADED), ignore_patterns=list(NOT_DOWNLOADED)
-        )
-    except GatedRepoError:
-        raise ModelNotFoundError(f"{repo_id} is gated: ask for access on its page, then `hf auth login`") from None
-    except RevisionNotFoundError:
-        raise ModelNotFoundError(f"{repo_id} has no revision {revision or 'main'}") from None
-    except RepositoryNotFoundError:
-        raise ModelNotFoundError(
-            f"no model {repo_id}, neither a local folder nor on the Hub (if it is private: `hf auth login`)"
-        ) from None
-    except LocalEntryNotFoundError:
-        raise ModelNotFoundError(
-            f"{model} is not in the local cache, and the Hub is out of reach (or HF_HUB_OFFLINE is set)"
-        ) from None
-    except (HfHubHTTPError, OSError) as error:
-        raise ModelNotFoundError(f"{model} could not be downloaded: {str(error).splitlines()[0]}") from None
-    return Snapshot(repo_id=repo_id, revision=Path(folder).name, folder=Path(folder))
+    check_repo_id(repo_id)
+    return repo_id, revision or None
+
+
+def _is_part(name: str) -> bool:
+    return "/" not in name and any(fnmatch(name, pattern) for pattern in (*DOWNLOADED, *_PICKLES))
+
+
+def _file(file: RemoteFile) -> File:
+    """Return a file of the Hub as the one of this disk that the cache holds, if it does."""
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(file.repo_id, file.name, revision=file.commit)
+    return SourceFile.of(Path(cached)) if isinstance(cached, str) else file
+
+
+def _parts_in(folder: Path) -> Mapping[str, File]:
+    return {name: file for name, file in files_of(folder).items() if _is_part(name)}
+
+
+def _cached(repo_id: str, revision: str | None, why: str) -> Snapshot:
+    """Return the snapshot that the cache holds of a revision (errors as in :func:`locate`)."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repo_id, CONFIG_FILE, revision=revision)
+    if not isinstance(config, str):
+        at = f" at revision {revision}" if revision else ""
+        raise HubError(f"{repo_id}{at} is not in the local cache, and {why}")
+    folder = Path(config).parent
+    files = _parts_in(folder)
+    if missing := _weights_of(files) - files.keys():
+        raise HubError(f"the local cache holds {repo_id} without {min(missing)}, and {why}")
+    return Snapshot(repo_id, folder.name, folder, files)
+
+
+def _weights_of(files: Mapping[str, File]) -> set[str]:
+    """Return the names of the weights files that a cached model should have."""
+    index = files.get(INDEX_FILE)
+    if not isinstance(index, SourceFile):
+        return {SINGLE_FILE}
+    weight_map = read_json(index.path).get("weight_map")
+    return set(map(str, weight_map.values())) if isinstance(weight_map, dict) else set()

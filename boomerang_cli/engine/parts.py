@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from boomerang_cli.engine.checkpoint import Checkpoint, Tensor
+from boomerang_cli.engine.checkpoint import Checkpoint
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.families import Family
 from boomerang_cli.engine.layer_config import is_dense
+from boomerang_cli.engine.tensors import Tensor
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,23 @@ Made from headers alone, so that it can be shown, compared and refused before a 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, groupby
 from math import prod
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
-from boomerang_cli.engine.checkpoint import CONFIG_FILE, DTYPE_BYTES, INDEX_FILE, SINGLE_FILE, Checkpoint, Tensor
+from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, Checkpoint
 from boomerang_cli.engine.dtypes import CONFIG_NAMES
 from boomerang_cli.engine.families import Family
+from boomerang_cli.engine.files import File, RemoteFile
 from boomerang_cli.engine.layer_config import config_for_layers
 from boomerang_cli.engine.layers import LayerSource, Owner
 from boomerang_cli.engine.parts import Parts, is_tied
+from boomerang_cli.engine.tensors import DTYPE_BYTES, Tensor
 
 OWNERS: tuple[Owner, ...] = ("student", "teacher")
 
@@ -89,7 +92,7 @@ class Plan:
 
     shards: tuple[Shard, ...]
     config: Mapping[str, Any]
-    companions: tuple[Path, ...]
+    companions: tuple[File, ...]
     sources: tuple[LayerSource, ...]
     documents: Mapping[str, str] = field(default_factory=dict)
 
@@ -107,6 +110,18 @@ class Plan:
         return sum(shard.size_bytes for shard in self.shards)
 
     @property
+    def fetch_bytes(self) -> Mapping[str, int]:
+        """Bytes that are read from the Hub to carry the plan out, by repository; headers were read to make it."""
+        sizes: Counter[str] = Counter()
+        for file, size in chain(
+            ((copy.source.file, copy.source.size_bytes) for copy in self.copies),
+            ((companion, companion.size_bytes) for companion in self.companions),
+        ):
+            if isinstance(file, RemoteFile):
+                sizes[file.repo_id] += size
+        return dict(sizes)
+
+    @property
     def tied(self) -> bool:
         return bool(self.config["tie_word_embeddings"])
 
@@ -117,6 +132,14 @@ class Plan:
 
     def with_documents(self, documents: Mapping[str, str]) -> Plan:
         return replace(self, documents={**self.documents, **documents})
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Plan:
+        """Return the same plan with other weights: each tensor is taken from ``tensors``, by its name in the output."""
+        shards = tuple(
+            replace(shard, copies=tuple(replace(copy, source=tensors[copy.name]) for copy in shard.copies))
+            for shard in self.shards
+        )
+        return replace(self, shards=shards)
 
 
 def plan_model(
@@ -151,21 +174,20 @@ def plan_model(
     return Plan(
         shards=_lay_out(copies, max_shard_bytes),
         config=_adapted(config, tied, family, copies),
-        companions=companions(teacher.folder),
+        companions=companions(teacher.files),
         sources=tuple(sources),
     )
 
 
-def companions(folder: Path) -> tuple[Path, ...]:
-    """Return the files of a model folder that belong to the model and are neither weights nor code."""
+def companions(files: Mapping[str, File]) -> tuple[File, ...]:
+    """Return the files of a model that belong to it and are neither weights nor code."""
     return tuple(
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_file()
-        and path.name not in _GENERATED
-        and not path.name.startswith(".")
-        and not path.name.endswith(".index.json")
-        and path.suffix.lower() not in _WEIGHTS_AND_CODE
+        file
+        for name, file in sorted(files.items())
+        if name not in _GENERATED
+        and not name.startswith(".")
+        and not name.endswith(".index.json")
+        and PurePath(name).suffix.lower() not in _WEIGHTS_AND_CODE
     )
 
 
@@ -198,7 +220,7 @@ def _lay_out(copies: Sequence[Copy], max_shard_bytes: int) -> tuple[Shard, ...]:
         key=lambda copy: (
             -DTYPE_BYTES[copy.dtype],
             OWNERS.index(copy.owner),
-            copy.source.file.path,
+            str(copy.source.file),
             copy.source.start,
             copy.name,
         ),

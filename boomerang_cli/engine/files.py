@@ -1,0 +1,49 @@
+"""Where bytes lie: in a file of this disk, or in a file of a repository on the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of this disk as it was when it was first looked at, so that a later change can be noticed."""
+
+    path: Path
+    size_bytes: int
+    modified_ns: int
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @classmethod
+    def of(cls, path: Path) -> SourceFile:
+        status = path.stat()
+        return cls(path, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository on the Hub at one commit, which never changes; it is read by ranges."""
+
+    repo_id: str
+    commit: str
+    name: str
+    size_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.repo_id}/{self.name}"
+
+
+File = SourceFile | RemoteFile
+
+
+def files_of(folder: Path) -> Mapping[str, File]:
+    """Return the files of a folder by name, without those of folders in it."""
+    return {path.name: SourceFile.of(path) for path in sorted(folder.iterdir()) if path.is_file()}
