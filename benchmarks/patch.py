@@ -1,0 +1,169 @@
+"""`boomerang patch` against `cp` of the same output, and against the plain way with transformers: one run.
+
+Makes a pair with Pythia-2.8B's configuration and random bf16 weights (8.7 GB, removed at the end), then runs the three in
+turns, and prints the medians of wall time and peak memory. The plain way is what one writes first: load both models,
+deep-copy the layers, `save_pretrained`.
+
+    python benchmarks/patch.py
+    python benchmarks/patch.py --scale 0.1 --dtype float16
+
+A fair `cp`: the file that it copies was written plainly (one made by `copy_file_range` can read back slower from the page
+cache), sources are read once before each run, and `sync` leaves no run another one's dirty pages.
+Peaks below that of this script itself, some 30 MB, cannot be told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+BOUND_SAME, BOUND_CONVERTED = 1.3, 3.0  # SPEC.md: of cp's time
+BYTES_SAME, BYTES_CONVERTED = 150e6, 400e6
+LAYERS = 2
+
+MAKE_TEACHER = """
+import sys, torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+width = round(2560 * float(sys.argv[2])) // 32 * 32
+config = GPTNeoXConfig(hidden_size=width, num_hidden_layers=32, num_attention_heads=32, intermediate_size=4 * width,
+    vocab_size=50304, rotary_pct=0.25, tie_word_embeddings=False, dtype="bfloat16")
+with torch.device("meta"):
+    model = GPTNeoXForCausalLM(config).to(torch.bfloat16)
+model.to_empty(device="cpu")
+for parameter in model.parameters():
+    parameter.data.normal_(0, 0.02)
+model.save_pretrained(sys.argv[1], max_shard_size="5GB")
+"""
+
+PLAIN_WAY = """
+import copy, json, sys, torch
+from transformers import AutoModelForCausalLM
+teacher_folder, student_folder, output, count = *sys.argv[1:4], int(sys.argv[4])
+teacher = AutoModelForCausalLM.from_pretrained(teacher_folder, dtype=torch.bfloat16)
+student = AutoModelForCausalLM.from_pretrained(student_folder, dtype=torch.bfloat16)
+kept = json.load(open(f"{student_folder}/student_config.json"))["copied_teacher_layers"]
+ends = [*kept[1:], teacher.config.num_hidden_layers]
+patchable = [i for i, (start, stop) in enumerate(zip(kept, ends)) if stop - start > 1][-count:]
+layers = []
+for i, (start, stop) in enumerate(zip(kept, ends)):
+    own = i < patchable[0]
+    layers += [copy.deepcopy(student.gpt_neox.layers[i])] if own else [
+        copy.deepcopy(teacher.gpt_neox.layers[j]) for j in range(start, stop)]
+student.gpt_neox.layers = torch.nn.ModuleList(layers)
+student.gpt_neox.final_layer_norm = copy.deepcopy(teacher.gpt_neox.final_layer_norm)
+student.set_output_embeddings(copy.deepcopy(teacher.get_output_embeddings()))
+student.config.num_hidden_layers = len(layers)
+student.save_pretrained(output)
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process: wall seconds, and peak resident memory in bytes."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def measure(command: Sequence[str]) -> Run:
+    os.sync()
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        raise SystemExit(f"failed: {' '.join(command)[:200]}")
+    return Run(seconds, usage.ru_maxrss * 1024)
+
+
+def write_plainly(source: Path, target: Path) -> None:
+    target.mkdir()
+    for path in source.iterdir():
+        with path.open("rb") as reader, (target / path.name).open("wb") as writer:
+            while data := reader.read(8 * 2**20):
+                writer.write(data)
+
+
+def warm(*folders: Path) -> None:
+    for folder in folders:
+        for path in folder.iterdir():
+            with path.open("rb", buffering=0) as file:
+                while file.read(8 * 2**20):
+                    pass
+
+
+def make_pair(folder: Path, scale: float) -> None:
+    subprocess.run([sys.executable, "-c", MAKE_TEACHER, str(folder / "teacher"), str(scale)], check=True)
+    boomerang("init-student", str(folder / "teacher"), "-o", str(folder / "made"))
+    write_plainly(folder / "made", folder / "student")
+    shutil.rmtree(folder / "made")
+
+
+def boomerang(*arguments: str) -> None:
+    subprocess.run([*BOOMERANG, *arguments, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+
+
+BOOMERANG = [sys.executable, "-m", "boomerang_cli"]
+
+
+def compare(folder: Path, options: argparse.Namespace) -> None:
+    patch = [*BOOMERANG, "patch", "--layers", str(LAYERS), "--dtype", options.dtype, "--student", str(folder / "student")]
+    boomerang(*patch[len(BOOMERANG) :], "-o", str(folder / "first"))
+    write_plainly(folder / "first", folder / "same")
+    shutil.rmtree(folder / "first")
+    sources = [str(folder / name) for name in ("teacher", "student")]
+    commands = {
+        "boomerang patch": [*patch, "-o", str(folder / "patched")],
+        "cp": ["cp", "-r", str(folder / "same"), str(folder / "copied")],
+        "plain way": [sys.executable, "-c", PLAIN_WAY, *sources, str(folder / "plain"), str(LAYERS)],
+    }
+    runs: dict[str, list[Run]] = {name: [] for name in commands}
+    for round_number in range(options.rounds):
+        for name in list(commands) if round_number % 2 == 0 else list(commands)[::-1]:
+            warm(*[folder / "same"] if name == "cp" else [folder / "teacher", folder / "student"])
+            runs[name].append(measure(commands[name]))
+            for output in ("patched", "copied", "plain"):
+                shutil.rmtree(folder / output, ignore_errors=True)
+            last = runs[name][-1]
+            print(f"round {round_number + 1} {name}: {last.seconds:.2f} s, {last.peak_bytes / 1e6:,.0f} MB", file=sys.stderr)
+    show(runs, sum(path.stat().st_size for path in (folder / "same").iterdir()), options.dtype)
+
+
+def show(runs: dict[str, list[Run]], output_bytes: int, dtype: str) -> None:
+    seconds = {name: statistics.median(run.seconds for run in each) for name, each in runs.items()}
+    peaks = {name: max(run.peak_bytes for run in each) for name, each in runs.items()}
+    print(f"output {output_bytes / 1e9:.2f} GB, k = {LAYERS}, --dtype {dtype}")
+    print(f"{'':18}{'seconds':>10}{'of cp':>8}{'peak MB':>10}")
+    for name in runs:
+        print(f"{name:18}{seconds[name]:>10.2f}{seconds[name] / seconds['cp']:>8.2f}{peaks[name] / 1e6:>10,.0f}")
+    same = dtype in ("auto", "bfloat16")
+    bound, most = (BOUND_SAME, BYTES_SAME) if same else (BOUND_CONVERTED, BYTES_CONVERTED)
+    ratio = seconds["boomerang patch"] / seconds["cp"]
+    print(f"time {ratio:.2f}x of cp, bound at most {bound}x: {'kept' if ratio <= bound else 'MISSED'}")
+    peak = peaks["boomerang patch"]
+    print(f"peak memory {peak / 1e6:.0f} MB, bound under {most / 1e6:.0f} MB: {'kept' if peak < most else 'MISSED'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the hidden size; 1 is Pythia-2.8B")
+    parser.add_argument("--dtype", default="auto", help="of the output; float16 or float32 measure a dtype change")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        make_pair(Path(folder), options.scale)
+        compare(Path(folder), options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+complete --command boomerang --no-files --arguments "(env _BOOMERANG_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) boomerang)" --condition "env _BOOMERANG_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) boomerang"
