@@ -49,6 +49,12 @@ Keep = Annotated[
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.", metavar="FOLDER")]
 DType = Annotated[DTypeName, typer.Option(help="Floating-point type of the output.")]
 MaxShardSize = Annotated[str, typer.Option(help="Largest size of one weights file.", metavar="SIZE")]
+Download = Annotated[
+    bool,
+    typer.Option(
+        "--download", help="Bring models of the Hub whole into the cache, not only the bytes that are needed."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

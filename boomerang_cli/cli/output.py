@@ -40,12 +40,15 @@ class Output:
         content = {
             **as_plain(result),
             "dry_run": True,
+            "fetch_bytes": dict(plan.fetch_bytes),
             "files": [dict(zip(keys, each, strict=True)) for each in shards],
         }
         rows = [[file, show_bytes(size), str(tensors), str(copies)] for file, size, tensors, copies in shards]
         rows += [[file.name, show_bytes(file.size_bytes), "", "1"] for file in plan.companions]
         rows += [[name, "", "", ""] for name in ("config.json", *plan.documents)]
         self.result(content, table(["file", "size", "tensors", "copies"], rows))
+        for repo_id, size in plan.fetch_bytes.items():
+            self.note(f"{show_bytes(size)} would be fetched from {repo_id}")
 
     def note(self, text: str) -> None:
         """Say on stderr what was done or decided."""

@@ -122,7 +122,10 @@ def download(model: str) -> Snapshot:
                 waits=_WAITS_SECONDS,
             )
         )
-    return Snapshot(repo_id, folder.name, folder, _parts_in(folder))
+    files = _parts_in(folder)
+    if not any(name.endswith(".safetensors") for name in files):
+        return locate(model)  # its list of files tells what there is instead
+    return Snapshot(repo_id, folder.name, folder, files)
 
 
 def fetch_file(file: RemoteFile) -> Path:

@@ -32,14 +32,15 @@ _PASSING_STATUS_CODES = (408, 429, 500, 502, 503, 504)
 
 
 def retried(
-    call: Callable[[], Result], *, waits: Sequence[float] = WAITS_SECONDS, stopped: threading.Event | None = None
+    call: Callable[[], Result], *, waits: Sequence[float] | None = None, stopped: threading.Event | None = None
 ) -> Result:
     """Return what ``call`` returns, called again after failures that pass; it must do no harm to do it twice.
 
     Args:
-        waits: seconds before each further attempt; the Hub's ``Retry-After`` comes first.
+        waits: seconds before each further attempt, ``WAITS_SECONDS`` by default; the Hub's ``Retry-After`` comes first.
         stopped: ends the waiting.
     """
+    waits = WAITS_SECONDS if waits is None else waits
     try:
         return call()
     except (NetworkError, ConnectionError, LocalEntryNotFoundError) as error:

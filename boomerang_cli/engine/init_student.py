@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from boomerang_cli.engine.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
 from boomerang_cli.engine.dtypes import CONFIG_NAMES, stored_dtype
 from boomerang_cli.engine.errors import SelectionError
@@ -53,6 +54,7 @@ def init_student(
     random_init: bool = False,
     dtype: str = "auto",
     max_shard_size: str = "5GB",
+    download: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: ByteProgress | None = None,
@@ -65,6 +67,7 @@ def init_student(
         keep: the kept layers outright, ascending, starting with 0.
         random_init: draw the weights at random instead of copying them, as transformers initialises them (seed 0).
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the teacher's.
+        download: bring a teacher of the Hub whole into the cache, instead of reading there what the student needs.
 
     Raises:
         BoomerangError: a teacher, layers or an output that cannot be used; nothing is left behind.
@@ -72,7 +75,7 @@ def init_student(
     target = Path(output)
     check_output(target, overwrite=overwrite or dry_run)
     max_shard_bytes, stored = parse_bytes(max_shard_size, "--max-shard-size"), stored_dtype(dtype)
-    checkpoint = open_checkpoint(teacher)
+    checkpoint = open_checkpoint(teacher, download=download)
     family = family_of(checkpoint.config, checkpoint.name)
     parts = take_apart(checkpoint, family)
     check_layers_alike(checkpoint, parts)
@@ -87,6 +90,7 @@ def init_student(
     )
     recorded = StudentConfig(layer_map, teacher=checkpoint.name, teacher_revision=checkpoint.revision)
     plan = plan.with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
+    plan = arrange_for_sharing(plan, target)
     if not dry_run:
         with tempfile.TemporaryDirectory() as folder:
             if random_init:

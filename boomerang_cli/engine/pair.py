@@ -61,7 +61,11 @@ class Pair:
 
 
 def open_pair(
-    student: str | Path | None = None, teacher: str | Path | None = None, *, keep: Sequence[int] | None = None
+    student: str | Path | None = None,
+    teacher: str | Path | None = None,
+    *,
+    keep: Sequence[int] | None = None,
+    download: bool = True,
 ) -> Pair:
     """Find and open a student and its teacher, and check from headers that they belong together.
 
@@ -69,15 +73,17 @@ def open_pair(
         student: else ``BOOMERANG_STUDENT``, else the current folder if it is a student, else ``./student``.
         teacher: else ``BOOMERANG_TEACHER``, else what the student records, else the table of published pairs.
         keep: the kept layers, for a student without ``student_config.json``.
+        download: bring models of the Hub whole into the cache (see ``open_checkpoint``).
 
     Raises:
+        HubError: the Hub refuses or fails.
         ModelNotFoundError: one of them is not found; says what was looked for, and which flag to give.
         CheckpointError, UnsupportedModelError: one of them cannot be used.
         PairError: they do not belong together.
     """
-    student_checkpoint = open_checkpoint(find_student(student))
+    student_checkpoint = open_checkpoint(find_student(student), download=download)
     recorded = _recorded(student_checkpoint, keep)
-    teacher_checkpoint = open_checkpoint(_find_teacher(teacher, student_checkpoint, recorded))
+    teacher_checkpoint = open_checkpoint(_find_teacher(teacher, student_checkpoint, recorded), download=download)
     family = family_of(teacher_checkpoint.config, teacher_checkpoint.name)
     if recorded is None:
         assert keep is not None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from boomerang_cli.engine.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.card import PROVENANCE_FILE, layer_sources, provenance
 from boomerang_cli.engine.dtypes import stored_dtype
 from boomerang_cli.engine.errors import SelectionError
@@ -90,6 +91,7 @@ def patch(
     output: str | Path | None = None,
     dtype: str = "auto",
     max_shard_size: str = "5GB",
+    download: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: ByteProgress | None = None,
@@ -102,6 +104,7 @@ def patch(
         student, teacher, keep: see ``pair.open_pair``.
         output: ``patched-<depth>L`` by default.
         dtype: ``auto`` copies bytes as they are if both models have one dtype, else it is ``bfloat16``.
+        download: bring models of the Hub whole into the cache, instead of reading there what this model needs.
 
     Raises:
         BoomerangError: a pair, a selection or an output that cannot be used; nothing is left behind.
@@ -110,7 +113,7 @@ def patch(
     selection = Selection(layers, depth, params, size, blocks)
     if output is not None:
         check_output(Path(output), overwrite=overwrite or dry_run)
-    pair = open_pair(student, teacher, keep=keep)
+    pair = open_pair(student, teacher, keep=keep, download=download)
     planner = Planner(pair, dtype=dtype, max_shard_size=max_shard_size)
     found = find_order(order, pair.layer_map, pair.student_config.order, pair.family.order)
     patched = choose_blocks(selection, planner, found)
@@ -119,6 +122,7 @@ def patch(
     made = provenance(plan, pair, order=named, patched_blocks=patched)
     plan = plan.with_documents({PROVENANCE_FILE: as_json_text(made)})
     target = Path(output or f"patched-{len(plan.sources)}L")
+    plan = arrange_for_sharing(plan, target)
     if not dry_run:
         write_model(plan, target, overwrite=overwrite, on_progress=on_progress)
     return PatchResult(
