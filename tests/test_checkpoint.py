@@ -60,7 +60,12 @@ HEADERS: dict[str, tuple[dict[str, Any] | bytes, bytes, int | None, str]] = {
     "a header that is a list": (b"[1, 2]", b"", None, "not safetensors JSON"),
     "a header nested too deeply": (b"[" * 100_000, b"", None, "not safetensors JSON"),
     "an entry without offsets": ({"a": {"dtype": "U8", "shape": [1]}}, b"1", None, "not safetensors JSON"),
-    "offsets that are words": (b'{"a":{"dtype":"U8","shape":[1],"data_offsets":["x","y"]}}', b"1", None, "not safetens"),
+    "offsets that are words": (
+        b'{"a":{"dtype":"U8","shape":[1],"data_offsets":["x","y"]}}',
+        b"1",
+        None,
+        "not safetens",
+    ),
 }
 
 
@@ -124,7 +129,9 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["nothing-here", "a/b/c", "../x/y", "owner/name@", "owner/..", ""])
-def test_what_is_neither_folder_nor_hub_id_is_refused(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_neither_folder_nor_hub_id_is_refused(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises((ModelNotFoundError, CheckpointError)):
         open_checkpoint(model)

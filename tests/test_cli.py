@@ -88,7 +88,9 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(monkeypatch: pytest.Monkey
     monkeypatch.setattr("boomerang_cli.engine.patch.patch", broken)
     result = run("patch", "--layers", "2")
     assert result.exit_code == 1
-    assert result.stderr == "error: ValueError: first second (unexpected: BOOMERANG_DEBUG=1 shows where it comes from)\n"
+    assert (
+        result.stderr == "error: ValueError: first second (unexpected: BOOMERANG_DEBUG=1 shows where it comes from)\n"
+    )
 
 
 def test_debugging_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,7 @@
-"""An intermediate model in memory, read straight from the files of its pair: nothing is loaded that it does not hold."""
+"""An intermediate model in memory, read straight from the files of its pair: only what it holds is read."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +58,7 @@ def _materialise(plan: Plan, companions: Path) -> PreTrainedModel:
 
     config = as_transformers_config(plan.config)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise SelectionError(f"{plan.config['model_type']} has no causal language model to build: use `boomerang patch`")
+        raise SelectionError(f"{plan.config['model_type']} is no causal language model: use `boomerang patch`")
     with quiet_transformers():
         model: PreTrainedModel = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
             None,

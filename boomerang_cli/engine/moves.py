@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from boomerang_cli.engine.dtypes import convert
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.files import File, RemoteFile
-from boomerang_cli.engine.tensors import DTYPE_BYTES, Tensor
+from boomerang_cli.engine.tensors import BLOCK_BYTES, DTYPE_BYTES, Tensor
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.ranges import RangeReader
@@ -133,7 +133,8 @@ def copy_range(source: Path, start: int, stop: int, output: int, on_bytes: Calla
     with source.open("rb", buffering=0) as file:
         position, by_kernel = start, hasattr(os, "copy_file_range")
         while position < stop:
-            size = min(stop - position, _COPY_BYTES)
+            # A whole block can be shared with its source (see block_sharing.py), so what is before one goes alone.
+            size = min(stop - position, BLOCK_BYTES - position % BLOCK_BYTES if position % BLOCK_BYTES else _COPY_BYTES)
             moved = 0
             if by_kernel:
                 try:

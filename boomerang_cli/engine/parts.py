@@ -87,7 +87,8 @@ def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> Non
     vocabulary, shape = checkpoint.config.get("vocab_size"), parts.before[family.embedding].shape
     if isinstance(vocabulary, int) and shape[:1] != (vocabulary,):
         raise CheckpointError(
-            f"{checkpoint.name}: {family.embedding} has the shape {list(shape)}, config.json the vocab_size {vocabulary}"
+            f"{checkpoint.name}: {family.embedding} has the shape {list(shape)}, "
+            f"config.json the vocab_size {vocabulary}"
         )
     if empty := [index for index, layer in enumerate(parts.layers) if not layer]:
         raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.layers}{empty[0]}.*")

@@ -58,10 +58,15 @@ class Copy:
 
 @dataclass(frozen=True)
 class Shard:
-    """One safetensors file of the output: its tensors in the order of their bytes."""
+    """One safetensors file of the output: its tensors in the order of their bytes.
+
+    Attributes:
+        offset_in_block: where in a disk block the tensors start, so that blocks can be shared; None does not matter.
+    """
 
     file: str
     copies: tuple[Copy, ...]
+    offset_in_block: int | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -233,6 +238,11 @@ def _lay_out(copies: Sequence[Copy], max_shard_bytes: int) -> tuple[Shard, ...]:
             size = 0
         shards[-1].append(copy)
         size += copy.size_bytes
-    names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
-    names = names if len(shards) > 1 else [SINGLE_FILE]
-    return tuple(Shard(name, tuple(shard)) for name, shard in zip(names, shards, strict=True))
+    return tuple(Shard(name, tuple(shard)) for name, shard in zip(shard_names(len(shards)), shards, strict=True))
+
+
+def shard_names(count: int) -> list[str]:
+    """Return the names of so many files of weights, as transformers calls them."""
+    if count == 1:
+        return [SINGLE_FILE]
+    return [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]

@@ -15,6 +15,8 @@ from boomerang_cli.engine.files import File, SourceFile
 
 LENGTH_BYTES = 8
 """A file starts with its header's length, a little-endian number; tensors follow the header."""
+BLOCK_BYTES = 4096
+"""Of a disk: what file systems can share between files."""
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors format: readers refuse a longer header."""
 

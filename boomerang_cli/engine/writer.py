@@ -15,6 +15,7 @@ from boomerang_cli.engine.files import File, SourceFile
 from boomerang_cli.engine.moves import Mover, copy_file
 from boomerang_cli.engine.output_folder import check_output, output_folder
 from boomerang_cli.engine.plan import Plan, Shard
+from boomerang_cli.engine.tensors import BLOCK_BYTES, LENGTH_BYTES
 
 ByteProgress = Callable[[int, int], None]
 """Called with the bytes written so far, and all bytes to write."""
@@ -86,7 +87,10 @@ def _write_shard(shard: Shard, path: Path, progress: _Progress) -> None:
 
 
 def _header(shard: Shard) -> bytes:
-    """Return the file's beginning: the header's length, and the header, padded so that tensors start aligned."""
+    """Return the file's beginning: the header's length, and the header, padded so that tensors start aligned.
+
+    They start at a multiple of 8 bytes, or where the shard wants it within a disk block.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
     for copy in shard.copies:
@@ -94,7 +98,10 @@ def _header(shard: Shard) -> bytes:
         header[copy.name] = {"dtype": copy.dtype, "shape": shape, "data_offsets": [position, stop]}
         position = stop
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
+    if shard.offset_in_block is None:
+        text += b" " * (-len(text) % 8)
+    else:
+        text += b" " * ((shard.offset_in_block - LENGTH_BYTES - len(text)) % BLOCK_BYTES)
     return struct.pack("<Q", len(text)) + text
 
 
