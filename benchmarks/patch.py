@@ -1,14 +1,15 @@
-"""`boomerang patch` against `cp` of the same output, and against the plain way with transformers: one run.
+"""`boomerang patch` (k = 2) or `init-student` against `cp` of the same output, and against the plain way: one run.
 
-Makes a pair with Pythia-2.8B's configuration and random bf16 weights (8.7 GB, removed at the end), then runs the three in
-turns, and prints the medians of wall time and peak memory. The plain way is what one writes first: load both models,
-deep-copy the layers, `save_pretrained`.
+Makes a pair with Pythia-2.8B's configuration and random bf16 weights (8.7 GB, removed at the end), then runs the sides
+in turns, and prints the medians of wall time and peak memory. The plain way is what one writes first: load both models
+with transformers, deep-copy the layers, `save_pretrained`.
 
     python benchmarks/patch.py
+    python benchmarks/patch.py --verb init-student
     python benchmarks/patch.py --scale 0.1 --dtype float16
 
-A fair `cp`: the file that it copies was written plainly (one made by `copy_file_range` can read back slower from the page
-cache), sources are read once before each run, and `sync` leaves no run another one's dirty pages.
+A fair `cp`: the file that it copies was written plainly (one made by `copy_file_range` can read back slower from the
+page cache), sources are read once before each run, and `sync` leaves no run another one's dirty pages.
 Peaks below that of this script itself, some 30 MB, cannot be told apart.
 """
 
@@ -116,16 +117,21 @@ BOOMERANG = [sys.executable, "-m", "boomerang_cli"]
 
 
 def compare(folder: Path, options: argparse.Namespace) -> None:
-    patch = [*BOOMERANG, "patch", "--layers", str(LAYERS), "--dtype", options.dtype, "--student", str(folder / "student")]
-    boomerang(*patch[len(BOOMERANG) :], "-o", str(folder / "first"))
+    verb = {
+        "patch": ["patch", "--layers", str(LAYERS), "--student", str(folder / "student")],
+        "init-student": ["init-student", str(folder / "teacher")],
+    }[options.verb]
+    ours = [*verb, "--dtype", options.dtype]
+    boomerang(*ours, "-o", str(folder / "first"))
     write_plainly(folder / "first", folder / "same")
     shutil.rmtree(folder / "first")
     sources = [str(folder / name) for name in ("teacher", "student")]
     commands = {
-        "boomerang patch": [*patch, "-o", str(folder / "patched")],
+        "boomerang": [*BOOMERANG, *ours, "-o", str(folder / "patched")],
         "cp": ["cp", "-r", str(folder / "same"), str(folder / "copied")],
-        "plain way": [sys.executable, "-c", PLAIN_WAY, *sources, str(folder / "plain"), str(LAYERS)],
     }
+    if options.verb == "patch":
+        commands["plain way"] = [sys.executable, "-c", PLAIN_WAY, *sources, str(folder / "plain"), str(LAYERS)]
     runs: dict[str, list[Run]] = {name: [] for name in commands}
     for round_number in range(options.rounds):
         for name in list(commands) if round_number % 2 == 0 else list(commands)[::-1]:
@@ -134,27 +140,32 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
             for output in ("patched", "copied", "plain"):
                 shutil.rmtree(folder / output, ignore_errors=True)
             last = runs[name][-1]
-            print(f"round {round_number + 1} {name}: {last.seconds:.2f} s, {last.peak_bytes / 1e6:,.0f} MB", file=sys.stderr)
-    show(runs, sum(path.stat().st_size for path in (folder / "same").iterdir()), options.dtype)
+            print(
+                f"round {round_number + 1} {name}: {last.seconds:.2f} s, {last.peak_bytes / 1e6:,.0f} MB",
+                file=sys.stderr,
+            )
+    output_bytes = sum(path.stat().st_size for path in (folder / "same").iterdir())
+    print(f"boomerang {options.verb} --dtype {options.dtype}, output {output_bytes / 1e9:.2f} GB")
+    show(runs, options.dtype)
 
 
-def show(runs: dict[str, list[Run]], output_bytes: int, dtype: str) -> None:
+def show(runs: dict[str, list[Run]], dtype: str) -> None:
     seconds = {name: statistics.median(run.seconds for run in each) for name, each in runs.items()}
     peaks = {name: max(run.peak_bytes for run in each) for name, each in runs.items()}
-    print(f"output {output_bytes / 1e9:.2f} GB, k = {LAYERS}, --dtype {dtype}")
     print(f"{'':18}{'seconds':>10}{'of cp':>8}{'peak MB':>10}")
     for name in runs:
         print(f"{name:18}{seconds[name]:>10.2f}{seconds[name] / seconds['cp']:>8.2f}{peaks[name] / 1e6:>10,.0f}")
     same = dtype in ("auto", "bfloat16")
     bound, most = (BOUND_SAME, BYTES_SAME) if same else (BOUND_CONVERTED, BYTES_CONVERTED)
-    ratio = seconds["boomerang patch"] / seconds["cp"]
+    ratio = seconds["boomerang"] / seconds["cp"]
     print(f"time {ratio:.2f}x of cp, bound at most {bound}x: {'kept' if ratio <= bound else 'MISSED'}")
-    peak = peaks["boomerang patch"]
+    peak = peaks["boomerang"]
     print(f"peak memory {peak / 1e6:.0f} MB, bound under {most / 1e6:.0f} MB: {'kept' if peak < most else 'MISSED'}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--verb", choices=["patch", "init-student"], default="patch")
     parser.add_argument("--scale", type=float, default=1.0, help="of the hidden size; 1 is Pythia-2.8B")
     parser.add_argument("--dtype", default="auto", help="of the output; float16 or float32 measure a dtype change")
     parser.add_argument("--rounds", type=int, default=3)
