@@ -60,10 +60,9 @@ def test_layers_run_one_by_one_give_the_logits_of_the_composed_model(family: str
     stages = Stages(loaded)
     with torch.no_grad():
         models = [(blocks, LAYER_MAP.steps(blocks)) for blocks in SETS]
-        for blocks, hidden in stages.walk(models, stages.begin(text())):
-            sources = LAYER_MAP.sources(blocks)
-            staged = stages.heads[sources[-1].owner].logits(hidden.flatten(0, 1))
-            expected = logits(compose(loaded, sources)).flatten(0, 1)
+        for blocks, owner, hidden in stages.walk(models, stages.begin(text())):
+            staged = stages.heads[owner].logits(hidden.flatten(0, 1))
+            expected = logits(compose(loaded, LAYER_MAP.sources(blocks))).flatten(0, 1)
             torch.testing.assert_close(staged, expected, rtol=0, atol=1e-5)
 
 
@@ -80,9 +79,7 @@ def test_composed_model_generates_the_same_with_a_cache_as_without(family: str, 
 def test_composed_model_holds_no_tensor_of_its_own(family: str, pair_of: Any) -> None:
     loaded = pair_of(family)
     pointers = {
-        tensor.data_ptr()
-        for model in loaded.models.values()
-        for tensor in [*model.parameters(), *model.buffers()]
+        tensor.data_ptr() for model in loaded.models.values() for tensor in [*model.parameters(), *model.buffers()]
     }
     model = compose(loaded, LAYER_MAP.sources((1,)))
     assert {tensor.data_ptr() for tensor in [*model.parameters(), *model.buffers()]} <= pointers

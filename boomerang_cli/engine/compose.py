@@ -44,7 +44,7 @@ def load_pair(pair: Pair, *, dtype: torch.dtype, device: torch.device | str = "c
     """
     models = {owner: load_pair_model(pair, owner, dtype=dtype, device=device) for owner in OWNERS}
     for model in models.values():
-        model.eval().requires_grad_(False)
+        model.requires_grad_(False)
     return LoadedPair(pair, models)
 
 
@@ -63,14 +63,16 @@ def compose(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedMod
     config = as_transformers_config(settings)
     teacher = loaded.models["teacher"]
     with torch.device("meta"), quiet_transformers():
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config, dtype=teacher.dtype, attn_implementation=teacher.config._attn_implementation
         )
     for name, is_buffer in _tensor_names(model):
         owner, own_name = _origin(name, is_buffer, pair.family, sources)
         _set_tensor(model, name, _get_tensor(loaded.models[owner], own_name))
     model.generation_config = teacher.generation_config
-    return model.eval().requires_grad_(False)
+    model.train(False)
+    model.requires_grad_(False)
+    return model
 
 
 def layer_list(model: PreTrainedModel, family: Family) -> nn.ModuleList:

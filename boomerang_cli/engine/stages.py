@@ -1,4 +1,4 @@
-"""A loaded pair taken apart: layers run one by one, whatever model they are part of, and shared by models that begin alike."""
+"""A loaded pair taken apart: layers run one by one, and once for all models that begin alike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
@@ -18,6 +18,14 @@ from boomerang_cli.engine.plan import OWNERS
 Step = tuple[LayerSource, ...]
 """The layers of one block: all of the teacher's, or the student's one."""
 Label = TypeVar("Label")
+
+
+class Leaf(NamedTuple, Generic[Label]):
+    """The end of a model: what its head takes, ``[batch, sequence, hidden]``, and whose head it is."""
+
+    label: Label
+    owner: Owner
+    hidden: Tensor
 
 
 @dataclass(frozen=True)
@@ -82,11 +90,12 @@ class Stages:
             hidden = hidden if module is None else module(hidden)
         return hidden
 
-    def walk(self, models: Sequence[tuple[Label, Sequence[Step]]], batch: Batch) -> Iterator[tuple[Label, Tensor]]:
-        """Yield each model's label and final hidden states, for the model's head.
+    def walk(self, models: Sequence[tuple[Label, Sequence[Step]]], batch: Batch) -> Iterator[Leaf[Label]]:
+        """Run models, each given by a label of the caller's and its steps, and yield where each ends.
 
         The models are walked as a tree: steps that several of them begin with are run once. Hidden states are held
-        along one branch alone. The teacher's blocks are walked first, so that the teacher itself comes first.
+        along one branch alone. The teacher's blocks are walked first: if the teacher itself is the first of the models,
+        it is the first that is yielded.
         """
         ordered = sorted(models, key=lambda model: [(step[0].owner, len(step)) for step in model[1]], reverse=True)
         for owner, begun in groupby(ordered, key=lambda model: model[1][0][0].owner):
@@ -94,10 +103,12 @@ class Stages:
 
     def _walk(
         self, models: Sequence[tuple[Label, Sequence[Step]]], depth: int, hidden: Tensor, batch: Batch
-    ) -> Iterator[tuple[Label, Tensor]]:
+    ) -> Iterator[Leaf[Label]]:
         if depth == len(models[0][1]):
-            for label, steps in models:
-                yield label, self.finish(steps[-1][-1].owner, hidden)
+            owner = models[0][1][-1][-1].owner
+            final = self.finish(owner, hidden)
+            for label, _ in models:
+                yield Leaf(label, owner, final)
             return
         for step, branch in groupby(models, key=lambda model: model[1][depth]):
             yield from self._walk(list(branch), depth + 1, self.run(step, hidden, batch), batch)

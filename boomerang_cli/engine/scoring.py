@@ -1,0 +1,201 @@
+"""How well models of a pair continue a text, and how far they are from the teacher; many models at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from boomerang_cli.engine.compose import LoadedPair
+from boomerang_cli.engine.distillation.losses import (
+    CPU_CHUNK_BYTES,
+    GPU_CHUNK_BYTES,
+    IGNORED_LABEL,
+    token_cross_entropy,
+    token_kl_divergence,
+    token_log_probabilities,
+)
+from boomerang_cli.engine.errors import ScoringError
+from boomerang_cli.engine.stages import Leaf, Stages
+from boomerang_cli.engine.variants import Variant
+from boomerang_cli.engine.windows import Windows
+
+CPU_BATCH_TOKENS = 4096
+"""On the CPU larger batches are no faster: they leave the caches."""
+GPU_BATCH_TOKENS = 16_384
+GATHERED_BYTES = 256 * 2**20
+"""Ends of models are gathered up to so many bytes of hidden states: the teacher's logits are made once for them all."""
+
+
+class WindowSums(NamedTuple):
+    """What one model scores in one window: sums over the scored tokens, in nats."""
+
+    negative_log_likelihood: float
+    kl: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one model scores on a text.
+
+    Attributes:
+        perplexity: ``exp`` of the mean negative log-likelihood of a token.
+        perplexity_stderr: its standard error over windows; None if there is but one.
+        kl: the mean over tokens of KL(teacher || model), in nats.
+    """
+
+    perplexity: float
+    perplexity_stderr: float | None
+    kl: float
+
+
+def summarise(sums: Sequence[WindowSums], tokens: Sequence[int]) -> Score:
+    """Return the score of a text from those of its windows, of so many scored tokens each.
+
+    The mean is a ratio of two sums, and its variance the usual linearised one, ``W / (W - 1) * sum((x_i - mean *
+    t_i)^2) / (sum t_i)^2`` over W windows of t_i tokens (Cochran, Sampling Techniques, chapter 6); the standard error
+    of the perplexity is ``perplexity`` times that of the mean. It takes windows to be independent of one another.
+    """
+    windows, total = len(tokens), sum(tokens)
+    mean = math.fsum(each.negative_log_likelihood for each in sums) / total
+    squares = math.fsum(
+        (each.negative_log_likelihood - mean * count) ** 2 for each, count in zip(sums, tokens, strict=True)
+    )
+    perplexity = math.exp(min(mean, 700.0))  # what is beyond has no name among the floats
+    stderr = None if windows == 1 else perplexity * math.sqrt(squares * windows / (windows - 1)) / total
+    return Score(perplexity, stderr, kl=math.fsum(each.kl for each in sums) / total)
+
+
+class Scorer:
+    """Scores variants of one loaded pair.
+
+    Args:
+        batch_size: windows at once; None fills a batch that suits the device.
+
+    Attributes:
+        batch_size: halved whenever the device runs out of memory.
+        stages: counts the passes.
+    """
+
+    def __init__(self, loaded: LoadedPair, *, batch_size: int | None = None) -> None:
+        self.batch_size = batch_size
+        self.layer_map = loaded.pair.layer_map
+        self.stages = Stages(loaded)
+        self._device = loaded.device
+        self._on_gpu = loaded.device.type == "cuda"
+
+    def batches(self, windows: Windows) -> Iterator[range]:
+        """Yield the windows of one batch after another; score each before asking for the next."""
+        start = 0
+        while start < len(windows):
+            tokens = GPU_BATCH_TOKENS if self._on_gpu else CPU_BATCH_TOKENS
+            size = self.batch_size or max(1, tokens // windows.input_ids.shape[1])
+            rows = range(start, min(start + size, len(windows)))
+            yield rows
+            start = rows.stop
+
+    def score(self, variants: Sequence[Variant], windows: Windows, rows: range) -> dict[Variant, list[WindowSums]]:
+        """Score some of the windows; return the sums of each window, in order.
+
+        Raises:
+            ScoringError: the device has too little memory for a single window.
+        """
+        try:
+            return self._score(variants, windows, rows)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        if self._on_gpu:
+            torch.cuda.empty_cache()
+        if len(rows) == 1:
+            raise ScoringError(
+                f"{self._device} has too little memory for one window of {windows.input_ids.shape[1]} tokens: "
+                "give a shorter --sequence-length, or --dtype bfloat16"
+            )
+        self.batch_size = len(rows) // 2
+        first = self.score(variants, windows, rows[: self.batch_size])
+        second = self.score(variants, windows, rows[len(rows) // 2 :])
+        return {variant: first[variant] + second[variant] for variant in variants}
+
+    @torch.inference_mode()
+    def _score(self, variants: Sequence[Variant], windows: Windows, rows: range) -> dict[Variant, list[WindowSums]]:
+        targets = _Targets.of(windows, rows, self._device)
+        batch = self.stages.begin(windows.input_ids[rows.start : rows.stop].to(self._device))
+        teacher = Variant(self.layer_map.patchable, distilled=False)
+        leaves = self.stages.walk([(each, each.steps(self.layer_map)) for each in (teacher, *variants)], batch)
+        reference = targets.scored(next(leaves))
+        sums: dict[Variant, list[WindowSums]] = {}
+        for gathered in _gather(targets.scored(leaf) for leaf in leaves):
+            sums |= self._compare(gathered, reference, targets)
+        return sums
+
+    def _compare(
+        self, models: Sequence[Leaf[Variant]], teacher: Leaf[Variant], targets: _Targets
+    ) -> dict[Variant, list[WindowSums]]:
+        """Run the heads, chunk by chunk of tokens: the logits of a batch never stand in memory whole."""
+        shape = (len(models), 2, targets.windows)
+        sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
+        vocabulary = len(self.stages.heads["teacher"].weight)
+        tokens = max(1, (GPU_CHUNK_BYTES if self._on_gpu else CPU_CHUNK_BYTES) // (4 * vocabulary))
+        for start in range(0, len(targets.labels), tokens):
+            chunk = slice(start, start + tokens)
+            labels, window = targets.labels[chunk], targets.window[chunk]
+            expected = self._log_probabilities(teacher, chunk)
+            for index, model in enumerate(models):
+                found = self._log_probabilities(model, chunk)
+                scores = torch.stack([token_cross_entropy(found, labels), token_kl_divergence(found, expected)])
+                sums[index].index_add_(1, window, scores.double())
+        columns = sums.transpose(1, 2).tolist()
+        return {
+            model.label: [WindowSums(*each) for each in column] for model, column in zip(models, columns, strict=True)
+        }
+
+    def _log_probabilities(self, model: Leaf[Variant], tokens: slice) -> Tensor:
+        return token_log_probabilities(self.stages.heads[model.owner].logits(model.hidden[tokens]))
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """What a batch is scored on: all of it flat, over the scored positions alone.
+
+    Attributes:
+        positions: where they are among all positions.
+        labels: the token after each.
+        window: which window of the batch each is in.
+        windows: the number of windows.
+    """
+
+    positions: Tensor
+    labels: Tensor
+    window: Tensor
+    windows: int
+
+    @classmethod
+    def of(cls, windows: Windows, rows: range, device: torch.device) -> _Targets:
+        labels = windows.labels[rows.start : rows.stop].to(device)
+        positions = (labels != IGNORED_LABEL).flatten().nonzero().squeeze(1)
+        return cls(positions, labels.flatten()[positions], positions // labels.shape[1], len(rows))
+
+    def scored(self, leaf: Leaf[Variant]) -> Leaf[Variant]:
+        """Return the hidden states at these positions, ``[tokens, hidden]``."""
+        return leaf._replace(hidden=leaf.hidden.flatten(0, 1)[self.positions])
+
+
+def _gather(leaves: Iterable[Leaf[Variant]]) -> Iterator[list[Leaf[Variant]]]:
+    gathered: list[Leaf[Variant]] = []
+    for leaf in leaves:
+        gathered.append(leaf)
+        if sum(each.hidden.nbytes for each in gathered) >= GATHERED_BYTES:
+            yield gathered
+            gathered = []
+    if gathered:
+        yield gathered
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether torch failed for want of memory; on the CPU it has no exception of its own for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
