@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from files import entry, write_raw
+from cli import assert_refused
+from files import entry, names, write_raw
 from tiny_models import make_config, make_model
 
 from boomerang_cli.engine.checkpoint import open_checkpoint, read_header
@@ -72,9 +73,10 @@ HEADERS: dict[str, tuple[dict[str, Any] | bytes, bytes, int | None, str]] = {
 @pytest.mark.parametrize("case", HEADERS)
 def test_broken_file_is_refused_with_what_is_wrong(case: str, tmp_path: Path) -> None:
     header, data, length, message = HEADERS[case]
-    path = write_raw(tmp_path / "model.safetensors", header, data, length)
-    with pytest.raises(CheckpointError, match=message):
-        read_header(path)
+    write_raw(folder_of(tmp_path) / "model.safetensors", header, data, length)
+    before = names(tmp_path)
+    assert_refused("init-student", tmp_path, "-o", tmp_path / "student", message=message)
+    assert names(tmp_path) == before
 
 
 def test_empty_file_is_refused(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ INDEXES: dict[str, tuple[Any, str]] = {
     "no weight map": ({}, "has no weight_map"),
     "an empty weight map": ({"weight_map": {}}, "has no weight_map"),
     "a list": ([], "must hold a JSON object, not a list"),
-    "a tensor that no file holds": ({"weight_map": {"a": "s", "b": "s"}}, "names 1 tensors that no file holds, b first"),
+    "a tensor that no file holds": ({"weight_map": {"a": "s", "b": "s"}}, "names 1 tensors that no file holds, b"),
     "a tensor in another file": ({"weight_map": {"b": "s"}}, "holds a, which .* puts elsewhere"),
 }  # fmt: skip
 
@@ -102,14 +104,20 @@ def test_broken_index_is_refused_with_what_is_wrong(case: str, tmp_path: Path) -
     content, message = INDEXES[case]
     folder = folder_of(tmp_path, model__safetensors__index__json=content)
     write_raw(folder / "s", {"a": entry(0, 1)}, b"1")
-    with pytest.raises(CheckpointError, match=message):
-        open_checkpoint(folder)
+    before = names(tmp_path)
+    assert_refused("init-student", folder, "-o", tmp_path / "student", message=message)
+    assert names(tmp_path) == before
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
-    [(None, "has no config.json"), (b"{", "config.json is not JSON"), (b"[]", "must hold a JSON object"), (b"\xff", "not JSON")],
-)  # fmt: skip
+    [
+        (None, "has no config.json"),
+        (b"{", "config.json is not JSON"),
+        (b"[]", "must hold a JSON object"),
+        (b"\xff", "not JSON"),
+    ],
+)
 def test_broken_configuration_is_refused(tmp_path: Path, config: bytes | None, message: str) -> None:
     if config is not None:
         (tmp_path / "config.json").write_bytes(config)

@@ -141,7 +141,7 @@ def readme_commands() -> list[list[str]]:
     readme = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```(?:bash|console|yaml)\n(.*?)```", readme, re.DOTALL)
     joined = "\n".join(blocks).replace("\\\n", " ")
-    found = re.findall(r"\bboomerang ((?:%s)\b[^\n|&;#]*)" % "|".join(COMMANDS), joined)
+    found = re.findall(rf"\bboomerang ((?:{'|'.join(COMMANDS)})\b[^\n|&;#]*)", joined)
     return [shlex.split(command) for command in found]
 
 

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import stat
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -113,16 +114,20 @@ def test_too_little_space_is_refused_before_the_first_byte(
         patch_to(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_said_in_one_line(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(OutputError, match="cannot be written: Permission denied"):
-        patch_to(tmp_path, output=tmp_path / "closed" / "model")
+def test_a_folder_without_permission_is_said_in_one_line(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(*_: Any, **__: Any) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")  # root may write everywhere
+
+    monkeypatch.setattr(tempfile, "mkdtemp", forbid)
+    with pytest.raises(OutputError, match="model cannot be written: Permission denied"):
+        patch_to(tmp_path)
 
 
 def test_a_file_where_a_folder_should_be_is_said_in_one_line(pair: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(OutputError, match=r"cannot be written: (Not a directory|File exists)"):
         patch_to(tmp_path, output=tmp_path / "file" / "model")
 
 

@@ -12,6 +12,7 @@ from boomerang_cli import __version__
 from boomerang_cli.cli import output
 from boomerang_cli.cli.init_student import init_student
 from boomerang_cli.cli.patch import patch
+from boomerang_cli.cli.push import push
 from boomerang_cli.engine.errors import BoomerangError
 
 
@@ -34,9 +35,9 @@ class _Commands(TyperGroup):
             raise typer.Exit(1) from None
         except BrokenPipeError:
             raise typer.Exit(1) from None
-        except (OSError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError) as error:
-            if isinstance(error, (typer.Exit, typer.Abort)):
-                raise
+        except Exception as error:
+            if isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message"):
+                raise  # Typer's own: the end of a command, or wrong usage
             output.error(f"{type(error).__name__}: {error} (unexpected: BOOMERANG_DEBUG=1 shows where it comes from)")
             raise typer.Exit(1) from None
 
@@ -69,3 +70,4 @@ def main(
 
 app.command()(init_student)
 app.command()(patch)
+app.command()(push)

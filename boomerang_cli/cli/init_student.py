@@ -16,7 +16,7 @@ from boomerang_cli.engine.sizes import show_bytes, show_count
 def init_student(
     teacher: Annotated[str, typer.Argument(help="Folder or owner/name[@revision] on the Hub.", metavar="TEACHER")],
     output: options.OutputFolder = Path("student-init"),
-    every: Annotated[int, typer.Option(help="Keep every so-manieth layer.")] = 2,
+    every: Annotated[int, typer.Option(help="Keep every second, third … layer.")] = 2,
     keep_first: Annotated[
         int | None, typer.Option(help="Layers kept at the start. [default: the family's; 1, Llama 2]")
     ] = None,

@@ -8,7 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 
-def numbers(text: str) -> list[int]:
+class Numbers(tuple[int, ...]):
+    """Whole numbers as ``numbers`` parses them; a plain list would make Typer take the option several times."""
+
+
+def numbers(text: str) -> Numbers:
     """Parse ``1,2,5-8`` (for an option's ``parser``)."""
     found: list[int] = []
     for part in text.split(","):
@@ -18,10 +22,9 @@ def numbers(text: str) -> list[int]:
         found += range(int(first), int(last or first) + 1) if dash else [int(first)]
         if len(found) > 100_000:
             raise typer.BadParameter(f"{text!r} lists too many numbers")
-    return found
+    return Numbers(found)
 
 
-Numbers = list[int]
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 Student = Annotated[
@@ -55,6 +58,7 @@ Download = Annotated[
         "--download", help="Bring models of the Hub whole into the cache, not only the bytes that are needed."
     ),
 ]
+Private = Annotated[bool, typer.Option("--private", help="Make the repository private if it is new.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

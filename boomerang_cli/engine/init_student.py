@@ -62,7 +62,7 @@ def init_student(
     """Write a student that copies some layers of ``teacher``, and its embedding, final norm and head.
 
     Args:
-        every: keep every so-manieth layer (FACTS.md 1).
+        every: 2 keeps every second layer, 3 every third (FACTS.md 1).
         keep_first, keep_last: the layer rule's numbers; None is the family's.
         keep: the kept layers outright, ascending, starting with 0.
         random_init: draw the weights at random instead of copying them, as transformers initialises them (seed 0).
