@@ -15,7 +15,7 @@ from boomerang_cli.engine.parts import is_tied
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _MASKED = {"bert", "distilbert"}
 
@@ -60,10 +60,10 @@ def load_model(
             "can be distilled and scored"
         )
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 checkpoint.folder,
-                config=_as_transformers_config(config),
+                config=as_transformers_config(config),
                 dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -79,7 +79,30 @@ def load_model(
     return model
 
 
-def _as_transformers_config(config: Mapping[str, Any]) -> Any:
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer; no code of its repository is run.
+
+    Raises:
+        CheckpointError: there is none, or it makes tokens that the model does not have.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                checkpoint.folder, trust_remote_code=False, local_files_only=True
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {_first_line(error)}") from None
+    vocabulary = checkpoint.config.get("vocab_size")
+    if isinstance(vocabulary, int) and tokenizer.vocab_size > vocabulary:
+        raise CheckpointError(
+            f"the tokenizer of {checkpoint.name} has {tokenizer.vocab_size} tokens, its model {vocabulary}"
+        )
+    return tokenizer
+
+
+def as_transformers_config(config: Mapping[str, Any]) -> Any:
     from transformers import CONFIG_MAPPING
 
     # A repository may name code to fetch: a class of its own, or a kernel from the Hub.
@@ -88,7 +111,7 @@ def _as_transformers_config(config: Mapping[str, Any]) -> Any:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Leave the terminal to the command: no bar, and no report of a checkpoint's tensors that are not used."""
     from transformers.utils import logging
 

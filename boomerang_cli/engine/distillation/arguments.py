@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from boomerang_cli.engine.distillation.pair import has_bfloat16
+from boomerang_cli.engine.distillation.models import has_bfloat16
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import TrainingError
 

@@ -12,22 +12,31 @@ from typing import Any, Literal
 
 import torch
 
+from boomerang_cli.engine import provenance
 from boomerang_cli.engine.distillation import sharding, training_folder
 from boomerang_cli.engine.distillation.arguments import check_reporter, keep_libraries_quiet, training_arguments
+from boomerang_cli.engine.distillation.data import find_sources
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
-from boomerang_cli.engine.distillation.pair import load_student, load_teacher
+from boomerang_cli.engine.distillation.models import load_student, load_teacher
+from boomerang_cli.engine.distillation.progress import ProgressCallback
 from boomerang_cli.engine.distillation.recipe import DEFAULT_DATA, Recipe
-from boomerang_cli.engine.distillation.trainer import DistillationTrainer, ProgressCallback
+from boomerang_cli.engine.distillation.student import plan_student, student_documents, write_student
+from boomerang_cli.engine.distillation.text import check_sequence_length, open_text
+from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
-from boomerang_cli.engine.errors import OutputError, TrainingError
+from boomerang_cli.engine.errors import ModelNotFoundError, OutputError, TrainingError
+from boomerang_cli.engine.output_folder import check_output
+from boomerang_cli.engine.pair import Pair, open_pair
+from boomerang_cli.engine.plan import Plan
 
 
 @dataclass(frozen=True)
 class DistillResult:
-    """What training reached.
+    """What training reached; of a dry run, what it would take.
 
     Attributes:
         path: the student folder.
+        tokens: that the student was trained on.
         losses: ``total cross_entropy kl cosine``, means over the steps that were logged last.
         eval: ``loss perplexity`` of the student on the evaluation text; empty without one.
         seconds: of training, all parts of a resumed run together.
@@ -37,49 +46,56 @@ class DistillResult:
     path: Path
     steps: int
     tokens: int
-    losses: dict[str, float]
-    eval: dict[str, float]
+    losses: Mapping[str, float]
+    eval: Mapping[str, float]
     seconds: float
     tokens_per_second: float
     peak_memory_bytes: int
+    plan: Plan
 
 
 def distill(
     student_init: str | Path = "student-init",
     *,
     output: str | Path = "student",
-    teacher: str | None = None,
+    teacher: str | Path | None = None,
+    keep: Sequence[int] | None = None,
     data: Sequence[str] = DEFAULT_DATA,
     eval_data: Sequence[str] = (),
-    steps: int = 500,
-    batch_size: int = 2048,
-    sequence_length: int = 2048,
-    learning_rate: float = 3e-4,
-    warmup_ratio: float = 0.01,
-    weight_decay: float = 0.1,
-    max_grad_norm: float = 1.0,
-    kl_weight: float = 0.1,
-    cosine_weight: float = 2.0,
-    temperature: float = 1.0,
+    steps: int = Recipe.steps,
+    batch_size: int = Recipe.batch_size,
+    sequence_length: int = Recipe.sequence_length,
+    learning_rate: float = Recipe.learning_rate,
+    warmup_ratio: float = Recipe.warmup_ratio,
+    weight_decay: float = Recipe.weight_decay,
+    max_grad_norm: float = Recipe.max_grad_norm,
+    kl_weight: float = Recipe.kl_weight,
+    cosine_weight: float = Recipe.cosine_weight,
+    temperature: float = Recipe.temperature,
     cross_entropy: bool = True,
     kl: bool = True,
     cosine: bool = True,
-    seed: int = 0,
+    seed: int = Recipe.seed,
+    repeat: bool = False,
     micro_batch_size: int | Literal["auto"] = "auto",
     save_every: int | None = None,
     resume: bool = False,
-    repeat: bool = False,
     report_to: str = "none",
     dtype: str = "auto",
     overwrite: bool = False,
+    dry_run: bool = False,
     on_progress: ProgressCallback | None = None,
 ) -> DistillResult:
     """Distil ``student_init`` from its teacher, and write the student to ``output``.
 
-    Checkpoints stand in ``<output>.training`` until the student is written.
+    Checkpoints stand in ``<output>.training`` until the student is written. In a process that torchrun started, this
+    is one part of the same training; rank 0 alone writes.
 
     Args:
-        teacher: overrides the one that the student records.
+        teacher, keep: see ``pair.open_pair``.
+        data, eval_data: see ``data.find_sources``.
+        steps ... repeat: see :class:`Recipe`.
+        micro_batch_size: sequences that run at once in each process; ``auto`` measures how many fit.
         save_every: steps between checkpoints; None is every ten minutes.
         resume: go on from the newest checkpoint, with the same recipe.
         dtype: of the written student; ``auto`` is that of ``student_init``.
@@ -111,37 +127,47 @@ def distill(
         seed=seed,
         repeat=repeat,
     )
+    target = Path(output)
+    check_output(target, overwrite=overwrite or dry_run)
     check_reporter(report_to)
+    check_save_every(save_every)
+    sources = find_sources(recipe.data, recipe.eval_data)
+    pair = open_student_init(student_init, teacher, keep)
+    check_sequence_length(pair.teacher, sequence_length)
+    plan = plan_student(pair, dtype)
+    if dry_run:
+        return DistillResult(target, recipe.steps, recipe.tokens, {}, {}, 0.0, 0.0, 0, plan)
+
     keep_libraries_quiet()
-    target, folder = Path(output), TrainingFolder.of(Path(output))
-    pair = open_pair(student_init, teacher)
-    identity = {"recipe": recipe.as_json(), "student_init": pair.student.name, "teacher": pair.teacher.name}
+    folder = TrainingFolder.of(target)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
-        arguments = training_arguments(recipe, folder.path, report_to=report_to)
-        start = sharding.decide(lambda: _starting_point(target, folder, identity, recipe, resume, overwrite))
-        text = open_text(recipe, pair, start.progress.get("position"))
-        with Interrupts(on_request=lambda: trainer.report(stopping=True)) as interrupts:
-            trainer = DistillationTrainer(
-                student=load_student(pair.student.folder, arguments.device),
-                teacher=load_teacher(pair.teacher.folder, arguments.device),
-                layer_map=pair.layer_map,
-                recipe=recipe,
-                arguments=arguments,
-                train_dataset=text.train,
-                evaluation_sequences=text.evaluation,
-                folder=folder,
-                interrupts=interrupts,
-                identity=identity,
-                save_every=save_every,
-                on_progress=on_progress,
-            )
-            trainer.set_micro_batch_size(micro_batch_size)
+        arguments = training_arguments(recipe, folder.path, report_to=report_to)  # connects the processes
+        recipe.accumulation_steps(1 if micro_batch_size == "auto" else micro_batch_size, sharding.processes())
+        identity = {"recipe": recipe.as_json(), "student_init": pair.student.name, "teacher": pair.teacher.name}
+        start = sharding.decide(lambda: _starting_point(folder, identity, recipe, resume, overwrite))
+        text = open_text(sources, recipe, pair.teacher, start.progress.get("position"))
+        interrupts = Interrupts(on_request=lambda: trainer.report(stopping=True))
+        trainer = DistillationTrainer(
+            student=load_student(pair, arguments.device),
+            teacher=load_teacher(pair, arguments.device),
+            layer_map=pair.layer_map,
+            recipe=recipe,
+            arguments=arguments,
+            train_dataset=text.train,
+            evaluation_sequences=text.evaluation,
+            folder=folder,
+            interrupts=interrupts,
+            identity=identity,
+            save_every=save_every,
+            on_progress=on_progress,
+        )
+        trainer.set_micro_batch_size(micro_batch_size)
+        with interrupts:
             trainer.go_on(start.checkpoint, start.progress)
         if trainer.interrupted:
-            raise TrainingInterrupted(folder.of_step(trainer.state.global_step), trainer.state.global_step, recipe.steps)
-        write_student(trainer, pair, target, dtype=dtype, overwrite=overwrite)
-    folder.remove()
+            raise TrainingInterrupted(folder.of_step(trainer.state.global_step), trainer.state.global_step, steps)
+        _publish(trainer, pair, plan, target, overwrite=overwrite)
     return DistillResult(
         path=target,
         steps=recipe.steps,
@@ -151,7 +177,22 @@ def distill(
         seconds=trainer.clock.stopped_seconds,
         tokens_per_second=trainer.tokens_per_second,
         peak_memory_bytes=_peak_memory_bytes(),
+        plan=plan,
     )
+
+
+def open_student_init(student_init: str | Path, teacher: str | Path | None, keep: Sequence[int] | None) -> Pair:
+    """Open the student that is to be distilled, and its teacher (errors as in ``pair.open_pair``)."""
+    if str(student_init) == "student-init" and not Path(student_init).exists():
+        raise ModelNotFoundError(
+            "no student to distil in ./student-init: make one with `boomerang init-student TEACHER`, or name its folder"
+        )
+    return open_pair(student_init, teacher, keep=keep)
+
+
+def check_save_every(steps: int | None) -> None:
+    if steps is not None and steps < 1:
+        raise TrainingError(f"--save-every {steps} must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -163,16 +204,14 @@ class _Start:
 
 
 def _starting_point(
-    output: Path, folder: TrainingFolder, identity: Mapping[str, Any], recipe: Recipe, resume: bool, overwrite: bool
+    folder: TrainingFolder, identity: Mapping[str, Any], recipe: Recipe, resume: bool, overwrite: bool
 ) -> _Start:
-    """Look at what is on disk already, and clear what was not written to the end.
+    """Look at what an earlier run left, and clear it if this one starts anew.
 
     Raises:
-        OutputError: the output is there, or a training that neither ``resume`` nor ``overwrite`` decides about.
+        OutputError: there is a training that neither ``resume`` nor ``overwrite`` decides about.
         TrainingError: there is nothing to resume, or it was another training.
     """
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output} exists: give another --output, or --overwrite")
     checkpoint = folder.newest()
     if resume:
         if checkpoint is None:
@@ -189,6 +228,48 @@ def _starting_point(
         )
     folder.remove()
     return _Start(None, {})
+
+
+def _publish(trainer: DistillationTrainer, pair: Pair, plan: Plan, target: Path, *, overwrite: bool) -> None:
+    """Write the student at rank 0, and remove the checkpoints; all processes return, or raise, together.
+
+    Raises:
+        OutputError: the disk is full, or may not be written; the last checkpoint is kept.
+        TrainingInterrupted: Ctrl-C; likewise.
+    """
+    steps, folder = trainer.recipe.steps, trainer.folder
+    distillation = {
+        **trainer.identity,
+        "student_init_revision": pair.student.revision,
+        "tokens": trainer.recipe.tokens,
+        "losses": trainer.losses,
+        "evaluation": trainer.evaluation,
+        "seconds": trainer.clock.stopped_seconds,
+        "tokens_per_second": trainer.tokens_per_second,
+        "micro_batch_size": trainer.args.per_device_train_batch_size,
+        "processes": sharding.processes(),
+        "device": _device_name(),
+        "command": provenance.command(),
+        "versions": provenance.versions(),
+    }
+    documents = student_documents(pair, distillation, trainer.state.log_history)
+    tensors = training_folder.gather_model(trainer.student)
+
+    def write() -> None:
+        try:
+            write_student(tensors, plan.with_documents(documents), target, folder.path / "weights", overwrite=overwrite)
+        except OutputError as error:
+            raise OutputError(f"{error}; then go on with --resume, the training is kept in {folder.path}") from None
+        folder.remove()
+
+    try:
+        sharding.decide(write)
+    except KeyboardInterrupt:
+        raise TrainingInterrupted(folder.of_step(steps), steps, steps) from None
+
+
+def _device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def _peak_memory_bytes() -> int:

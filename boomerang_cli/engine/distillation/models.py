@@ -2,51 +2,45 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from boomerang_cli.engine.distillation import sharding
 from boomerang_cli.engine.distillation.losses import decoder_layers
-from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.layers import Owner
+from boomerang_cli.engine.loading import load_pair_model
+from boomerang_cli.engine.pair import Pair
 
 
-def load_student(folder: Path, device: torch.device) -> PreTrainedModel:
+def load_student(pair: Pair, device: torch.device) -> PreTrainedModel:
     """Load the model that is trained, in float32: the optimiser's small steps would be lost in bfloat16.
 
     Raises:
-        TrainingError: transformers cannot load it.
+        CheckpointError, UnsupportedModelError: see ``loading.load_model``.
     """
-    student = _load(folder, torch.float32, device, trained=True)
+    student = _load(pair, "student", torch.float32, device)
     if sharding.is_distributed():
         # What Trainer asks a model to know whether it may be wrapped: this one is sharded already.
         student._is_distributed_loading_by_transformers = True
     return student
 
 
-def load_teacher(folder: Path, device: torch.device) -> PreTrainedModel:
+def load_teacher(pair: Pair, device: torch.device) -> PreTrainedModel:
     """Load the frozen teacher, in bfloat16 where the device computes in it (errors as in :func:`load_student`)."""
-    return _load(folder, torch.bfloat16 if has_bfloat16(device) else torch.float32, device, trained=False)
+    return _load(pair, "teacher", torch.bfloat16 if has_bfloat16(device) else torch.float32, device)
 
 
 def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def _load(folder: Path, dtype: torch.dtype, device: torch.device, *, trained: bool) -> PreTrainedModel:
+def _load(pair: Pair, owner: Owner, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     def load() -> PreTrainedModel:
-        try:
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, trust_remote_code=False, local_files_only=True
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise TrainingError(f"{folder} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
-        model.requires_grad_(trained)
-        if sharding.is_distributed():
+        split = sharding.is_distributed()
+        model = load_pair_model(pair, owner, dtype=dtype, device="cpu" if split else device)
+        model.requires_grad_(owner == "student")
+        if split:
             sharding.shard(model, decoder_layers(model), device)
-        else:
-            model.to(device)  # type: ignore[arg-type]
         return model
 
     return sharding.in_turns(load)

@@ -79,8 +79,8 @@ def split_root(model: nn.Module) -> None:
         model.reshard()
 
 
-def decide(function: Callable[[], Result]) -> Result:
-    """Let rank 0 alone look at files and decide; every process gets its answer, or raises its error."""
+def decide(function: Callable[[], Result], group: distributed.ProcessGroup | None = None) -> Result:
+    """Let rank 0 alone read, write and decide; every process gets its answer, or raises its error."""
     if not is_distributed():
         return function()
     answer: list[Any] = [None, None]
@@ -89,7 +89,7 @@ def decide(function: Callable[[], Result]) -> Result:
             answer[0] = function()
         except BoomerangError as error:
             answer[1] = error
-    distributed.broadcast_object_list(answer)
+    distributed.broadcast_object_list(answer, group=group)
     if answer[1] is not None:
         raise answer[1]
     return cast(Result, answer[0])

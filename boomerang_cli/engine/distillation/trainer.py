@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from boomerang_cli.engine.distillation.progress import PARTS, Clock, ProgressCal
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.sharding import (
     agree_on_largest,
+    decide,
     is_distributed,
     processes,
     rank,
@@ -316,24 +317,24 @@ class DistillationTrainer(Trainer):
         self.clock.stop(self.state.global_step)
         tensors = training_folder.gather_tensors(self.student, self._plain_optimizer())
         position = self._position_reached()
-        if rank() == 0:
-            tensors["scheduler"] = self.lr_scheduler.state_dict()  # type: ignore[union-attr]
-            progress = {
-                "step": self.state.global_step,
-                "position": position,
-                "training_seconds": self.clock.stopped_seconds,
-                "losses": self.losses,
-                "evaluation": self.evaluation,
-                "log": self.state.log_history,
-                **self.identity,
-            }
+        tensors["scheduler"] = self.lr_scheduler.state_dict()  # type: ignore[union-attr]
+        progress = {
+            "step": self.state.global_step,
+            "position": position,
+            "training_seconds": self.clock.stopped_seconds,
+            "losses": self.losses,
+            "evaluation": self.evaluation,
+            "log": self.state.log_history,
+            **self.identity,
+        }
 
-            def write(folder: Path) -> None:
-                torch.save(tensors, folder / training_folder.TENSORS)
-                self.state.save_to_json(str(folder / "trainer_state.json"))
-                (folder / training_folder.PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
+        def write(folder: Path) -> None:
+            torch.save(tensors, folder / training_folder.TENSORS)
+            self.state.save_to_json(str(folder / "trainer_state.json"))
+            (folder / training_folder.PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
 
-            self.folder.save(self.state.global_step, write)
+        # Rank 0 writes; on a full disk all processes stop, none waits for the one that failed.
+        decide(lambda: self.folder.save(self.state.global_step, write), self._control)
         self._last_save = time.monotonic()
         self.clock.restart(self.state.global_step)
 
@@ -355,7 +356,7 @@ class DistillationTrainer(Trainer):
             self.train(resume_from_checkpoint=str(checkpoint))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        pass  # resume() has done it
+        pass  # go_on() has done it
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:

@@ -91,21 +91,28 @@ def read_progress(checkpoint: Path) -> dict[str, Any]:
     return progress
 
 
+_WHOLE_ON_CPU = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def gather_model(model: nn.Module) -> dict[str, Any]:
+    """Return the model's weights alone, as :func:`gather_tensors` does."""
+    return get_model_state_dict(model, options=_WHOLE_ON_CPU)
+
+
 def gather_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return model and optimiser states whole, on the CPU, by parameter name: at any number of processes the same.
 
     All processes must call this; the tensors arrive at rank 0 alone.
     """
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     return {
-        "model": get_model_state_dict(model, options=options),
-        "optimizer": get_optimizer_state_dict(model, optimizer, options=options),
+        "model": gather_model(model),
+        "optimizer": get_optimizer_state_dict(model, optimizer, options=_WHOLE_ON_CPU),
         "random": {"cpu": torch.get_rng_state(), "cuda": _cuda_random_state(), "python": random.getstate()},
     }
 
 
 def load_tensors(checkpoint: Path) -> dict[str, Any]:
-    """Read the tensors of a checkpoint, at rank 0 alone; the others receive theirs in ``restore_tensors``.
+    """Read the tensors of a checkpoint, at rank 0 alone; the others receive theirs as they are restored.
 
     Raises:
         TrainingError: the file is damaged.
