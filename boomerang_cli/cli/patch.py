@@ -42,6 +42,10 @@ def patch(
     dtype: options.DType = "auto",
     max_shard_size: options.MaxShardSize = "5GB",
     download: options.Download = False,
+    push: Annotated[
+        str | None, typer.Option(help="Write to this repository on the Hub, not to the disk.", metavar="REPO_ID")
+    ] = None,
+    private: options.Private = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -71,6 +75,8 @@ def patch(
             dtype=dtype,
             max_shard_size=max_shard_size,
             download=download,
+            push=push,
+            private=private,
             overwrite=overwrite,
             dry_run=dry_run,
             on_progress=on_progress,
@@ -85,4 +91,4 @@ def patch(
     if dry_run:
         out.plan(result, result.plan)
     else:
-        out.result(result, str(result.path))
+        out.result(result, result.pushed.url if result.pushed else str(result.path))

@@ -12,6 +12,7 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -103,6 +104,8 @@ def _explained(error: Exception, repo_id: str, revision: str | None, doing: str)
         return ModelNotFoundError(
             f"no model {repo_id}, neither a local folder nor on the Hub (if it is private: `hf auth login`)"
         )
+    if isinstance(error, LocalTokenNotFoundError):
+        return HubError(f"cannot {doing} {repo_id} without a token: `hf auth login`, or set HF_TOKEN")
     if isinstance(error, OfflineModeIsEnabled):
         return HubError(f"cannot {doing} {repo_id}: HF_HUB_OFFLINE is set")
     if isinstance(error, HfHubHTTPError):

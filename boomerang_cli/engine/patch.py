@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from boomerang_cli.engine.block_sharing import arrange_for_sharing
-from boomerang_cli.engine.card import PROVENANCE_FILE, layer_sources, provenance
+from boomerang_cli.engine.card import model_documents
 from boomerang_cli.engine.dtypes import stored_dtype
 from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.hub import check_repo_id
 from boomerang_cli.engine.layers import Owner
 from boomerang_cli.engine.order import Order, find_order
 from boomerang_cli.engine.output_folder import check_output
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.plan import Plan, plan_model
+from boomerang_cli.engine.provenance import layer_sources
+from boomerang_cli.engine.push import PushResult, push_model
 from boomerang_cli.engine.sizes import parse_bytes, parse_count, show_bytes, show_count
-from boomerang_cli.engine.writer import ByteProgress, as_json_text, write_model
+from boomerang_cli.engine.writer import ByteProgress, write_model
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class PatchResult:
     """The model that was written, or would be.
 
     Attributes:
+        path: its folder; None if it went to the Hub.
         layers: k, the number of patched blocks.
         depth: the number of layers of the model.
         bytes: of all tensors.
@@ -32,9 +37,10 @@ class PatchResult:
         order: its name; None where the blocks were named one by one.
         sources: ``owner`` and ``index`` there of each layer.
         seconds: from start to end.
+        pushed: where it is on the Hub.
     """
 
-    path: Path
+    path: Path | None
     layers: int
     depth: int
     parameters: int
@@ -47,6 +53,7 @@ class PatchResult:
     tied_embeddings: bool
     sources: list[dict[str, Owner | int]]
     seconds: float
+    pushed: PushResult | None
     plan: Plan
 
 
@@ -92,6 +99,8 @@ def patch(
     dtype: str = "auto",
     max_shard_size: str = "5GB",
     download: bool = False,
+    push: str | None = None,
+    private: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: ByteProgress | None = None,
@@ -104,6 +113,7 @@ def patch(
         student, teacher, keep: see ``pair.open_pair``.
         output: ``patched-<depth>L`` by default.
         dtype: ``auto`` copies bytes as they are if both models have one dtype, else it is ``bfloat16``.
+        push: the repository on the Hub to write to instead of the disk; ``private`` if it is new.
         download: bring models of the Hub whole into the cache, instead of reading there what this model needs.
 
     Raises:
@@ -111,6 +121,10 @@ def patch(
     """
     started = time.monotonic()
     selection = Selection(layers, depth, params, size, blocks)
+    if push is not None:
+        check_repo_id(push)
+    if push is not None and output is not None:
+        raise SelectionError("--push writes to the Hub and --output to the disk: give one of them")
     if output is not None:
         check_output(Path(output), overwrite=overwrite or dry_run)
     pair = open_pair(student, teacher, keep=keep, download=download)
@@ -119,14 +133,17 @@ def patch(
     patched = choose_blocks(selection, planner, found)
     named = None if blocks is not None else found.name
     plan = planner.plan(patched)
-    made = provenance(plan, pair, order=named, patched_blocks=patched)
-    plan = plan.with_documents({PROVENANCE_FILE: as_json_text(made)})
     target = Path(output or f"patched-{len(plan.sources)}L")
-    plan = arrange_for_sharing(plan, target)
-    if not dry_run:
-        write_model(plan, target, overwrite=overwrite, on_progress=on_progress)
+    plan = plan.with_documents(model_documents(plan, pair, order=named, patched_blocks=patched, name=target.name))
+    pushed = None
+    if push is None:
+        plan = arrange_for_sharing(plan, target)
+        if not dry_run:
+            write_model(plan, target, overwrite=overwrite, on_progress=on_progress)
+    elif not dry_run:
+        pushed = _write_to_hub(plan, push, private=private, on_progress=on_progress)
     return PatchResult(
-        path=target,
+        path=target if push is None else None,
         layers=len(patched),
         depth=len(plan.sources),
         parameters=plan.parameters,
@@ -139,8 +156,19 @@ def patch(
         tied_embeddings=plan.tied,
         sources=layer_sources(plan),
         seconds=time.monotonic() - started,
+        pushed=pushed,
         plan=plan,
     )
+
+
+def _write_to_hub(plan: Plan, repo_id: str, *, private: bool, on_progress: ByteProgress | None) -> PushResult:
+    """Write a model to a folder that is removed in any case, and send it from there."""
+    from boomerang_cli.engine.upload import Destination, check_token
+
+    check_token(repo_id)  # before gigabytes are moved
+    with tempfile.TemporaryDirectory(prefix="boomerang-") as folder:
+        write_model(plan, Path(folder) / "model", on_progress=on_progress)
+        return push_model(Path(folder) / "model", Destination(repo_id, private))
 
 
 class Planner:

@@ -1,0 +1,58 @@
+"""``boomerang push``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boomerang_cli.cli import options
+from boomerang_cli.cli.output import Output, table
+from boomerang_cli.engine.sizes import show_bytes
+
+
+def push(
+    path: Annotated[Path, typer.Argument(help="A model folder, or a sweep's with models in it.", metavar="PATH")],
+    repo_id: Annotated[
+        str, typer.Argument(help="owner/name on the Hub; a sweep's models get -<depth>L behind it.", metavar="REPO_ID")
+    ],
+    private: options.Private = False,
+    revision: Annotated[str | None, typer.Option(help="Branch to write to. [default: main]", metavar="BRANCH")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Of the commit.", metavar="TEXT")] = None,
+    collection: Annotated[bool, typer.Option("--collection", help="Gather a sweep's models in a collection.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Send a model, or all models of a sweep, to the Hub.
+
+    The folder is checked before a byte is sent, and gets a model card unless it has its own.
+
+    Example: boomerang push patched-21L me/pythia-2.0B
+    """
+    from boomerang_cli.engine.push import SweepPushResult, push
+
+    out = Output(as_json=as_json, quiet=quiet)
+    result = push(
+        path,
+        repo_id,
+        private=private,
+        revision=revision,
+        create_pr=create_pr,
+        message=message,
+        collection=collection,
+        dry_run=dry_run,
+        show_progress=not quiet and sys.stderr.isatty(),
+        on_model=lambda model: out.note(
+            f"sending {len(model.files)} files, {show_bytes(model.bytes)}, to {model.repo}"
+        ),
+    )
+    models = result.models if isinstance(result, SweepPushResult) else (result,)
+    urls = [model.url for model in models]
+    if isinstance(result, SweepPushResult) and result.collection:
+        urls.append(result.collection)
+    rows = [[f"{model.repo}/{each.file}", show_bytes(each.bytes)] for model in models for each in model.files]
+    out.result(result, table(["file", "size"], rows) if dry_run else "\n".join(urls))

@@ -1,0 +1,155 @@
+"""``push``: a model folder, or the models of a sweep, to the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from boomerang_cli.engine.checkpoint import CONFIG_FILE, read_json
+from boomerang_cli.engine.errors import ModelNotFoundError, SelectionError
+from boomerang_cli.engine.hub import check_repo_id
+from boomerang_cli.engine.publication import Publication, prepare
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.upload import Destination
+
+RESULTS_FILE = "results.json"
+
+
+@dataclass(frozen=True)
+class PushedFile:
+    file: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """A model on the Hub; of a dry run, what would be sent.
+
+    Attributes:
+        revision: the branch, or the pull request's ``refs/pr/N``.
+        commit: that holds the files; None in a dry run.
+        bytes: of all files, those that the Hub had already too.
+        url: of the model, or of the pull request.
+    """
+
+    repo: str
+    revision: str
+    commit: str | None
+    files: tuple[PushedFile, ...]
+    bytes: int
+    url: str
+
+
+@dataclass(frozen=True)
+class SweepPushResult:
+    """A sweep's models on the Hub, the smallest first.
+
+    Attributes:
+        collection: its URL; None without one.
+    """
+
+    models: tuple[PushResult, ...]
+    collection: str | None
+
+
+ModelCallback = Callable[[PushResult], None]
+"""Called before each model is sent."""
+
+
+def push(
+    path: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    message: str | None = None,
+    collection: bool = False,
+    dry_run: bool = False,
+    show_progress: bool = False,
+    on_model: ModelCallback | None = None,
+) -> PushResult | SweepPushResult:
+    """Send a model folder to the repository ``repo_id``, or each model of a sweep to ``<repo_id>-<depth>L``.
+
+    Every folder is checked before anything is sent. What else the repository holds stays there.
+
+    Args:
+        private: make the repository private if it is new; one that is public is refused.
+        revision: a branch, made if it is new, or ``refs/pr/N``.
+        create_pr: open a pull request instead of writing to ``main``.
+        message: of the commit.
+        collection: gather a sweep's models in a collection named like ``repo_id``.
+        show_progress: let huggingface_hub draw its bars.
+
+    Raises:
+        ModelNotFoundError: no such folder, or a name that the Hub would not take.
+        CheckpointError, UnsupportedModelError: a folder that is no whole model.
+        SelectionError: options that exclude one another.
+        HubError: the Hub refuses or fails.
+    """
+    from boomerang_cli.engine.upload import Destination, check_token
+
+    folder = Path(path).expanduser()
+    check_repo_id(repo_id)
+    if create_pr and revision is not None:
+        raise SelectionError("--create-pr and --revision exclude one another: a pull request is opened against main")
+    if not folder.is_dir():
+        raise ModelNotFoundError(f"no folder {path}")
+    to = Destination(repo_id, private, revision, create_pr, message, show_progress)
+    is_sweep = (folder / RESULTS_FILE).is_file() and not (folder / CONFIG_FILE).exists()
+    if collection and not is_sweep:
+        raise SelectionError(f"--collection gathers the models of a sweep, and {path} is none")
+    models = _prepare_sweep(folder, repo_id) if is_sweep else {repo_id: prepare(folder, repo_id)}
+    if not dry_run:
+        check_token(repo_id)
+    pushed = tuple(_push(model, replace(to, repo_id=name), dry_run, on_model) for name, model in models.items())
+    if not is_sweep:
+        return pushed[0]
+    return SweepPushResult(pushed, _gather(pushed, to) if collection and not dry_run else None)
+
+
+def push_model(folder: Path, to: Destination) -> PushResult:
+    """Send one model folder (errors as in :func:`push`)."""
+    return _push(prepare(folder, to.repo_id), to, dry_run=False, on_model=None)
+
+
+def _prepare_sweep(folder: Path, repo_id: str) -> Mapping[str, Publication]:
+    """Check all models of a sweep, and return them by repository, the smallest first."""
+    rows = read_json(folder / RESULTS_FILE).get("rows") or []
+    folders = sorted(config.parent for config in folder.glob(f"*/{CONFIG_FILE}"))
+    if not folders:
+        raise ModelNotFoundError(f"{folder} holds the results of a sweep and no models: run it again with --write")
+    found: dict[str, Publication] = {}
+    for each in sorted((prepare(one, repo_id) for one in folders), key=lambda model: model.depth):
+        name = f"{repo_id}-{each.depth}L"
+        check_repo_id(name)
+        if name in found:
+            raise SelectionError(
+                f"{found[name].folder} and {each.folder} both have {each.depth} layers: push them one by one"
+            )
+        found[name] = prepare(each.folder, name, rows)
+    return found
+
+
+def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCallback | None) -> PushResult:
+    from boomerang_cli.engine.upload import MAIN, send
+
+    files = tuple(PushedFile(name, size) for name, size in model.sizes.items())
+    planned = PushResult(to.repo_id, to.revision or MAIN, None, files, sum(file.bytes for file in files), to.url)
+    if dry_run:
+        return planned
+    if on_model:
+        on_model(planned)
+    with model.staged() as staging:
+        sent = send(staging, to)
+    return replace(planned, revision=sent.revision, commit=sent.commit, url=sent.url)
+
+
+def _gather(pushed: tuple[PushResult, ...], to: Destination) -> str:
+    from boomerang_cli.engine.upload import gather
+
+    owner, _, title = to.repo_id.partition("/")
+    return gather([model.repo for model in pushed], title=title, namespace=owner, private=to.private)
