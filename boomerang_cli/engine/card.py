@@ -193,16 +193,13 @@ def _results(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> s
     lines = ["| layers | parameters | order | perplexity | KL to the teacher |" + "".join(f" {t} |" for t in tasks)]
     lines.append("|---|---|---|---|---|" + "---|" * len(tasks))
     for row in results:
-        ours = row.get("patched_blocks") == made.get("patched_blocks")
-        cells = [
-            row.get("depth"),
-            show_count(row["parameters"]),
-            row.get("order"),
-            row.get("perplexity"),
-            row.get("kl"),
-        ]
-        cells += [(row.get("tasks") or {}).get(task) for task in tasks]
-        lines.append("| " + " | ".join(f"**{_shown(cell)}**" if ours else _shown(cell) for cell in cells) + " |")
+        values = [row.get("depth"), show_count(row["parameters"])]
+        values += [row.get("order"), row.get("perplexity"), row.get("kl")]
+        values += [(row.get("tasks") or {}).get(task) for task in tasks]
+        cells = list(map(_shown, values))
+        if row.get("patched_blocks") == made.get("patched_blocks"):
+            cells = [f"**{cell}**" if cell else "" for cell in cells]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n\nBold: this model."
 
 

@@ -1,0 +1,167 @@
+"""The model card: metadata that the Hub takes, what a reader must know, and nothing of this disk."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from boomerang_cli.engine.card import is_ours, model_card
+from boomerang_cli.engine.provenance import public, read_license, read_metadata
+
+COMMIT = "a" * 40
+APACHE = {"license": "apache-2.0"}
+
+
+def made(**changes: Any) -> dict[str, Any]:
+    """Return what ``boomerang.json`` holds of a model of 5 layers: 0, 2, 4 and 5 of the teacher were kept, k = 1."""
+    model: dict[str, Any] = {
+        "teacher": {"name": "lab/big", "revision": COMMIT, "depth": 6, "parameters": 6_000_000,
+                    "tied_embeddings": True, "license": APACHE},
+        "student": {"name": "lab/small", "revision": COMMIT, "depth": 4, "parameters": 4_000_000,
+                    "tied_embeddings": True, "license": None},
+        "copied_teacher_layers": [0, 2, 4, 5],
+        "k": 1,
+        "order": "last",
+        "patched_blocks": [1],
+        "embedding": "student",
+        "head": "teacher",
+        "tied_embeddings": False,
+        "layers": [{"owner": "student", "index": 0}] + [{"owner": "teacher", "index": index} for index in (2, 3, 4, 5)],
+        "parameters": 5_500_000,
+        "bytes": 11_000_000,
+        "dtype": "bfloat16",
+        "distillation": {"recipe": {"data": ["lab/text", "/home/me/own.txt"], "steps": 500, "eval_data": []},
+                         "tokens": 1000, "losses": {"total": 2.34567}},
+    }  # fmt: skip
+    return {**model, **changes}
+
+
+def card(name: str = "me/middle", model_type: str = "qwen3", results: Any = (), **changes: Any) -> ModelCard:
+    return ModelCard(model_card(made(**changes), name=name, model_type=model_type, results=results))
+
+
+def local(role: str) -> dict[str, Any]:
+    return {**made()[role], "name": f"/home/me/{role}", "revision": None}
+
+
+def test_the_hub_reads_what_the_model_is_made_of() -> None:
+    assert card().data.to_dict() == {
+        "base_model": ["lab/big", "lab/small"],
+        "base_model_relation": "merge",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "license": "apache-2.0",
+        "datasets": ["lab/text"],
+        "tags": ["boomerang-distillation", "model-size-interpolation", "merge"],
+    }
+
+
+def test_models_of_this_disk_are_no_base_models() -> None:
+    data = card(student=local("student")).data.to_dict()
+    assert data["base_model"] == ["lab/big"]
+    assert "base_model" not in card(student=local("student"), teacher=local("teacher")).data.to_dict()
+
+
+def test_no_path_of_this_disk_is_in_a_card() -> None:
+    assert "/home/me" not in str(card(student=local("student"), teacher=local("teacher")))
+
+
+def test_a_licence_that_both_models_tell_is_declared() -> None:
+    other = {"license": "other", "license_name": "lab-1", "license_link": "https://lab.example/licence"}
+    both = {role: {**made()[role], "license": other} for role in ("teacher", "student")}
+    assert card(**both).data.to_dict().items() >= other.items()
+
+
+def test_licences_that_differ_are_told_and_none_is_declared() -> None:
+    both = card(student={**made()["student"], "license": {"license": "mit"}})
+    assert "license" not in both.data.to_dict()
+    assert "the teacher's is `apache-2.0`, the student's is `mit`" in both.content
+
+
+@pytest.mark.parametrize(("tied", "said"), [(False, "two matrices (untied)"), (True, "one matrix (tied)")])
+def test_the_card_says_whether_this_model_is_tied(tied: bool, said: str) -> None:
+    content = card(tied_embeddings=tied).content
+    assert f"| this model | 5 | 5,500,000 | {said} |" in content
+    assert ("is larger than its layers tell" in content) is not tied
+
+
+def test_the_card_says_where_each_layer_comes_from() -> None:
+    content = card().content
+    assert "| 0 | student | 0 |\n| 1 to 4 | teacher | 2 to 5 |" in content
+    assert "The embedding is the student's; the final norm and the head are the teacher's." in content
+    assert "Patched blocks: 1 (k = 1, in the order `last`)" in content
+
+
+def test_the_recipe_is_told_without_what_is_empty() -> None:
+    content = card().content
+    assert "| steps | 500 |" in content
+    assert "| total loss | 2.346 |" in content
+    assert "eval data" not in content
+    assert "## Distillation" not in card(distillation=None).content
+
+
+def test_results_mark_this_model() -> None:
+    rows = [
+        {"depth": depth, "parameters": 10**6, "order": "last", "patched_blocks": blocks, "perplexity": 9.87654,
+         "kl": None, "tasks": {"arc": {"acc": 0.5}}}
+        for depth, blocks in ((4, []), (5, [1]))
+    ]  # fmt: skip
+    content = card(results=rows).content
+    assert "| 4 | 1.00M | last | 9.877 |  | 0.5 |" in content
+    assert "| **5** | **1.00M** | **last** | **9.877** |  | **0.5** |" in content
+
+
+def test_the_card_shows_how_to_load_it_and_how_to_make_another_size() -> None:
+    content = card().content
+    assert 'AutoModelForCausalLM.from_pretrained("me/middle", dtype="auto")' in content
+    assert "boomerang patch --student lab/small --teacher lab/big --layers K" in content
+    assert "from 0 (the student) to 2 (the teacher)" in content
+    assert "2510.05064" in content
+    assert "2607.08170" in content
+
+
+def test_a_model_of_masked_words_is_loaded_and_listed_as_one() -> None:
+    masked = card(model_type="bert")
+    assert masked.data.pipeline_tag == "fill-mask"
+    assert "AutoModelForMaskedLM" in masked.content
+
+
+def test_a_students_card_names_its_teacher_as_the_base() -> None:
+    student = {
+        key: made()[key] for key in ("teacher", "copied_teacher_layers", "tied_embeddings", "parameters", "dtype")
+    }
+    written = ModelCard(model_card(student, name="me/small", model_type="llama"))
+    assert written.data.base_model == ["lab/big"]
+    assert written.data.to_dict()["base_model_relation"] == "finetune"
+    assert "boomerang patch --student me/small --teacher lab/big --layers K" in written.content
+    assert "A student of 4 layers and 5.50M parameters, not distilled yet" in written.content
+
+
+def test_a_card_is_ours_until_its_mark_is_removed() -> None:
+    text = str(card())
+    assert is_ours(text)
+    assert not is_ours("\n".join(line for line in text.splitlines() if not line.startswith("<!--")))
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["boomerang", "patch", "--student", "/home/me/a b"], ["boomerang", "patch", "--student", "a b"]),
+        (["boomerang", "patch", "--student=~/small"], ["boomerang", "patch", "--student=small"]),
+        (["boomerang", "patch", "--teacher", "lab/big"], ["boomerang", "patch", "--teacher", "lab/big"]),
+    ],
+)
+def test_commands_are_published_without_folders(words: list[str], shown: list[str]) -> None:
+    assert public({"command": shlex.join(words)}) == {"command": shlex.join(shown)}
+
+
+@pytest.mark.parametrize("text", ["", "# A title", "---\n- a\n- list\n---\n", "---\na: [\n---\n", "---\nnever closed"])
+def test_a_card_without_readable_metadata_tells_no_licence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(text)
+    assert read_metadata(text) == {}
+    assert read_license(tmp_path / "README.md") is None
+    assert read_license(tmp_path / "none.md") is None
