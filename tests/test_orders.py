@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import pytest
@@ -67,7 +67,7 @@ def test_greedy_scores_each_remaining_block_once_a_size(distances: dict[Blocks, 
 
 def test_greedy_goes_on_from_the_closest_set(distances: dict[Blocks, float]) -> None:
     sets = greedy(BLOCKS[:4], lambda sets: distances).sets
-    for before, after in zip(sets, sets[1:], strict=False):
+    for before, after in pairwise(sets):
         assert distances[after] == min(distances[tuple(sorted({*before, b}))] for b in BLOCKS[:4] if b not in before)
 
 

@@ -17,8 +17,7 @@ Score = Callable[[Sequence[Blocks]], Distances]
 """Returns the distance of each set's model from the teacher; sets given together are scored together."""
 
 SEARCHED = ("greedy", "exact", "nested")
-MOST_EXACT_BLOCKS = 20
-"""2^20 sets: more do not fit into the memory of the search itself."""
+"""Orders that are found by scoring models."""
 
 
 def greedy(blocks: Sequence[int], score: Score, *, beam: int = 1) -> Order:

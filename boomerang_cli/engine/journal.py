@@ -1,0 +1,130 @@
+"""What a sweep has found out so far: a file that only grows, so that a kill costs no more than its last line."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from boomerang_cli.engine.checkpoint import Checkpoint
+from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.files import SourceFile
+from boomerang_cli.engine.output_folder import check_output
+
+JOURNAL_FILE = "journal.jsonl"
+
+Identity = Mapping[str, Any]
+"""What all scores of one sweep have in common: pair, text, settings, versions. None: not known yet, or not needed."""
+
+
+class Journal:
+    """A sweep's folder, and what is known there. A context manager: the folder is locked while it is open.
+
+    Each line holds the identity, or a value under a key. Values of one key are merged.
+
+    Args:
+        folder: made if it is not there; what another sweep left there is refused, or removed with ``overwrite``.
+        identity: of this sweep.
+
+    Raises:
+        OutputError: the folder is no sweep's, another's, in use, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, identity: Identity, *, overwrite: bool = False) -> None:
+        self.folder, self._path = folder, folder / JOURNAL_FILE
+        self._values: dict[str, dict[str, Any]] = defaultdict(dict)
+        check_output(folder, overwrite=True)
+        if folder.is_dir() and not self._path.is_file() and any(folder.iterdir()):
+            raise OutputError(f"{folder} exists and holds no sweep: give another --output")
+        if overwrite and folder.is_dir():
+            shutil.rmtree(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file: BinaryIO = self._path.open("a+b", buffering=0)
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
+        try:
+            self._lock()
+            self._go_on(identity)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def get(self, key: str) -> Mapping[str, Any]:
+        """Return what is known under a key."""
+        return self._values[key]
+
+    def add(self, key: str, values: Mapping[str, Any]) -> None:
+        """Keep what was found out, on disk at once.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self._write({"key": key, "values": dict(values)})
+        self._values[key].update(values)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"another sweep is writing to {self.folder}: wait for it, or give another --output"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+
+    def _go_on(self, identity: Identity) -> None:
+        """Read what is there, and note what this sweep adds to its identity."""
+        self._file.seek(0)
+        known: dict[str, Any] = {}
+        whole = 0
+        for line in self._file.read().splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break  # a kill cut it off
+            content = json.loads(line)
+            known |= content.get("identity", {})
+            self._values[content.get("key", "")].update(content.get("values", {}))
+            whole += len(line)
+        self._file.truncate(whole)
+        ours = {name: value for name, value in identity.items() if value is not None}
+        if other := [name for name, value in ours.items() if known.get(name, value) != value]:
+            raise OutputError(
+                f"{self.folder} holds another sweep, of another {' and '.join(other).replace('_', ' ')}: "
+                "give another --output, or --overwrite"
+            )
+        if ours.keys() - known.keys():
+            self._write({"identity": ours})
+
+    def _write(self, content: Any) -> None:
+        try:
+            self._file.write(json.dumps(content, separators=(",", ":")).encode() + b"\n")
+        except OSError as error:
+            raise OutputError(f"{self._path} cannot be written: {error.strerror}") from None
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """Return a name for a model's files as they are: another when a file was written again."""
+    tensors = sorted((t.name, t.dtype, t.shape, t.file.name, t.start, t.stop) for t in checkpoint.tensors.values())
+    files = sorted(
+        {
+            (file.name, file.size_bytes, file.modified_ns)
+            for file in (tensor.file for tensor in checkpoint.tensors.values())
+            if isinstance(file, SourceFile) and checkpoint.revision is None
+        }
+    )
+    content = json.dumps([checkpoint.config, tensors, files, checkpoint.revision], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

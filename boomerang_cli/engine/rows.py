@@ -1,0 +1,118 @@
+"""The rows of a sweep: one a size and order, known from headers alone, then filled with scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.order import Order
+from boomerang_cli.engine.patch import Planner
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One size of one order. What was not measured is None, or empty.
+
+    Attributes:
+        layers: k, the number of patched blocks.
+        depth: the number of layers.
+        bytes: of all tensors, as ``patch`` would write them.
+        perplexity, perplexity_stderr, kl: see ``scoring.Score``.
+        tokens_per_second: of a forward pass.
+        memory_bytes: the peak of a forward pass, weights included; on a GPU.
+        baseline: ``perplexity`` and ``kl`` of the never-distilled model with the same blocks patched.
+        tasks: lm-eval's numbers by task.
+    """
+
+    layers: int
+    depth: int
+    parameters: int
+    bytes: int
+    order: str
+    patched_blocks: tuple[int, ...]
+    perplexity: float | None = None
+    perplexity_stderr: float | None = None
+    kl: float | None = None
+    tokens_per_second: float | None = None
+    memory_bytes: int | None = None
+    baseline: Mapping[str, float] | None = None
+    tasks: Mapping[str, Mapping[str, float]] | None = None
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A size that is worse than a bound.
+
+    Attributes:
+        measure: ``perplexity`` or ``kl``.
+    """
+
+    order: str
+    layers: int
+    measure: str
+    value: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """All sizes that were asked for.
+
+    Attributes:
+        data: the text that was scored on; empty without.
+        rows: one a size and order, those of one order together.
+        misses: rows that are worse than ``max_perplexity`` or ``max_kl``.
+    """
+
+    path: Path
+    teacher: str
+    student: str
+    data: tuple[str, ...]
+    rows: tuple[SweepRow, ...]
+    misses: tuple[Miss, ...] = ()
+
+
+def plan_rows(orders: Iterable[Order], layers: Sequence[int] | None, planner: Planner) -> tuple[SweepRow, ...]:
+    """Return the rows of these orders, without scores.
+
+    Args:
+        layers: which k, ascending and each once in the result; None is all.
+
+    Raises:
+        SelectionError: a k that the pair does not have.
+    """
+    n = len(planner.pair.layer_map.patchable)
+    if layers is not None and not layers:
+        raise SelectionError(f"--layers names no size: give numbers from 0 to {n}")
+    chosen = range(n + 1) if layers is None else sorted(set(layers))
+    return tuple(_plan_row(order, k, planner) for order in orders for k in chosen)
+
+
+def _plan_row(order: Order, k: int, planner: Planner) -> SweepRow:
+    blocks = order.blocks(k)
+    plan = planner.plan(blocks)
+    return SweepRow(k, len(plan.sources), plan.parameters, plan.size_bytes, order.name, blocks)
+
+
+def find_misses(rows: Iterable[SweepRow], max_perplexity: float | None, max_kl: float | None) -> tuple[Miss, ...]:
+    """Return where a row is above a bound; a value that is no number is above every bound."""
+    bounds = {"perplexity": max_perplexity, "kl": max_kl}
+    return tuple(
+        Miss(row.order, row.layers, measure, getattr(row, measure), bound)
+        for row in rows
+        for measure, bound in bounds.items()
+        if bound is not None and not getattr(row, measure) <= bound
+    )
+
+
+def best_order(rows: Sequence[SweepRow]) -> str:
+    """Return the order whose sizes are closest to the teacher in the mean; the first, without such scores."""
+    names = list(dict.fromkeys(row.order for row in rows))
+
+    def mean_kl(name: str) -> float:
+        distances = [row.kl for row in rows if row.order == name and row.kl is not None]
+        return sum(distances) / len(distances) if distances else 0.0
+
+    return min(names, key=mean_kl)

@@ -1,0 +1,104 @@
+"""What a sweep scores with, opened in order: text, the folder that remembers, and then the two models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from boomerang_cli.engine.compose import load_pair
+from boomerang_cli.engine.errors import ScoringError
+from boomerang_cli.engine.evaluation import Evaluation, StageProgress
+from boomerang_cli.engine.journal import Journal, fingerprint
+from boomerang_cli.engine.loading import load_tokenizer
+from boomerang_cli.engine.pair import Pair
+from boomerang_cli.engine.provenance import versions
+from boomerang_cli.engine.scoring import is_out_of_memory
+from boomerang_cli.engine.texts import Texts
+
+
+@contextmanager
+def open_evaluation(
+    pair: Pair,
+    texts: Texts,
+    folder: Path,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+    overwrite: bool = False,
+    on_progress: StageProgress | None = None,
+) -> Iterator[Evaluation]:
+    """Yield what scores the models of a pair, and remembers in ``folder``.
+
+    Args:
+        dtype, device: ``auto`` is a GPU in bfloat16 where there is one, else the CPU in float32.
+
+    Raises:
+        DataError: text that is too short or cannot be read.
+        OutputError: the folder holds something else, or cannot be written.
+        CheckpointError, UnsupportedModelError: models or a tokenizer that cannot be loaded.
+        ScoringError: no such device, or it has too little memory.
+    """
+    place = choose_device(device)
+    number = choose_dtype(dtype, place)
+    tokenizer = load_tokenizer(pair.teacher)
+    data = texts.read_data(tokenizer)
+    calibration = texts.read_calibration(tokenizer, data)
+    made_with = versions()
+    identity = {
+        "student": fingerprint(pair.student),
+        "teacher": fingerprint(pair.teacher),
+        "kept_layers": list(pair.layer_map.kept),
+        "text": data and data.digest,
+        "calibration_text": calibration.digest if calibration and texts.calibration else None,
+        "dtype": str(number).removeprefix("torch."),
+        "device": place.type,
+        **{f"{name}_version": made_with.get(name) for name in ("boomerang", "torch", "transformers")},
+    }
+    with Journal(folder, identity, overwrite=overwrite) as journal:
+        if on_progress:
+            on_progress("Loading both models", 0, 1)
+        try:
+            loaded = load_pair(pair, dtype=number, device=place)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ScoringError(
+                f"{place} has too little memory for both models: give --dtype bfloat16, or --device cpu"
+            ) from None
+        yield Evaluation(
+            loaded,
+            tokenizer,
+            journal,
+            data=data,
+            calibration=calibration,
+            batch_size=batch_size,
+            on_progress=on_progress,
+        )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name, or for ``auto`` the best there is.
+
+    Raises:
+        ScoringError: torch has no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ScoringError(f"--device {name} is not there: give cpu, or leave it out") from None
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of a name; ``auto`` is float32 on the CPU, where half precision is slow, else bfloat16."""
+    if name == "auto":
+        name = "float32" if device.type == "cpu" else "bfloat16"
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype

@@ -1,0 +1,117 @@
+"""The texts of a sweep: the one that models are scored on, and the one that orders are searched on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from boomerang_cli.engine.distillation.data import Source, find_sources
+from boomerang_cli.engine.distillation.text import check_sequence_length
+from boomerang_cli.engine.errors import DataError
+from boomerang_cli.engine.pair import Pair
+from boomerang_cli.engine.student_config import StudentConfig
+from boomerang_cli.engine.windows import Windows, read_windows
+
+DEFAULT_LENGTH = 2048
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """Which text, and how it is cut.
+
+    Attributes:
+        data: what to score on; empty: the text that the student's distillation was evaluated on, if it records one.
+        calibration: what to search orders on; empty: the beginning of ``data``.
+        sequences, calibration_sequences: windows of each, at most.
+        sequence_length: tokens in a window; None is what the teacher has positions for, 2048 at most.
+        stride: tokens from the beginning of a window to that of the next; None is the length.
+    """
+
+    data: Sequence[str] = ()
+    calibration: Sequence[str] = ()
+    sequences: int = 512
+    calibration_sequences: int = 64
+    sequence_length: int | None = None
+    stride: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sequences", "calibration_sequences", "stride"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise DataError(f"--{name.replace('_', '-')} {value} must be 1 or more")
+        if self.sequence_length is not None and self.sequence_length < 2:
+            raise DataError(f"--sequence-length {self.sequence_length} must be 2 or more")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Text that was found, but not read.
+
+    Attributes:
+        data: what is scored on; empty without text.
+        length, stride: of windows, in tokens.
+    """
+
+    data: tuple[Source, ...]
+    calibration: tuple[Source, ...]
+    length: int
+    stride: int
+    settings: TextSettings
+
+    def read_data(self, tokenizer: PreTrainedTokenizerBase) -> Windows | None:
+        """Return the windows to score on (errors as in ``windows.read_windows``)."""
+        if not self.data:
+            return None
+        return read_windows(
+            self.data, tokenizer, self.length, stride=self.stride, at_most=self.settings.sequences, flag="--data"
+        )
+
+    def read_calibration(self, tokenizer: PreTrainedTokenizerBase, data: Windows | None) -> Windows | None:
+        """Return the windows to search on: by default the first of ``data``."""
+        count = self.settings.calibration_sequences
+        if not self.calibration:
+            return data and data.first(count)
+        return read_windows(
+            self.calibration, tokenizer, self.length, stride=self.stride, at_most=count, flag="--calibration"
+        )
+
+
+def find_texts(settings: TextSettings, pair: Pair) -> Texts:
+    """Find out what the settings name; nothing is read.
+
+    Raises:
+        DataError: a path that does not exist, or windows whose numbers do not fit together.
+        TrainingError: windows that are longer than the teacher was made for.
+    """
+    length = settings.sequence_length
+    if length is None:
+        positions = pair.teacher.config.get("max_position_embeddings") or pair.teacher.config.get("n_positions")
+        length = min(DEFAULT_LENGTH, positions) if isinstance(positions, int) else DEFAULT_LENGTH
+    check_sequence_length(pair.teacher, length)
+    stride = settings.stride or length
+    if stride > length:
+        raise DataError(
+            f"--stride {stride} would leave text out between windows of {length} tokens: give at most {length}"
+        )
+    data = _named(settings.data, "--data") if settings.data else _recorded(pair.student_config)
+    return Texts(data, _named(settings.calibration, "--calibration"), length, stride, settings)
+
+
+def _named(values: Sequence[str], flag: str) -> tuple[Source, ...]:
+    try:
+        return find_sources((), values).evaluation
+    except DataError as error:  # which speaks of distillation's flag
+        raise DataError(str(error).replace("--eval-data", flag, 1)) from None
+
+
+def _recorded(student: StudentConfig) -> tuple[Source, ...]:
+    """Return the text that the student's distillation was evaluated on: what it was not trained on."""
+    recipe = student.distillation.get("recipe")
+    if not isinstance(recipe, dict):
+        return ()
+    data, eval_data = (recipe.get(key) or () for key in ("data", "eval_data"))
+    try:
+        return find_sources(data, eval_data).evaluation
+    except (DataError, TypeError):
+        return ()  # files that are no longer there
