@@ -10,9 +10,12 @@ from typer.core import TyperGroup
 
 from boomerang_cli import __version__
 from boomerang_cli.cli import output
+from boomerang_cli.cli.demo import demo
+from boomerang_cli.cli.distill import distill
 from boomerang_cli.cli.init_student import init_student
 from boomerang_cli.cli.patch import patch
 from boomerang_cli.cli.push import push
+from boomerang_cli.cli.sweep import sweep
 from boomerang_cli.engine.errors import BoomerangError
 
 
@@ -69,5 +72,8 @@ def main(
 
 
 app.command()(init_student)
+app.command()(distill)
 app.command()(patch)
+app.command()(sweep)
 app.command()(push)
+app.command()(demo)

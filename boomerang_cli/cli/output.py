@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from boomerang_cli.engine.distillation.progress import ProgressCallback, TrainingProgress
 from boomerang_cli.engine.plan import Plan
-from boomerang_cli.engine.sizes import show_bytes
+from boomerang_cli.engine.sizes import show_bytes, show_count
 
 _SECONDS_BETWEEN_LINES = 10.0
 """Of progress where nobody sees a bar: often enough to tell that something goes on, seldom enough for a log."""
+
+_SECONDS_FOR_FIRST_PROCESS = 5.0
 
 
 class Output:
@@ -70,9 +74,41 @@ class Output:
         else:
             yield _lines(label)
 
+    @contextmanager
+    def training(self) -> Iterator[ProgressCallback | None]:
+        """Yield a callback for where training stands: a live display on a terminal, else a line now and then."""
+        with redirect_stdout(sys.stderr):  # trackers print on stdout, which is the result's
+            if self._quiet:
+                yield None
+            elif sys.stderr.isatty():
+                with _training_display() as update:
+                    yield update
+            else:
+                yield _training_lines()
+
+    @contextmanager
+    def stages(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Yield a callback for what is being done, how much of it is done, and how much there is."""
+        with redirect_stdout(sys.stderr):  # evaluation tasks may print
+            if self._quiet:
+                yield lambda stage, done, total: None
+            elif sys.stderr.isatty():
+                with _stage_bar() as update:
+                    yield update
+            else:
+                yield _stage_lines()
+
 
 def error(message: str) -> None:
-    """Print one line on stderr that says why the command failed."""
+    """Print one line on stderr that says why the command failed.
+
+    Of several processes that train together the first one speaks. Another waits for the launcher to end it; if that
+    does not happen, it alone has failed, and says so.
+    """
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":
+        time.sleep(_SECONDS_FOR_FIRST_PROCESS)
+        message = f"{message} (process {rank})"
     print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
@@ -122,3 +158,116 @@ def _lines(label: str) -> Callable[[int, int], None]:
             print(f"{label}: {show_bytes(done)} of {show_bytes(total)}", file=sys.stderr, flush=True)
 
     return update
+
+
+@contextmanager
+def _stage_bar() -> Iterator[Callable[[str, int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=None)
+        shown = ""
+
+        def update(stage: str, done: int, total: int) -> None:
+            nonlocal shown
+            if stage != shown:
+                shown = stage
+                bar.reset(task, description=stage, total=total)
+            bar.update(task, completed=done)
+
+        yield update
+
+
+def _stage_lines() -> Callable[[str, int, int], None]:
+    shown, last = "", 0.0
+
+    def update(stage: str, done: int, total: int) -> None:
+        nonlocal shown, last
+        if stage != shown or time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+            shown, last = stage, time.monotonic()
+            print(f"{stage}: {100 * done // max(total, 1)}%" if done else stage, file=sys.stderr, flush=True)
+
+    return update
+
+
+@contextmanager
+def _training_display() -> Iterator[ProgressCallback]:
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    # No thread of its own: the process that reads the text is forked while this runs.
+    with Live(
+        console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as live:
+
+        def update(progress: TrainingProgress) -> None:
+            if progress.step == 0 and not progress.stopping:
+                console.print(_training_note(progress), highlight=False)
+            bar = ProgressBar(total=progress.steps, completed=progress.step, width=min(60, console.width))
+            lines = [Text(part) for part in (_training_pace(progress), _training_losses(progress)) if part]
+            live.update(Group(bar, *lines), refresh=True)
+
+        yield update
+
+
+def _training_lines() -> ProgressCallback:
+    shown: TrainingProgress | None = None
+    last = 0.0
+
+    def update(progress: TrainingProgress) -> None:
+        nonlocal shown, last
+        if shown is None:
+            print(_training_note(progress), file=sys.stderr, flush=True)
+        news = (
+            shown is None
+            or progress.evaluation != shown.evaluation
+            or progress.stopping
+            or progress.step == progress.steps
+        )
+        if news or time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+            shown, last = progress, time.monotonic()
+            parts = (_training_pace(progress), _training_losses(progress))
+            print("; ".join(filter(None, parts)), file=sys.stderr, flush=True)
+
+    return update
+
+
+def _training_note(progress: TrainingProgress) -> str:
+    tokens = show_count(progress.steps * progress.tokens_per_step)
+    return (
+        f"{progress.steps:,} steps of {progress.tokens_per_step:,} tokens: {tokens} tokens, "
+        f"{progress.micro_batch_size} sequences at once"
+    )
+
+
+def _training_pace(progress: TrainingProgress) -> str:
+    parts = [f"step {progress.step:,} of {progress.steps:,}"]
+    if progress.tokens_per_second:
+        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    if progress.seconds_left is not None:
+        parts.append(f"{_show_seconds(progress.seconds_left)} left")
+    if progress.stopping:
+        parts.append("stopping once this step is finished and saved")
+    return ", ".join(parts)
+
+
+def _training_losses(progress: TrainingProgress) -> str:
+    parts: list[str] = []
+    if losses := progress.losses:
+        names = {"cross entropy": "cross_entropy", "kl": "kl", "cosine": "cosine"}
+        each = ", ".join(f"{name} {losses[key]:.3f}" for name, key in names.items())
+        parts += [f"loss {losses['total']:.3f} ({each})", f"learning rate {progress.learning_rate:.1e}"]
+    if progress.evaluation:
+        parts.append(f"held-out perplexity {progress.evaluation['perplexity']:.2f}")
+    return ", ".join(parts)
+
+
+def _show_seconds(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

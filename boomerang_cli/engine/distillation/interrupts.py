@@ -24,7 +24,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     """
 
     def __init__(self, checkpoint: Path, step: int, steps: int) -> None:
-        super().__init__(f"interrupted after step {step} of {steps}, saved in {checkpoint}: go on with --resume")
+        super().__init__(f"interrupted after step {step} of {steps}, saved in {checkpoint}")
         self.checkpoint = checkpoint
         self.step = step
         self.steps = steps

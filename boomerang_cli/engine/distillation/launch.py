@@ -18,6 +18,23 @@ def is_launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def is_first_process() -> bool:
+    """Tell whether this process is the one that speaks: rank 0, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def without_option(arguments: Sequence[str], option: str) -> list[str]:
+    """Return a command line's arguments without ``option`` and its value, in either spelling."""
+    kept: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == option:
+            next(rest, None)
+        elif not argument.startswith(f"{option}="):
+            kept.append(argument)
+    return kept
+
+
 def launch(arguments: Sequence[str], gpus: int) -> int:
     """Run ``python -m boomerang_cli <arguments>`` in ``gpus`` processes, and return the exit code.
 

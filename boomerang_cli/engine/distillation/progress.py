@@ -14,6 +14,8 @@ class TrainingProgress:
     """What a progress display shows.
 
     Attributes:
+        tokens_per_step: over all processes.
+        micro_batch_size: sequences that run at once in each process.
         losses: ``total cross_entropy kl cosine``, means over the steps that were last logged; empty before.
         evaluation: ``loss perplexity`` on the evaluation text, as last measured; empty before.
         seconds_left: of training, at the speed so far; None before the first step.
@@ -22,6 +24,8 @@ class TrainingProgress:
 
     step: int
     steps: int
+    tokens_per_step: int
+    micro_batch_size: int
     losses: Mapping[str, float]
     evaluation: Mapping[str, float]
     learning_rate: float

@@ -299,6 +299,8 @@ class DistillationTrainer(Trainer):
             TrainingProgress(
                 step=step,
                 steps=steps,
+                tokens_per_step=self.recipe.tokens_per_step,
+                micro_batch_size=self.args.per_device_train_batch_size,
                 losses=self.losses,
                 evaluation=self.evaluation,
                 learning_rate=self._get_learning_rate() if self.lr_scheduler else 0.0,
