@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 """Of progress where nobody sees a bar: often enough to tell that something goes on, seldom enough for a log."""
 
 _SECONDS_FOR_FIRST_PROCESS = 5.0
+_LONGEST_MESSAGE = 1000
 
 
 class Output:
@@ -35,6 +38,8 @@ class Output:
 
     def result(self, result: Any, text: str) -> None:
         """Print what the command made: ``text``, or the fields of ``result`` (a dataclass or a mapping) as JSON."""
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a path that is no UTF-8 goes out as the bytes that it is
+            sys.stdout.reconfigure(errors="backslashreplace" if self._as_json else "surrogateescape")
         print(json.dumps(as_plain(result), ensure_ascii=False) if self._as_json else text, flush=True)
 
     def plan(self, result: Any, plan: Plan) -> None:
@@ -109,7 +114,17 @@ def error(message: str) -> None:
     if rank != "0":
         time.sleep(_SECONDS_FOR_FIRST_PROCESS)
         message = f"{message} (process {rank})"
-    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"error: {_harmless(message)}", file=sys.stderr, flush=True)
+
+
+def _harmless(message: str) -> str:
+    """Return a message as one line of bearable length, without tokens, and without what a terminal would obey.
+
+    Names and values in it may come from a stranger's files.
+    """
+    words = re.sub(r"\b(hf|api_org)_[A-Za-z0-9]{20,}", r"\1_…", " ".join(message.split()))
+    line = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in words)
+    return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -41,8 +41,8 @@ def draw_curve(rows: Sequence[SweepRow], teacher_layers: int) -> bytes | None:
     figure = Figure(figsize=(7.2, 4.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)  # no window system, whatever the machine has
     axes = figure.add_subplot()
-    _draw_baselines(axes, rows)
     _draw_orders(axes, rows, measure)
+    _draw_baselines(axes, rows)
     _mark_ends(axes, rows, measure, teacher_layers)
     axes.set_xlabel("parameters")
     axes.set_ylabel(measure.label)
@@ -58,7 +58,7 @@ def draw_curve(rows: Sequence[SweepRow], teacher_layers: int) -> bytes | None:
 
 def _measure(rows: Sequence[SweepRow]) -> _Measure | None:
     if any(row.perplexity is not None for row in rows):
-        return _Measure("perplexity", True, [row.perplexity for row in rows])
+        return _Measure("perplexity, ± standard error", True, [row.perplexity for row in rows])
     for task, metrics in (rows[0].tasks or {}).items() if rows else ():
         for metric in metrics:
             return _Measure(f"{task}: {metric}", False, [(row.tasks or {}).get(task, {}).get(metric) for row in rows])
@@ -76,13 +76,14 @@ def _draw_orders(axes: Axes, rows: Sequence[SweepRow], measure: _Measure) -> Non
         axes.errorbar(
             sizes,
             values,
-            yerr=errors if measure.label == "perplexity" else None,
+            yerr=errors if measure.logarithmic else None,
             color=_COLOURS[index % len(_COLOURS)],
             marker=_MARKERS[index % len(_MARKERS)],
             markersize=5,
             linewidth=1.5,
             elinewidth=1,
             label=f"distilled, {name}",
+            zorder=3,
         )
 
 
@@ -108,20 +109,21 @@ def _draw_baselines(axes: Axes, rows: Sequence[SweepRow]) -> None:
 
 def _mark_ends(axes: Axes, rows: Sequence[SweepRow], measure: _Measure, teacher_layers: int) -> None:
     """Name the student and the teacher where they stand."""
-    for name, layers, side in (("student", 0, "left"), ("teacher", teacher_layers, "right")):
-        ends = [
+    ends = (("student", 0, "left", (5, 4), "bottom"), ("teacher", teacher_layers, "right", (0, -14), "top"))
+    for name, layers, side, offset, above in ends:
+        found = [
             (row, value)
             for row, value in zip(rows, measure.values, strict=True)
             if row.layers == layers and value is not None
         ]
-        for row, value in ends[:1]:
+        for row, value in found[:1]:
             axes.annotate(
                 f"{name}\n{show_count(row.parameters)}",
                 (row.parameters, value),
                 textcoords="offset points",
-                xytext=(0, -12),
+                xytext=offset,
                 ha=side,
-                va="top",
+                va=above,
                 fontsize=8,
                 color=_GREY,
             )
@@ -129,14 +131,14 @@ def _mark_ends(axes: Axes, rows: Sequence[SweepRow], measure: _Measure, teacher_
 
 
 def _label_ticks(axes: Axes, measure: _Measure) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: show_count(round(size))))
     if not measure.logarithmic:
         return
     axes.set_yscale("log")
     bottom, top = axes.get_ylim()
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_major_formatter(plain)
-    # Within one power of ten there is but one major tick: the minor ones need numbers too.
-    axes.yaxis.set_minor_formatter(plain if top / bottom < 30 else NullFormatter())
+    near = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9) if top / bottom < 5 else (1, 2, 3, 5)
+    axes.yaxis.set_major_locator(LogLocator(subs=near if top / bottom < 1000 else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,21 +60,32 @@ class Evaluation:
         Raises:
             ScoringError: see ``Scorer.score``.
         """
-        self.tell(stage, 0, len(windows))
+        total = len(windows) * len(variants)
         for rows in self._scorer.batches(windows):
+            self.tell(stage, rows.start * len(variants), total)
             known = [self._journal.get(f"window {windows.keys[row]}") for row in rows]
             if missing := [each for each in variants if not all(each.key in window for window in known)]:
-                found = self._scorer.score(missing, windows, rows)
+                scored_before = rows.stop * len(variants) - len(rows) * len(missing)
+
+                def tell(models: int, before: int = scored_before, windows: int = len(rows)) -> None:
+                    self.tell(stage, before + models * windows, total)
+
+                found = self._scorer.score(missing, windows, rows, tell)
                 for position, row in enumerate(rows):
                     sums = {variant.key: list(found[variant][position]) for variant in missing}
                     self._journal.add(f"window {windows.keys[row]}", sums)
-            self.tell(stage, rows.stop, len(windows))
+        self.tell(stage, total, total)
         return {variant: summarise(self._sums(variant, windows), windows.tokens) for variant in variants}
 
     def distances(self, sets: Sequence[Blocks], windows: Windows, stage: str) -> dict[Blocks, float]:
         """Return the KL to the teacher of the models that have these blocks patched."""
         scores = self.scores([Variant(blocks) for blocks in sets], windows, stage)
         return {variant.blocks: score.kl for variant, score in scores.items()}
+
+    def knows(self, sets: Sequence[Blocks], windows: Windows) -> bool:
+        """Tell whether the models that have these blocks patched are scored already."""
+        keys = {Variant(blocks).key for blocks in sets}
+        return all(keys <= self._journal.get(f"window {key}").keys() for key in windows.keys)
 
     def estimate_exact_seconds(self, windows: Windows) -> float:
         """Return about how long it takes to score every subset of the blocks, from a few of them on one batch."""
@@ -91,7 +101,7 @@ class Evaluation:
     def speed(self, variant: Variant) -> dict[str, Any]:
         """Measure ``tokens_per_second`` of a forward pass over a batch of text, and ``memory_bytes`` on a GPU.
 
-        The median of a few runs of the whole model, after one that is not counted. Memory is the peak of one run and
+        The fastest of a few runs of the whole model, after one that is not counted. Memory is the peak of one run and
         the weights of this model alone; None on a CPU, which does not tell.
         """
         key = f"speed {variant.key}"
@@ -147,4 +157,4 @@ class Evaluation:
             ) from None
         weights = sum(parameter.nbytes for parameter in model.parameters())
         memory = torch.cuda.max_memory_allocated(device) - before + weights if on_gpu else None
-        return {"tokens_per_second": input_ids.numel() / statistics.median(seconds[1:]), "memory_bytes": memory}
+        return {"tokens_per_second": input_ids.numel() / min(seconds[1:]), "memory_bytes": memory}

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.order import Order
-from boomerang_cli.engine.patch import Planner
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.patch import Planner
 
 
 @dataclass(frozen=True)

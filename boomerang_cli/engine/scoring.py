@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,7 +28,12 @@ CPU_BATCH_TOKENS = 4096
 """On the CPU larger batches are no faster: they leave the caches."""
 GPU_BATCH_TOKENS = 16_384
 GATHERED_BYTES = 256 * 2**20
-"""Ends of models are gathered up to so many bytes of hidden states: the teacher's logits are made once for them all."""
+GATHERED_MODELS = 32
+"""Ends of models are gathered up to so many, or so many bytes of hidden states: the teacher's logits are made once for
+them all. More would save little, and would leave the progress of a search unseen."""
+
+ModelProgress = Callable[[int], None]
+"""Called with the number of models scored so far."""
 
 
 class WindowSums(NamedTuple):
@@ -98,14 +103,16 @@ class Scorer:
             yield rows
             start = rows.stop
 
-    def score(self, variants: Sequence[Variant], windows: Windows, rows: range) -> dict[Variant, list[WindowSums]]:
+    def score(
+        self, variants: Sequence[Variant], windows: Windows, rows: range, on_progress: ModelProgress | None = None
+    ) -> dict[Variant, list[WindowSums]]:
         """Score some of the windows; return the sums of each window, in order.
 
         Raises:
             ScoringError: the device has too little memory for a single window.
         """
         try:
-            return self._score(variants, windows, rows)
+            return self._score(variants, windows, rows, on_progress)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -122,7 +129,9 @@ class Scorer:
         return {variant: first[variant] + second[variant] for variant in variants}
 
     @torch.inference_mode()
-    def _score(self, variants: Sequence[Variant], windows: Windows, rows: range) -> dict[Variant, list[WindowSums]]:
+    def _score(
+        self, variants: Sequence[Variant], windows: Windows, rows: range, on_progress: ModelProgress | None
+    ) -> dict[Variant, list[WindowSums]]:
         targets = _Targets.of(windows, rows, self._device)
         batch = self.stages.begin(windows.input_ids[rows.start : rows.stop].to(self._device))
         teacher = Variant(self.layer_map.patchable, distilled=False)
@@ -131,6 +140,8 @@ class Scorer:
         sums: dict[Variant, list[WindowSums]] = {}
         for gathered in _gather(targets.scored(leaf) for leaf in leaves):
             sums |= self._compare(gathered, reference, targets)
+            if on_progress:
+                on_progress(len(sums))
         return sums
 
     def _compare(
@@ -189,7 +200,7 @@ def _gather(leaves: Iterable[Leaf[Variant]]) -> Iterator[list[Leaf[Variant]]]:
     gathered: list[Leaf[Variant]] = []
     for leaf in leaves:
         gathered.append(leaf)
-        if sum(each.hidden.nbytes for each in gathered) >= GATHERED_BYTES:
+        if len(gathered) == GATHERED_MODELS or sum(each.hidden.nbytes for each in gathered) >= GATHERED_BYTES:
             yield gathered
             gathered = []
     if gathered:

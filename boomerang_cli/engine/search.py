@@ -14,6 +14,7 @@ REACH_SECONDS = 1800
 """A search that takes longer is started only if the user says so."""
 MOST_EXACT_BLOCKS = 20
 """A million sets: more do not fit into the memory of the search."""
+_BEAM = "try --order greedy --beam 8"
 
 
 def search_orders(
@@ -41,28 +42,30 @@ def search_orders(
 
         found["greedy"] = greedy(blocks, score_candidates, beam=beam)
     if wanted & {"exact", "nested"}:
-        _check_reach(blocks, evaluation, windows, yes=yes)
+        _check_number(blocks)
         subsets = every_subset(blocks)
+        if not yes and not evaluation.knows(subsets, windows):
+            _check_reach(blocks, evaluation, windows)
         distances = evaluation.distances(subsets, windows, f"Searching exact, {len(subsets)} sets")
         found |= {"exact": exact(blocks, distances), "nested": nested(blocks, distances)}
     return {name: order for name, order in found.items() if name in wanted}
 
 
-def _check_reach(blocks: Blocks, evaluation: Evaluation, windows: Windows, *, yes: bool) -> None:
-    beam = "try --order greedy --beam 8"
+def _check_number(blocks: Blocks) -> None:
     if len(blocks) > MOST_EXACT_BLOCKS:
         raise SelectionError(
             f"--order exact scores every subset of {len(blocks)} blocks, and is made for {MOST_EXACT_BLOCKS} at most: "
-            f"{beam}"
+            f"{_BEAM}"
         )
-    if yes:
-        return
+
+
+def _check_reach(blocks: Blocks, evaluation: Evaluation, windows: Windows) -> None:
     seconds = evaluation.estimate_exact_seconds(windows)
     if seconds > REACH_SECONDS:
         raise ScoringError(
             f"--order exact scores {2 ** len(blocks):,} sets of blocks on {len(windows)} windows, about "
             f"{show_duration(seconds)} on this device: --yes starts it, fewer --calibration-sequences shorten it, or "
-            f"{beam}"
+            f"{_BEAM}"
         )
 
 

@@ -102,7 +102,9 @@ def sweep(
     include = Path(include_path) if include_path else None
     harness = Harness(TaskSettings(tasks, limit, num_fewshot, batch_size or "auto", include)) if tasks else None
     needs = {"--max-perplexity": max_perplexity, "--max-kl": max_kl, "--speed": speed, "--baseline": baseline}
-    _check_purpose(texts, harness, names, [flag for flag, value in needs.items() if value not in (None, False)])
+    _check_purpose(
+        texts, harness, names, [flag for flag, value in needs.items() if value is not None and value is not False]
+    )
     with open_evaluation(
         pair,
         texts,

@@ -1,0 +1,169 @@
+"""``boomerang sweep``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boomerang_cli.cli import options
+from boomerang_cli.cli.output import Output, as_plain, error
+from boomerang_cli.cli.sweep_table import sweep_table
+from boomerang_cli.engine.rows import SweepResult, best_order
+
+
+def sweep(
+    layers: Annotated[
+        options.Numbers | None,
+        typer.Option(parser=options.numbers, metavar="1,2,5-8", help="Which sizes, by k. [default: all]"),
+    ] = None,
+    order: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORDER",
+            help="auto, first, last, greedy, exact (best set of each size), nested (best sequence), or an order file; "
+            "several, as first,last or repeated, are compared. [default: auto]",
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Text to score on: .txt, .jsonl, .parquet, a folder of them, or a Hub dataset; repeatable. "
+            "[default: what the student's distillation was evaluated on]",
+        ),
+    ] = None,
+    sequences: Annotated[int, typer.Option(help="Windows of text to score on, at most.")] = 512,
+    sequence_length: Annotated[
+        int | None, typer.Option(help="Tokens in a window. [default: the teacher's, 2048 at most]")
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens between the beginnings of two windows; fewer give each token more context. "
+            "[default: the window's length]"
+        ),
+    ] = None,
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Text to search orders on. [default: the beginning of --data]"),
+    ] = None,
+    calibration_sequences: Annotated[int, typer.Option(help="Windows to search orders on, at most.")] = 64,
+    beam: Annotated[int, typer.Option(help="Sets of each size that greedy goes on from.")] = 1,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Search exact however long it takes.")] = False,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Score the never-distilled student's sizes, too (naive pruning).")
+    ] = False,
+    speed: Annotated[bool, typer.Option("--speed", help="Measure tokens per second, and memory on a GPU.")] = False,
+    tasks: Annotated[
+        str | None, typer.Option(metavar="TASK,…", help="Tasks of lm-eval (pip install 'boomerang-cli[eval]').")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Examples of each task. [default: all]")] = None,
+    num_fewshot: Annotated[int | None, typer.Option(help="Examples in the context. [default: the task's]")] = None,
+    include_path: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Definitions of your own tasks for lm-eval.")
+    ] = None,
+    batch_size: Annotated[
+        str, typer.Option(metavar="auto|N", help="Windows, and examples of tasks, at once.")
+    ] = "auto",
+    max_perplexity: Annotated[float | None, typer.Option(help="Exit with 1 if a size has a higher perplexity.")] = None,
+    max_kl: Annotated[float | None, typer.Option(help="Exit with 1 if a size is farther from the teacher.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write each model to OUTPUT/<depth>L.")] = False,
+    student: options.Student = None,
+    teacher: options.Teacher = None,
+    keep: options.Keep = None,
+    output: options.OutputFolder = Path("sweep"),
+    dtype: Annotated[
+        options.DTypeName, typer.Option(help="Of the computation. auto: bfloat16 on a GPU, float32 on a CPU.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove another sweep's output.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the sizes to choose from, and score nothing.")
+    ] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score every size between a student and its teacher, and find the best order to patch in.
+
+    A sweep that was stopped goes on where it was: type the same command again.
+
+    Example: boomerang sweep --data valid.txt --order first,last,exact --baseline
+    """
+    from boomerang_cli.engine.sweep import sweep
+
+    out = Output(as_json=as_json, quiet=quiet)
+    with out.stages() as on_progress:
+        result = sweep(
+            layers=layers,
+            order=order or ["auto"],
+            data=data or (),
+            calibration=calibration or (),
+            sequences=sequences,
+            calibration_sequences=calibration_sequences,
+            sequence_length=sequence_length,
+            stride=stride,
+            tasks=[task.strip() for task in tasks.split(",")] if tasks else (),
+            limit=limit,
+            num_fewshot=num_fewshot,
+            include_path=include_path,
+            batch_size=_batch_size(batch_size),
+            speed=speed,
+            baseline=baseline,
+            beam=beam,
+            yes=yes,
+            write=write,
+            max_perplexity=max_perplexity,
+            max_kl=max_kl,
+            student=student,
+            teacher=teacher,
+            keep=keep,
+            output=output,
+            dtype=dtype,
+            device=device,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            on_progress=on_progress,
+        )
+    text, left_out = sweep_table(result.rows)
+    out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
+    if left_out:
+        out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")
+    if not dry_run:
+        _tell_what_next(out, result, student)
+    _check_bounds(result)
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) == 0:
+        raise typer.BadParameter(f"{text!r} is neither auto nor a number above 0", param_hint="--batch-size")
+    return int(text)
+
+
+def _tell_what_next(out: Output, result: SweepResult, student: str | None) -> None:
+    best = best_order(result.rows)
+    several = len({row.order for row in result.rows}) > 1
+    out.note(
+        f"{result.path}: results.json, results.csv, order.json, curve.png"
+        + (f"; order.json is {best}, the closest to the teacher" if several else "")
+    )
+    middle = [row.layers for row in result.rows if row.order == best]
+    command = ["boomerang", "patch", "--order", str(result.path / "order.json")]
+    command += ["--layers", str(middle[len(middle) // 2]), *(["--student", student] if student else [])]
+    out.hint(shlex.join(command), "write one of these models")
+
+
+def _check_bounds(result: SweepResult) -> None:
+    """Exit with 1 if a size misses a bound, for scripts."""
+    if result.misses:
+        worst = ", ".join(
+            f"{miss.order} k={miss.layers} has {miss.measure} {miss.value:.4g}" for miss in result.misses[:3]
+        )
+        more = f" and {len(result.misses) - 3} more" if len(result.misses) > 3 else ""
+        bounds = {f"--max-{miss.measure} {miss.bound:g}" for miss in result.misses}
+        error(f"{' and '.join(sorted(bounds))} missed: {worst}{more}")
+        raise typer.Exit(1)

@@ -1,0 +1,79 @@
+"""The table of a sweep, as wide as the terminal has room for."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from boomerang_cli.cli.output import table
+from boomerang_cli.engine.rows import SweepRow
+from boomerang_cli.engine.sizes import show_bytes, show_count
+
+
+class _Column(NamedTuple):
+    heading: str
+    cell: Callable[[SweepRow], str]
+    dispensable: int = 0
+    """Columns with the highest number are left out first where there is no room; those with 0 never."""
+
+
+def sweep_table(rows: Sequence[SweepRow], width: int | None = None) -> tuple[str, tuple[str, ...]]:
+    """Return the table, and the headings of the columns that it has no room for.
+
+    Args:
+        width: in characters; None is the terminal's, or any in a pipe.
+    """
+    if width is None:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    columns = [column for column in _columns(rows) if any(column.cell(row) for row in rows)]
+    left_out: list[str] = []
+    while True:
+        text = table([column.heading for column in columns], [[column.cell(row) for column in columns] for row in rows])
+        last = max(columns, key=lambda column: column.dispensable)
+        if last.dispensable == 0 or max(map(len, text.splitlines())) <= width:
+            return text, tuple(left_out)
+        columns.remove(last)
+        left_out.append(last.heading)
+
+
+def _columns(rows: Sequence[SweepRow]) -> list[_Column]:
+    metrics = {
+        (task, name): None for row in rows for task, found in (row.tasks or {}).items() for name in list(found)[:1]
+    }
+    return [
+        _Column("order", lambda row: row.order),
+        _Column("k", lambda row: str(row.layers)),
+        _Column("depth", lambda row: str(row.depth)),
+        _Column("parameters", lambda row: show_count(row.parameters)),
+        _Column("size", lambda row: show_bytes(row.bytes), 2),
+        _Column("perplexity", _perplexity),
+        _Column("KL", lambda row: _number(row.kl)),
+        _Column("never distilled", lambda row: _number((row.baseline or {}).get("perplexity"))),
+        _Column("its KL", lambda row: _number((row.baseline or {}).get("kl")), 3),
+        _Column("tokens/s", lambda row: "" if row.tokens_per_second is None else f"{row.tokens_per_second:,.0f}", 1),
+        _Column("memory", lambda row: "" if row.memory_bytes is None else show_bytes(row.memory_bytes), 2),
+        *(_Column(f"{task} {name}", _metric(task, name)) for task, name in metrics),
+        _Column("blocks patched", lambda row: ",".join(map(str, row.patched_blocks)) or "none", 4),
+    ]
+
+
+def _perplexity(row: SweepRow) -> str:
+    if row.perplexity is None:
+        return ""
+    decimals = 3 if row.perplexity < 10 else 2
+    if row.perplexity >= 10_000 or row.perplexity_stderr is None:
+        return f"{row.perplexity:.2e}" if row.perplexity >= 10_000 else f"{row.perplexity:.{decimals}f}"
+    return f"{row.perplexity:.{decimals}f} ± {row.perplexity_stderr:.{decimals}f}"
+
+
+def _metric(task: str, name: str) -> Callable[[SweepRow], str]:
+    return lambda row: _number((row.tasks or {}).get(task, {}).get(name))
+
+
+def _number(value: float | None) -> str:
+    """Return four significant digits, without an exponent where it can be read without."""
+    if value is None:
+        return ""
+    return f"{value:.4f}" if value < 10 else f"{value:.2f}" if value < 10_000 else f"{value:.2e}"
