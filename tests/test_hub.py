@@ -11,6 +11,7 @@ from hub_double import HubDouble
 from huggingface_hub import constants
 from tiny_models import save_pair
 
+from boomerang_cli.engine import hub as hub_module
 from boomerang_cli.engine import hub_errors
 from boomerang_cli.engine.checkpoint import open_checkpoint
 from boomerang_cli.engine.errors import BoomerangError, CheckpointError, HubError, ModelNotFoundError
@@ -124,6 +125,14 @@ def test_with_download_both_models_come_whole_and_once(pair: HubDouble, tmp_path
     patch_from_hub(tmp_path / "three")
     assert tensor_bytes(tmp_path / "three") == tensor_bytes(tmp_path / "one")
     assert not pair.seen(server="storage")
+
+
+def test_a_download_is_told_of_byte_by_byte(pair: HubDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(hub_module, "on_download", lambda *news: told.append(news))
+    open_checkpoint("lab/teacher")
+    whole = sum(len(content) for name, content in pair.files("lab/teacher").items())
+    assert told[-1] == ("lab/teacher", whole, whole)
 
 
 @pytest.mark.parametrize("reset", [False, True])

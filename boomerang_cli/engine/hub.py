@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, read_json
 from boomerang_cli.engine.errors import CheckpointError, HubError, ModelNotFoundError
@@ -18,6 +19,14 @@ NOT_DOWNLOADED = ("*/*",)
 _PICKLES = ("*.bin", "*.pt", "*.pth")
 # What is read before a plan can be made, beside the headers of the weights.
 _READ_AT_ONCE = (CONFIG_FILE, INDEX_FILE, "student_config.json", "README.md")
+
+DownloadCallback = Callable[[str, int, int], None]
+"""Called with the repository, the bytes that are there, and all bytes of it as far as they are known."""
+on_download: DownloadCallback | None = None
+"""Who wants to hear of whole models on their way into the cache: every command can cause one, the first time."""
+
+_LONGEST_ID = 500
+"""Of a repository and its revision: the Hub takes 96 characters for the one, git 255 for the other."""
 
 _WAITS_SECONDS = (1.0, 2.0)
 """Before a look-up is given up: whoever is offline should not wait long to hear it."""
@@ -40,6 +49,8 @@ class Snapshot:
 
 def is_repo_id(model: str) -> bool:
     """Tell whether ``model`` is meant as ``owner/name[@revision]``; :func:`check_repo_id` is stricter."""
+    if len(model) > _LONGEST_ID:  # also, the pattern takes quadratic time
+        return False
     return re.fullmatch(r"[\w.-]*\w[\w.-]*/[\w.-]*\w[\w.-]*(@[^@\s]+)?", model) is not None and ".." not in model
 
 
@@ -118,6 +129,7 @@ def download(model: str) -> Snapshot:
                     revision=revision,
                     allow_patterns=list(DOWNLOADED),
                     ignore_patterns=list(NOT_DOWNLOADED),
+                    tqdm_class=_told(repo_id),
                 ),
                 waits=_WAITS_SECONDS,
             )
@@ -139,6 +151,24 @@ def fetch_file(file: RemoteFile) -> Path:
     if path.stat().st_size != file.size_bytes:
         raise HubError(f"{file} has {path.stat().st_size} bytes, the Hub listed {file.size_bytes}")
     return path
+
+
+def _told(repo_id: str) -> Any:
+    """Return a bar for huggingface_hub that draws nothing, and tells ``on_download`` of bytes."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Told(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{**options, "disable": True})  # type: ignore[no-untyped-call]
+            self.counts = options.get("unit") == "B" and options.get("name") == "huggingface_hub.snapshot_download"
+            self.n, self.total = options.get("initial", 0), options.get("total")
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            if self.counts and on_download is not None:
+                on_download(repo_id, int(self.n), int(self.total or 0))
+
+    return Told
 
 
 def be_quiet() -> None:
