@@ -180,6 +180,10 @@ def test_two_models_of_one_size_are_not_sent_to_one_repository(hub: HubDouble, s
     with pytest.raises(SelectionError, match="both have 6 layers"):
         push(sweep, "tester/family")
     assert not hub.requests
+    (sweep / "other").rename(sweep / "6L-first")
+    result = push(sweep, "tester/family", dry_run=True)
+    assert isinstance(result, SweepPushResult)
+    assert {each.repo for each in result.models} >= {"tester/family-6L", "tester/family-6L-first"}
 
 
 def break_tokenizer(model: Path) -> None:

@@ -117,14 +117,18 @@ def push_model(folder: Path, to: Destination) -> PushResult:
 
 
 def _prepare_sweep(folder: Path, repo_id: str) -> Mapping[str, Publication]:
-    """Check all models of a sweep, and return them by repository, the smallest first."""
+    """Check all models of a sweep, and return them by repository, the smallest first.
+
+    Where a sweep holds several orders, its folders are called ``<depth>L-<order>``, and so are the repositories.
+    """
     rows = read_json(folder / RESULTS_FILE).get("rows") or []
     folders = sorted(config.parent for config in folder.glob(f"*/{CONFIG_FILE}"))
     if not folders:
         raise ModelNotFoundError(f"{folder} holds the results of a sweep and no models: run it again with --write")
     found: dict[str, Publication] = {}
     for each in sorted((prepare(one, repo_id) for one in folders), key=lambda model: model.depth):
-        name = f"{repo_id}-{each.depth}L"
+        size = f"{each.depth}L"
+        name = f"{repo_id}-{each.folder.name if each.folder.name.startswith(f'{size}-') else size}"
         check_repo_id(name)
         if name in found:
             raise SelectionError(
