@@ -83,7 +83,7 @@ def test_the_cache_holds_no_weights_after_a_patch_by_ranges(pair: HubDouble, tmp
 
 
 def test_a_dry_run_reads_headers_alone(pair: HubDouble, tmp_path: Path) -> None:
-    patch_from_hub(tmp_path / "out", dry_run=True)
+    patch_from_hub(tmp_path / "out", dry_run=True, download=True)
     assert weights_requested(pair) <= 2 * 100_000
     assert not pair.seen("GET", "/resolve/.*tokenizer")
     assert not (tmp_path / "out").exists()
@@ -207,6 +207,16 @@ def test_the_token_goes_to_the_hub_alone(pair: HubDouble, tmp_path: Path) -> Non
     patch_from_hub(tmp_path / "out")
     assert {request.token for request in pair.seen(server="api")} == {pair.token}
     assert {request.token for request in pair.seen(server="storage")} == {None}
+
+
+def test_the_token_is_dropped_where_the_hub_itself_sends_a_range_elsewhere(pair: HubDouble) -> None:
+    commit, whole = pair.commits("lab/teacher")[0].oid, pair.files("lab/teacher")[WEIGHTS]
+    here = {"X-Repo-Commit": commit, "ETag": '"x"'}
+    pair.fail("HEAD", f"/resolve/.*/{WEIGHTS}", status=200, headers=here, body=whole)
+    assert open_checkpoint("lab/teacher", download=False).tensors
+    (asked,) = pair.seen("GET", f"/resolve/.*/{WEIGHTS}")
+    assert asked.token == pair.token
+    assert [request.token for request in pair.seen(server="storage")] == [None]
 
 
 @pytest.mark.parametrize("revision", ["v1", "main", "next", "refs/pr/1", "commit"])

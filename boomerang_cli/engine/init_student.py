@@ -75,7 +75,7 @@ def init_student(
     target = Path(output)
     check_output(target, overwrite=overwrite or dry_run)
     max_shard_bytes, stored = parse_bytes(max_shard_size, "--max-shard-size"), stored_dtype(dtype)
-    checkpoint = open_checkpoint(teacher, download=download)
+    checkpoint = open_checkpoint(teacher, download=download and not dry_run)
     family = family_of(checkpoint.config, checkpoint.name)
     parts = take_apart(checkpoint, family)
     check_layers_alike(checkpoint, parts)

@@ -127,7 +127,7 @@ def patch(
         raise SelectionError("--push writes to the Hub and --output to the disk: give one of them")
     if output is not None:
         check_output(Path(output), overwrite=overwrite or dry_run)
-    pair = open_pair(student, teacher, keep=keep, download=download)
+    pair = open_pair(student, teacher, keep=keep, download=download and not dry_run)
     planner = Planner(pair, dtype=dtype, max_shard_size=max_shard_size)
     found = find_order(order, pair.layer_map, pair.student_config.order, pair.family.order)
     patched = choose_blocks(selection, planner, found)
