@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from typer.completion import get_completion_script
+from typer import completion
 
 SHELLS = ("bash", "zsh", "fish")
 
 
 def completion_script(shell: str) -> str:
     """Return the script that makes ``shell`` ask ``boomerang`` itself what can follow."""
-    script: str = get_completion_script(prog_name="boomerang", complete_var="_BOOMERANG_COMPLETE", shell=shell)
+    script: str = completion.get_completion_script(
+        prog_name="boomerang", complete_var="_BOOMERANG_COMPLETE", shell=shell
+    )
     return script.rstrip() + "\n"
 
 

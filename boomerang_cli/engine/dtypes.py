@@ -54,4 +54,5 @@ def _numpy_dtype(stored: str) -> np.dtype:
     import ml_dtypes
     import numpy as np
 
-    return np.dtype({"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}[stored])
+    numpy_dtype: np.dtype = np.dtype({"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}[stored])
+    return numpy_dtype

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
+from boomerang_cli.engine.files import SourceFile
 from boomerang_cli.engine.order import find_order
 from boomerang_cli.engine.pair import open_pair
 from boomerang_cli.engine.patch import Planner
@@ -60,7 +61,8 @@ def _materialise(plan: Plan, companions: Path) -> PreTrainedModel:
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise SelectionError(f"{plan.config['model_type']} is no causal language model: use `boomerang patch`")
     with quiet_transformers():
-        model: PreTrainedModel = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+        family: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        model: PreTrainedModel = family.from_pretrained(
             None,
             config=config,
             state_dict={copy.name: _LazyTensor(copy) for copy in plan.copies},
@@ -80,14 +82,15 @@ class _LazyTensor:
     def __getitem__(self, _: Any) -> torch.Tensor:
         import torch
 
-        source = self._copy.source
+        source, file = self._copy.source, self._copy.source.file
+        assert isinstance(file, SourceFile)  # open_pair has downloaded what is on the Hub
         data = torch.empty(source.size_bytes, dtype=torch.uint8)
-        with source.file.path.open("rb", buffering=0) as file:
-            file.seek(source.start)
-            view = memoryview(data.numpy())
+        with file.path.open("rb", buffering=0) as opened:
+            opened.seek(source.start)
+            view = data.numpy().data
             while view:
-                if not (read := file.readinto(view)):
-                    raise CheckpointError(f"{source.file.path} became shorter while it was read")
+                if not (read := opened.readinto(view)):
+                    raise CheckpointError(f"{file} became shorter while it was read")
                 view = view[read:]
         stored = getattr(torch, _TORCH_NAMES[source.dtype])
         return data.view(stored).reshape(source.shape)

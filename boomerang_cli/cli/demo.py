@@ -1,0 +1,50 @@
+"""``boomerang demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boomerang_cli.cli import options
+from boomerang_cli.cli.output import Output
+from boomerang_cli.cli.sweep_table import sweep_table
+from boomerang_cli.cli.terminal_curve import terminal_curve
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Project folder to make.", metavar="FOLDER")] = Path(
+        "boomerang-demo"
+    ),
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of distillation. [default: under two minutes' worth]")
+    ] = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """See it work: the whole pipeline on a small teacher that ships inside, with no network and no GPU.
+
+    Each step prints the command that does the same. What is left is a project folder to go on with.
+
+    Example: boomerang demo
+    """
+    from boomerang_cli.engine.demo import STEPS, demo
+
+    out = Output(as_json=as_json, quiet=quiet)
+    with out.stages() as on_progress:
+        result = demo(
+            output=output,
+            steps=STEPS if steps is None else steps,
+            overwrite=overwrite,
+            on_command=lambda command: out.note(f"$ {command}"),
+            on_progress=on_progress,
+        )
+    for sample in result.samples:
+        out.note(f"\n--- {sample.model}, {sample.layers} layers, writes:\n{sample.text}")
+    out.note("")
+    rows = [row for row in result.sweep.rows if row.order == "last"]
+    out.result(result.sweep, f"{sweep_table(result.sweep.rows)[0]}\n\n{terminal_curve(rows)}")
+    out.note(f"\nThe same as a picture: {result.path / 'sweep' / 'curve.png'}")
+    out.hint(f"cd {result.path} && boomerang patch --layers 3", "make another size")

@@ -1,0 +1,102 @@
+"""``boomerang demo``: a project folder that works, and a curve in characters."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli import assert_refused, run
+from files import names
+
+from boomerang_cli.cli.terminal_curve import terminal_curve
+from boomerang_cli.engine import demo as demos
+from boomerang_cli.engine.checkpoint import open_checkpoint
+from boomerang_cli.engine.rows import SweepRow
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A demo of two steps on a little text."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        for name in ("BOOMERANG_STUDENT", "BOOMERANG_TEACHER"):
+            patched.delenv(name, raising=False)
+        patched.setattr(demos, "WINDOWS", 2)
+        patched.setattr(demos, "BATCH_SIZE", 2)
+        patched.setattr(demos, "SAMPLE_TOKENS", 8)
+        patched.setattr(demos, "training_files", lambda files=demos.training_files()[:20]: files)
+        patched.setattr(demos, "held_out_files", lambda files=demos.held_out_files()[:3]: files)
+        result = run("demo", "--steps", 2)
+    return folder / "boomerang-demo", result
+
+
+def test_it_leaves_a_project_folder(shown: Any) -> None:
+    folder, _ = shown
+    assert names(folder) == ["patched-9L", "student", "student-init", "sweep", "text"]
+    assert {"curve.png", "order.json", "results.csv", "results.json"} <= {*names(folder / "sweep")}
+
+
+def test_each_command_that_it_shows_is_one_that_can_be_typed(
+    shown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [line.removeprefix("$ boomerang ") for line in shown[1].stderr.splitlines() if line.startswith("$ boomera")]
+    assert [shlex.split(line)[0] for line in lines] == ["init-student", "distill", "patch", "sweep"]
+    for line in lines:
+        flags = {word for word in shlex.split(line) if word.startswith("--")}
+        assert flags <= {*run(shlex.split(line)[0], "--help").stdout.replace(",", " ").split()}
+
+
+def test_it_ends_with_the_table_the_curve_and_samples(shown: Any) -> None:
+    _, result = shown
+    assert "never distilled" in result.stdout
+    assert "perplexity (log scale)" in result.stdout
+    assert all(f"--- {model}, {layers} layers" in result.stderr for model, layers in
+               (("teacher", 12), ("student", 7), ("in between", 9)))  # fmt: skip
+
+
+def test_the_folder_works_as_it_is(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shown[0])
+    assert json.loads(run("patch", "--layers", 3, "--dry-run", "--json").stdout)["depth"] == 10
+
+
+def test_builtin_teacher_is_a_model_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_checkpoint("builtin:demo").name == "builtin:demo"
+    made = json.loads(run("init-student", "builtin:demo", "--json").stdout)
+    assert (made["teacher"], made["teacher_layers"]) == ("builtin:demo", 12)
+
+
+def test_a_folder_that_exists_is_refused_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("boomerang-demo").mkdir()
+    assert_refused("demo", message="boomerang-demo exists: give another --output, or --overwrite")
+
+
+def test_zero_steps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_refused("demo", "--steps", 0, message="--steps 0 must be 1 or more")
+    assert names(tmp_path) == []
+
+
+def row(depth: int, perplexity: float | None, never: float | None) -> SweepRow:
+    empty = SweepRow(layers=depth, depth=depth, parameters=1, bytes=1, order="last", patched_blocks=())
+    return replace(empty, perplexity=perplexity, baseline=None if never is None else {"perplexity": never, "kl": 0.0})
+
+
+def test_bars_grow_with_the_logarithm_of_perplexity() -> None:
+    lines = terminal_curve([row(2, 100.0, None), row(3, 10.0, None), row(4, 1.0, None)]).splitlines()[1:]
+    assert [line.count("#") for line in lines] == [41, 21, 1]
+
+
+def test_the_never_distilled_stand_below_the_distilled() -> None:
+    assert terminal_curve([row(2, 2.0, 4.0)]).splitlines()[1:] == ["     2  # 2.00", f"        {'.' * 41} 4.00"]
+
+
+def test_a_curve_of_nothing_is_empty() -> None:
+    assert terminal_curve([row(2, None, None)]) == ""
