@@ -46,11 +46,11 @@ class RangeReader:
     the commit's id, so that no two commits are ever mixed. The token goes to the Hub alone.
 
     Args:
-        stopped: ends the waiting between attempts.
+        stopped: ends reading, and the waiting between attempts.
     """
 
     def __init__(self, stopped: threading.Event | None = None) -> None:
-        self._stopped = stopped
+        self._stopped = stopped or threading.Event()
         self._lock = threading.Lock()
         self._addresses: dict[RemoteFile, str] = {}
 
@@ -80,6 +80,8 @@ class RangeReader:
                 hf_raise_for_status(response)
                 _check_range(response, file, first, stop)
                 for chunk in response.iter_raw():
+                    if self._stopped.is_set():
+                        raise ConnectionError("stopped")
                     data += chunk
         except HfHubHTTPError as error:
             self._forget(file)
