@@ -19,9 +19,10 @@ def numbers(text: str) -> Numbers:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or len(first + last) > 9:
             raise typer.BadParameter(f"{text!r} is no list of numbers such as 0,2,4 or 1,2,5-8")
-        found += range(int(first), int(last or first) + 1) if dash else [int(first)]
-        if len(found) > 100_000:
+        span = range(int(first), int(last or first) + 1)
+        if len(found) + len(span) > 100_000:
             raise typer.BadParameter(f"{text!r} lists too many numbers")
+        found += span
     return Numbers(found)
 
 

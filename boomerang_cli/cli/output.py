@@ -14,6 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from boomerang_cli.engine import hub
 from boomerang_cli.engine.distillation.progress import ProgressCallback, TrainingProgress
 from boomerang_cli.engine.plan import Plan
 from boomerang_cli.engine.sizes import show_bytes, show_count
@@ -35,6 +36,7 @@ class Output:
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self._as_json, self._quiet = as_json, quiet
+        hub.on_download = None if quiet else _download_lines()
 
     def result(self, result: Any, text: str) -> None:
         """Print what the command made: ``text``, or the fields of ``result`` (a dataclass or a mapping) as JSON."""
@@ -163,6 +165,19 @@ def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _download_lines() -> Callable[[str, int, int], None]:
+    """Return a callback that tells of models on their way into the cache: a line at the start, and now and then."""
+    last = 0.0
+
+    def update(repo_id: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            print(f"Fetching {repo_id}: {show_bytes(done)} of {show_bytes(total)}", file=sys.stderr, flush=True)
+
+    return update
+
+
 def _lines(label: str) -> Callable[[int, int], None]:
     last = time.monotonic()
 
@@ -209,10 +224,10 @@ def _stage_lines() -> Callable[[str, int, int], None]:
 
 @contextmanager
 def _training_display() -> Iterator[ProgressCallback]:
-    from rich.console import Console, Group
+    from rich.console import Console
     from rich.live import Live
     from rich.progress_bar import ProgressBar
-    from rich.text import Text
+    from rich.table import Table
 
     console = Console(stderr=True)
     # No thread of its own: the process that reads the text is forked while this runs.
@@ -223,9 +238,11 @@ def _training_display() -> Iterator[ProgressCallback]:
         def update(progress: TrainingProgress) -> None:
             if progress.step == 0 and not progress.stopping:
                 console.print(_training_note(progress), highlight=False)
-            bar = ProgressBar(total=progress.steps, completed=progress.step, width=min(60, console.width))
-            lines = [Text(part) for part in (_training_pace(progress), _training_losses(progress)) if part]
-            live.update(Group(bar, *lines), refresh=True)
+            lines = Table.grid()
+            lines.add_row(ProgressBar(total=progress.steps, completed=progress.step, width=min(60, console.width)))
+            for line in filter(None, (_training_pace(progress), _training_losses(progress))):
+                lines.add_row(line)
+            live.update(lines, refresh=True)
 
         yield update
 
@@ -256,7 +273,7 @@ def _training_note(progress: TrainingProgress) -> str:
     tokens = show_count(progress.steps * progress.tokens_per_step)
     return (
         f"{progress.steps:,} steps of {progress.tokens_per_step:,} tokens: {tokens} tokens, "
-        f"{progress.micro_batch_size} sequences at once"
+        f"micro-batch size {progress.micro_batch_size}"
     )
 
 

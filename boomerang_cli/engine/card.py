@@ -90,14 +90,14 @@ def _metadata(made: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     """Return the YAML of the card, in words that the Hub checks."""
     sources = [made.get("teacher"), made.get("student")]
     bases = [source["name"] for source in sources if source and is_repo_id(source["name"])]
-    data = _recipe_of(made).get("data") or []
+    data = _recipe_of(made).get("data")
     metadata = {
         "base_model": bases,
         "base_model_relation": ("merge" if "k" in made else "finetune") if bases else None,
         "library_name": "transformers",
         "pipeline_tag": "fill-mask" if model_type in _MASKED else "text-generation",
         **(_common_licence(made) or {}),
-        "datasets": [source for source in data if is_repo_id(source)],
+        "datasets": [each for each in _listed(data) if isinstance(each, str) and is_repo_id(each)],
         "tags": ["boomerang-distillation", "model-size-interpolation", *(["merge"] if "k" in made else [])],
     }
     return {key: value for key, value in metadata.items() if value}
@@ -175,13 +175,21 @@ def _size_row(name: str, model: Mapping[str, Any]) -> str:
 
 
 def _recipe_of(made: Mapping[str, Any]) -> Mapping[str, Any]:
-    recipe = (made.get("distillation") or {}).get("recipe")
-    return recipe if isinstance(recipe, Mapping) else {}
+    return _mapping(_mapping(made.get("distillation")).get("recipe"))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Return what a student records of its training, where it is of the kind that it should be."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _recipe(distillation: Mapping[str, Any]) -> str:
-    values = {**(distillation.get("recipe") or {}), "tokens": distillation.get("tokens")}
-    values |= {f"{name} loss": value for name, value in (distillation.get("losses") or {}).items()}
+    values = {**_mapping(distillation.get("recipe")), "tokens": distillation.get("tokens")}
+    values |= {f"{name} loss": value for name, value in _mapping(distillation.get("losses")).items()}
     rows = [
         f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in values.items() if value not in (None, [])
     ]
@@ -208,7 +216,8 @@ def _shown(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, Mapping):  # a task's metrics: the first is its main one
         return _shown(next(iter(value.values()), None))
-    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    return " ".join(text.split()).replace("|", "\\|")  # a cell of a table is one line
 
 
 def _usage(name: str, model_type: str) -> str:

@@ -11,14 +11,19 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError
-from boomerang_cli.engine.files import File, RemoteFile, files_of
-from boomerang_cli.engine.tensors import Tensor, read_header
+from boomerang_cli.engine.files import File, RemoteFile, SourceFile, files_of, is_stray_link
+from boomerang_cli.engine.tensors import MAX_HEADER_BYTES, Tensor, read_header
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
 BUILTIN_DEMO = "builtin:demo"
 """The small teacher that ships inside the package."""
+
+_MAX_JSON_BYTES = MAX_HEADER_BYTES  # an index says no more of a tensor than a header
+_MAX_NESTING = 100
+"""Of JSON: what goes deeper is no model's, and cannot be written again within Python's recursion limit."""
+_PICKLES = (".bin", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,14 @@ def open_checkpoint(model: str | Path, *, download: bool = True) -> Checkpoint:
     """
     if str(model) == BUILTIN_DEMO:
         return read_checkpoint(Path(__file__).parents[1] / "demo" / "teacher", name=BUILTIN_DEMO)
-    path = Path(model).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(model).expanduser()
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:  # a name that is too long; the home of nobody
+        raise ModelNotFoundError(f"no model at {model}: {getattr(error, 'strerror', None) or error}") from None
+    if is_folder:
         return read_checkpoint(path.resolve())
-    if path.exists():
+    if is_there:
         raise ModelNotFoundError(f"{model} is a file: give the model's folder")
     from boomerang_cli.engine import hub
 
@@ -84,8 +93,14 @@ def read_checkpoint(
 ) -> Checkpoint:
     """Read the headers of a local folder, or of a repository whose ``files`` are listed (errors as above)."""
     name = name or str(folder)
+    try:
+        files = files_of(folder) if files is None else files
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from None
+    _check_links(files)
+    if CONFIG_FILE not in files:
+        raise CheckpointError(f"{folder} has no {CONFIG_FILE}")
     config = read_json(folder / CONFIG_FILE)
-    files = files_of(folder) if files is None else files
     if INDEX_FILE in files:
         tensors = _read_sharded(folder / INDEX_FILE, files)
     elif SINGLE_FILE in files:
@@ -110,13 +125,35 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_json_value(path: Path) -> Any:
     """Read whatever JSON a file holds (errors as in :func:`read_json`)."""
     try:
-        return json.loads(path.read_bytes())
+        if (size := path.stat().st_size) > _MAX_JSON_BYTES:
+            raise CheckpointError(f"{path} has {size:,} bytes: JSON of more than {_MAX_JSON_BYTES:,} is not read")
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"{path.parent} has no {path.name}") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    if _nesting(content) > _MAX_NESTING:
+        raise CheckpointError(f"{path} is nested more than {_MAX_NESTING} levels deep")
+    return content
+
+
+def _nesting(content: Any) -> int:
+    """Return how many levels deep lists and objects stand in one another."""
+    levels, level = 0, [content]
+    while level:
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
+        levels, level = levels + 1, [value for values in inner for value in values]
+    return levels
+
+
+def _check_links(files: Mapping[str, File]) -> None:
+    """Refuse links out of the folder, but for weights, which people keep on other disks and which are only read."""
+    for name, file in files.items():
+        weights = name.endswith((".safetensors", *_PICKLES))
+        if isinstance(file, SourceFile) and not weights and is_stray_link(file.path):
+            raise CheckpointError(f"{file} is a link to a file outside the model's folder: put a copy in its place")
 
 
 def _read_header(file: File) -> dict[str, Tensor]:
@@ -147,7 +184,7 @@ def _read_sharded(index: Path, files: Mapping[str, File]) -> dict[str, Tensor]:
 
 
 def _pickle_hint(files: Mapping[str, File]) -> str:
-    if not any(name.endswith((".bin", ".pt", ".pth")) for name in files):
+    if not any(name.endswith(_PICKLES) for name in files):
         return f" and no {INDEX_FILE}"
     return (
         ", only pickled weights, which can run code when they are read: convert them first, with "

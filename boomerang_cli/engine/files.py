@@ -27,6 +27,13 @@ class SourceFile:
         status = path.stat()
         return cls(path, status.st_size, status.st_mtime_ns)
 
+    def is_unchanged(self) -> bool:
+        """Tell whether the file is still there, with the size and the time that it had."""
+        try:
+            return SourceFile.of(self.path) == self
+        except OSError:
+            return False
+
 
 @dataclass(frozen=True)
 class RemoteFile:
@@ -47,3 +54,15 @@ File = SourceFile | RemoteFile
 def files_of(folder: Path) -> Mapping[str, File]:
     """Return the files of a folder by name, without those of folders in it."""
     return {path.name: SourceFile.of(path) for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def is_stray_link(path: Path) -> bool:
+    """Tell whether a file is a link to somewhere that is neither its own folder nor the blobs of a Hub cache.
+
+    A folder from a stranger could otherwise name any file of this disk, and have it copied into a model and sent on.
+    """
+    if not path.is_symlink():
+        return False
+    real = path.resolve()
+    in_cache = real.parent.name == "blobs" and real.parents[1].name.startswith("models--")
+    return not in_cache and not real.is_relative_to(path.parent.resolve())

@@ -13,7 +13,7 @@ from boomerang_cli.engine.dtypes import CONFIG_NAMES, stored_dtype
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.families import Family, family_of
 from boomerang_cli.engine.layers import LayerMap, LayerSource, default_kept_layers
-from boomerang_cli.engine.output_folder import check_output
+from boomerang_cli.engine.output_folder import check_output, check_spares
 from boomerang_cli.engine.parts import check_layers_alike, take_apart
 from boomerang_cli.engine.plan import Plan, plan_model
 from boomerang_cli.engine.sizes import parse_bytes
@@ -76,6 +76,7 @@ def init_student(
     check_output(target, overwrite=overwrite or dry_run)
     max_shard_bytes, stored = parse_bytes(max_shard_size, "--max-shard-size"), stored_dtype(dtype)
     checkpoint = open_checkpoint(teacher, download=download and not dry_run)
+    check_spares(target, checkpoint.folder)
     family = family_of(checkpoint.config, checkpoint.name)
     parts = take_apart(checkpoint, family)
     check_layers_alike(checkpoint, parts)

@@ -36,11 +36,24 @@ def layer_lists(config: Mapping[str, Any], family: Family, name: str) -> dict[st
 
 def is_dense(config: Mapping[str, Any], layer: int) -> bool:
     """Tell whether a layer of a mixture-of-experts schedule has a plain feed-forward."""
-    if layer < int(config.get("first_k_dense_replace") or 0):
+    if layer < whole_number(config, "first_k_dense_replace", 0):
         return True
-    return (
-        layer in (config.get("mlp_only_layers") or []) or (layer + 1) % int(config.get("decoder_sparse_step") or 1) != 0
-    )
+    only = config.get("mlp_only_layers") or []
+    if not isinstance(only, list):
+        raise UnsupportedModelError(f"config.json has no usable mlp_only_layers: {only!r}")
+    return layer in only or (layer + 1) % whole_number(config, "decoder_sparse_step", 1) != 0
+
+
+def whole_number(config: Mapping[str, Any], field: str, default: int) -> int:
+    """Return a whole number of a configuration; null and 0 mean the default.
+
+    Raises:
+        UnsupportedModelError: it is something else.
+    """
+    value = config.get(field) or default
+    if type(value) is not int or value < 0:  # JSON's true is an int to isinstance
+        raise UnsupportedModelError(f"config.json has no usable {field}: {value!r}")
+    return value
 
 
 def config_for_layers(
@@ -55,15 +68,20 @@ def config_for_layers(
     for field, values in layer_lists(config, family, name).items():
         resized[field] = [values[layer] for layer in teacher_layers]
     for threshold in ("max_window_layers", "first_k_dense_replace"):
-        if isinstance(value := config.get(threshold), int):
+        if config.get(threshold) is not None:
+            value = whole_number(config, threshold, 0)
             resized[threshold] = sum(layer < value for layer in teacher_layers)
     if "mlp_only_layers" in config or "decoder_sparse_step" in config:
         resized["mlp_only_layers"] = [index for index, layer in enumerate(teacher_layers) if is_dense(config, layer)]
         resized["decoder_sparse_step"] = 1
     if family.prediction_layers_field and config.get(family.prediction_layers_field):
         resized[family.prediction_layers_field] = 0
-    resized.pop("auto_map", None)  # code of a model repository is neither copied nor run
-    return resized
+    return {key: value for key, value in resized.items() if not _names_code(key, value)}
+
+
+def _names_code(key: str, value: Any) -> bool:
+    """Tell whether a value makes readers fetch code: classes of the repository, or a kernel from the Hub."""
+    return key == "auto_map" or (key.endswith("_implementation") and isinstance(value, str) and "/" in value)
 
 
 def _layer_types(config: Mapping[str, Any], depth: int) -> list[str]:
@@ -71,20 +89,21 @@ def _layer_types(config: Mapping[str, Any], depth: int) -> list[str]:
     model_type = config["model_type"]
     if model_type in ("qwen2", "qwen3"):
         slides = bool(config.get("use_sliding_window")) and config.get("sliding_window", 4096) is not None
-        full_below = config.get("max_window_layers", 28)
+        full_below = whole_number(config, "max_window_layers", 0 if "max_window_layers" in config else 28)
         return ["sliding_attention" if slides and i >= full_below else "full_attention" for i in range(depth)]
     if model_type == "smollm3":
         slides = bool(config.get("use_sliding_window")) and config.get("sliding_window") is not None
-        ropes = config.get("no_rope_layers") or _no_rope_layers(config, depth)
+        listed = config.get("no_rope_layers")
+        ropes = listed if listed and isinstance(listed, list) else _no_rope_layers(config, depth)
         return ["sliding_attention" if slides and not rope else "full_attention" for rope in ropes]
     most, interval = "sliding_attention", 2  # gemma2, gpt_oss
     if model_type == "gemma3_text":
-        interval = int(config.get("sliding_window_pattern") or 6)
+        interval = whole_number(config, "sliding_window_pattern", 6)
     elif model_type == "qwen3_next":
-        most, interval = "linear_attention", int(config.get("full_attention_interval") or 4)
+        most, interval = "linear_attention", whole_number(config, "full_attention_interval", 4)
     return [most if (i + 1) % interval else "full_attention" for i in range(depth)]
 
 
 def _no_rope_layers(config: Mapping[str, Any], depth: int) -> list[int]:
-    interval = int(config.get("no_rope_layer_interval") or 4)
+    interval = whole_number(config, "no_rope_layer_interval", 4)
     return [int((i + 1) % interval != 0) for i in range(depth)]

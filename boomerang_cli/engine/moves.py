@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from boomerang_cli.engine.dtypes import convert
 from boomerang_cli.engine.errors import OutputError
@@ -125,12 +125,13 @@ def copy_file(file: File, target: Path) -> None:
 
         shutil.copyfile(fetch_file(file), target)
     else:
-        shutil.copyfile(file.path, target)
+        with _open_source(file.path) as source, target.open("wb") as output:
+            shutil.copyfileobj(source, output)
 
 
 def copy_range(source: Path, start: int, stop: int, output: int, on_bytes: Callable[[int], None]) -> None:
     """Append bytes ``start`` to ``stop`` of ``source``, in the kernel where it can."""
-    with source.open("rb", buffering=0) as file:
+    with _open_source(source) as file:
         position, by_kernel = start, hasattr(os, "copy_file_range")
         while position < stop:
             # A whole block can be shared with its source (see block_sharing.py), so what is before one goes alone.
@@ -151,6 +152,14 @@ def copy_range(source: Path, start: int, stop: int, output: int, on_bytes: Calla
             on_bytes(moved)
 
 
+def _open_source(path: Path) -> BinaryIO:
+    """Open a file to read, so that its own absence is not told as the output's."""
+    try:
+        return path.open("rb", buffering=0)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror}") from None
+
+
 def _kernel_cannot_copy(error: OSError) -> bool:
     # Between file systems, on some of them, and in sandboxes; anything else is a real failure.
     return error.errno in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
@@ -159,7 +168,7 @@ def _kernel_cannot_copy(error: OSError) -> bool:
 def append_converted(tensor: Tensor, path: Path, dtype: str, output: int, on_bytes: Callable[[int], None]) -> None:
     """Append one tensor of this disk in another dtype, piece by piece."""
     width = DTYPE_BYTES[tensor.dtype]
-    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(_CONVERT_THREADS) as pool:
+    with _open_source(path) as file, ThreadPoolExecutor(_CONVERT_THREADS) as pool:
 
         def piece(start: int) -> memoryview:
             size = min(tensor.stop - start, _CONVERT_BYTES // width * width)

@@ -15,6 +15,9 @@ from pathlib import Path
 from boomerang_cli.engine.errors import OutputError
 
 _PARTIAL = ".partial-"
+_PREVIOUS = f"{_PARTIAL}previous"
+_OURS = {"config.json", "journal.jsonl", "results.json"}
+"""What a folder that may be overwritten holds one of: a model, or a sweep."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fs.h
 
 
@@ -24,12 +27,41 @@ def check_output(target: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: it exists and ``overwrite`` is not given, or it is no folder.
     """
+    try:
+        problem = _problem(target, overwrite)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error.strerror}") from None
+    if problem:
+        raise OutputError(f"{target} {problem}")
+
+
+def _problem(target: Path, overwrite: bool) -> str | None:
+    """Say what keeps a folder from being written, or None."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise OutputError(f"{target} is there and is no folder: give another --output")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists: give another --output, or --overwrite")
-    if overwrite and target.exists() and (target.resolve() == Path.cwd() or target.resolve() in Path.cwd().parents):
-        raise OutputError(f"{target} holds the current folder: it cannot be overwritten from here")
+        return "is there and is no folder: give another --output"
+    if target.name == "..":
+        return "names no folder of its own: give another --output"
+    if not target.exists():
+        return None
+    if not overwrite:
+        return "exists: give another --output, or --overwrite"
+    if target.resolve() == Path.cwd() or target.resolve() in Path.cwd().parents:
+        return "holds the current folder: it cannot be overwritten from here"
+    names = {path.name for path in target.iterdir()}
+    if names and not names & _OURS:  # somebody's home, given by mistake
+        return "holds something else than a model: give another --output, or remove it first"
+    return None
+
+
+def check_spares(target: Path, *sources: Path) -> None:
+    """Refuse an output that would take the place of the models that it is made from.
+
+    Raises:
+        OutputError: one of the folders in ``sources`` is ``target``, or lies in it.
+    """
+    for source in sources:
+        if source.resolve().is_relative_to(target.resolve()):
+            raise OutputError(f"{target} holds {source}, which the output is made from: give another --output")
 
 
 @contextmanager
@@ -42,14 +74,14 @@ def output_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: as in :func:`check_output`, or the disk is full or may not be written.
     """
-    check_output(target, overwrite=overwrite)
     place = target.absolute()
+    _recover(place)
+    check_output(target, overwrite=overwrite)
     partial: Path | None = None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(place)
-        partial = Path(tempfile.mkdtemp(prefix=f".{place.name}{_PARTIAL}", dir=place.parent))
-        with _locked(partial):
+        with _private_folder(place) as partial:
             yield partial
             partial.chmod(0o777 & ~_umask())
             _publish(partial, place, overwrite=overwrite)
@@ -65,7 +97,7 @@ def _publish(partial: Path, place: Path, *, overwrite: bool) -> None:
         if _exchange(partial, place):
             return
         # Without an atomic exchange there is a moment in which neither stands there, but both are on the disk.
-        previous = place.with_name(f".{place.name}{_PARTIAL}previous")
+        previous = place.with_name(f".{place.name}{_PREVIOUS}")
         shutil.rmtree(previous, ignore_errors=True)
         place.rename(previous)
         partial.rename(place)
@@ -90,14 +122,30 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a file system without locks: abandoned folders are then not told apart
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
+def _private_folder(place: Path) -> Iterator[Path]:
+    """Yield a new temporary folder beside ``place``, locked as long as it is written to."""
+    while True:
+        partial = Path(tempfile.mkdtemp(prefix=f".{place.name}{_PARTIAL}", dir=place.parent))
+        try:
+            descriptor = os.open(partial, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # before it was locked, another run took it for abandoned
+        try:
+            with suppress(OSError):  # a file system without locks: abandoned folders are then not told apart
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if partial.exists():
+                yield partial
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _recover(place: Path) -> None:
+    """Put the old state back after a kill between the two renames that stand in for an atomic exchange."""
+    previous = place.with_name(f".{place.name}{_PREVIOUS}")
+    with suppress(OSError):
+        if previous.is_dir() and not place.exists():
+            previous.rename(place)
 
 
 def _remove_abandoned(place: Path) -> None:

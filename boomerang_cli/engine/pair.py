@@ -12,6 +12,7 @@ from typing import Any
 from boomerang_cli.engine.checkpoint import Checkpoint, open_checkpoint
 from boomerang_cli.engine.errors import ModelNotFoundError, PairError, SelectionError
 from boomerang_cli.engine.families import Family, family_of
+from boomerang_cli.engine.hub import is_repo_id
 from boomerang_cli.engine.layers import LayerMap, Owner
 from boomerang_cli.engine.parts import Parts, check_layers_alike, difference, take_apart
 from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, StudentConfig, is_student, read_student_config
@@ -132,6 +133,10 @@ def _find_teacher(teacher: str | Path | None, student: Checkpoint, recorded: Stu
     if teacher or (teacher := os.environ.get("BOOMERANG_TEACHER")):
         return teacher
     if recorded is not None and recorded.teacher:
+        if student.revision is not None and not is_repo_id(recorded.teacher):  # nobody else's paths are followed
+            raise ModelNotFoundError(
+                f"{student.name} records a teacher on somebody's disk, {recorded.teacher!r}: give --teacher"
+            )
         pinned = f"@{recorded.teacher_revision}" if recorded.teacher_revision else ""
         return recorded.teacher + pinned
     if published := PUBLISHED_TEACHERS.get(student.name):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from boomerang_cli.engine.checkpoint import Checkpoint
-from boomerang_cli.engine.errors import CheckpointError
+from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
 from boomerang_cli.engine.families import Family
-from boomerang_cli.engine.layer_config import is_dense
+from boomerang_cli.engine.layer_config import is_dense, whole_number
 from boomerang_cli.engine.tensors import Tensor
 
 
@@ -35,14 +35,20 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
 
     Raises:
         CheckpointError: names the first tensor that is missing, left over, or of a shape that contradicts the others.
+        UnsupportedModelError: a value of ``config.json`` that is not of the kind that it must be.
     """
     depth = family.teacher_depth(checkpoint.config)
-    extra = checkpoint.config.get(family.prediction_layers_field or "") or 0
+    if depth > len(checkpoint.tensors):  # said before a list of so many layers is made
+        raise CheckpointError(
+            f"{checkpoint.name} holds {len(checkpoint.tensors)} tensors, and its config.json counts {depth} layers"
+        )
+    extra = whole_number(checkpoint.config, family.prediction_layers_field or "", 0)
     tied = is_tied(checkpoint.config, family)
     before: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}
     layers: list[dict[str, Tensor]] = [{} for _ in range(depth)]
-    layer_name = re.compile(rf"{re.escape(family.layers)}(\d+)\.(.+)", re.DOTALL)
+    # An index has one spelling: "03" or another script's digits would be layer 3 a second time.
+    layer_name = re.compile(rf"{re.escape(family.layers)}(0|[1-9][0-9]{{0,8}})\.(.+)", re.DOTALL)
     for name, tensor in _full_names(checkpoint, family).items():
         if any(re.search(pattern, name) for pattern in family.dropped):
             continue
@@ -66,8 +72,15 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
 
 
 def is_tied(config: Mapping[str, Any], family: Family) -> bool:
-    """Tell whether a configuration uses the embedding matrix as the head."""
-    return bool(config.get("tie_word_embeddings", family.tied_by_default))
+    """Tell whether a configuration uses the embedding matrix as the head.
+
+    Raises:
+        UnsupportedModelError: it does not say so with true or false.
+    """
+    tied = config.get("tie_word_embeddings", family.tied_by_default)
+    if not isinstance(tied, bool):  # readers disagree about "false" and null
+        raise UnsupportedModelError(f"config.json has no usable tie_word_embeddings: {tied!r}")
+    return tied
 
 
 def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:
@@ -112,7 +125,7 @@ def _kind(config: Mapping[str, Any], layer: int) -> Any:
     types = config.get("layer_types")
     linear = isinstance(types, list) and layer < len(types) and types[layer] == "linear_attention"
     if types is None and config.get("model_type") == "qwen3_next":
-        linear = (layer + 1) % int(config.get("full_attention_interval") or 4) != 0
+        linear = (layer + 1) % whole_number(config, "full_attention_interval", 4) != 0
     return linear, is_dense(config, layer)
 
 

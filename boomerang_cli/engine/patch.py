@@ -15,7 +15,7 @@ from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.hub import check_repo_id
 from boomerang_cli.engine.layers import Owner
 from boomerang_cli.engine.order import Order, find_order
-from boomerang_cli.engine.output_folder import check_output
+from boomerang_cli.engine.output_folder import check_output, check_spares
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.plan import Plan, plan_model
 from boomerang_cli.engine.provenance import layer_sources
@@ -134,6 +134,7 @@ def patch(
     named = None if blocks is not None else found.name
     plan = planner.plan(patched)
     target = Path(output or f"patched-{len(plan.sources)}L")
+    check_spares(target, pair.student.folder, pair.teacher.folder)
     plan = plan.with_documents(model_documents(plan, pair, order=named, patched_blocks=patched, name=target.name))
     pushed = None
     if push is None:

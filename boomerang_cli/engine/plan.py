@@ -16,6 +16,7 @@ from typing import Any
 
 from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, Checkpoint
 from boomerang_cli.engine.dtypes import CONFIG_NAMES
+from boomerang_cli.engine.errors import UnsupportedModelError
 from boomerang_cli.engine.families import Family
 from boomerang_cli.engine.files import File, RemoteFile
 from boomerang_cli.engine.layer_config import config_for_layers
@@ -211,6 +212,8 @@ def _adapted(config: dict[str, Any], tied: bool, family: Family, copies: Sequenc
         if dtype in CONFIG_NAMES
     }
     key = "dtype" if "dtype" in config and "torch_dtype" not in config else "torch_dtype"
+    if not sizes:
+        raise UnsupportedModelError(f"none of the {len(copies)} tensors holds floating-point numbers")
     config[key] = CONFIG_NAMES[max(sizes, key=lambda dtype: sizes[dtype])]
     return config
 

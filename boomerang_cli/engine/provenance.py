@@ -23,6 +23,7 @@ from boomerang_cli.engine.student_config import StudentConfig
 
 PROVENANCE_FILE = "boomerang.json"
 METHOD = "boomerang distillation, arXiv 2510.05064"
+_METADATA_BYTES = 64 * 1024
 _LIBRARIES = ("torch", "transformers", "safetensors", "huggingface_hub")
 
 
@@ -83,7 +84,7 @@ def command() -> str:
     """Return the command line of this process, as a person would type it."""
     program = Path(sys.argv[0])
     if program.name == "boomerang" or program.parts[-2:] == ("boomerang_cli", "__main__.py"):
-        return shlex.join(["boomerang", *sys.argv[1:]])
+        return re.sub(r"\bhf_[A-Za-z0-9]{20,}", "hf_…", shlex.join(["boomerang", *sys.argv[1:]]))
     return "from Python"
 
 
@@ -101,8 +102,15 @@ def public(content: Any) -> Any:
         return [public(value) for value in content]
     if isinstance(content, str):
         is_command = content.startswith("boomerang ")
-        return shlex.join(map(_last_part, shlex.split(content))) if is_command else _last_part(content)
+        return shlex.join(map(_last_part, _words(content))) if is_command else _last_part(content)
     return content
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # a quotation that does not end: not our writing
+        return command.split()
 
 
 def _last_part(text: str) -> str:
@@ -125,7 +133,7 @@ def _source(checkpoint: Checkpoint, parts: Parts) -> dict[str, Any]:
 def read_license(card: Path) -> dict[str, str] | None:
     """Return what a model's card says of its licence: ``license``, and ``license_name`` and ``license_link`` if any."""
     keys = ("license", "license_name", "license_link")
-    metadata = read_metadata(card.read_text("utf-8", "replace")) if card.is_file() else {}
+    metadata = read_metadata(_beginning(card)) if card.is_file() else {}
     found = {key: metadata[key] for key in keys if isinstance(metadata.get(key), str)}
     return found if "license" in found else None
 
@@ -135,6 +143,15 @@ def read_metadata(text: str) -> dict[str, Any]:
     match = re.match(r"\s*---\r?\n(.*?)\r?\n---\s*(?:\n|$)", text, re.DOTALL)
     try:
         metadata = yaml.safe_load(match[1]) if match else None
-    except yaml.YAMLError:
-        return {}  # somebody else's card: what it says is then not known
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, AttributeError, RecursionError):
+        return {}  # somebody else's card, with an impossible date or worse: what it says is then not known
     return metadata if isinstance(metadata, dict) else {}
+
+
+def _beginning(card: Path) -> str:
+    """Return what may hold a card's metadata; YAML takes seconds for each megabyte."""
+    try:
+        with card.open("rb") as opened:
+            return opened.read(_METADATA_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -34,7 +34,8 @@ def parse_bytes(text: str, flag: str) -> int:
 
 
 def _parse(text: str, flag: str, units: dict[str, int], wanted: str) -> int:
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e\+?[0-9]{1,2})?)\s*([a-z]*)\s*", text, re.ASCII | re.IGNORECASE)
+    number = r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:e\+?[0-9]{1,2})?"
+    match = re.fullmatch(rf"\s*({number})\s*([a-z]*)\s*", text, re.ASCII | re.IGNORECASE)
     unit = units.get(match[2].upper()) if match else None
     size = float(match[1]) * unit if match and unit else 0.0
     if not 1 <= size < math.inf:

@@ -15,7 +15,7 @@ from boomerang_cli.engine.files import File, SourceFile
 from boomerang_cli.engine.moves import Mover, copy_file
 from boomerang_cli.engine.output_folder import check_output, output_folder
 from boomerang_cli.engine.plan import Plan, Shard
-from boomerang_cli.engine.tensors import BLOCK_BYTES, LENGTH_BYTES
+from boomerang_cli.engine.tensors import BLOCK_BYTES, LENGTH_BYTES, MAX_HEADER_BYTES
 
 ByteProgress = Callable[[int, int], None]
 """Called with the bytes written so far, and all bytes to write."""
@@ -45,7 +45,7 @@ def write_files(plan: Plan, folder: Path, *, on_progress: ByteProgress | None = 
     for companion in plan.companions:
         copy_file(companion, folder / companion.name)
     for name, content in plan.documents.items():
-        (folder / name).write_text(content, encoding="utf-8")
+        _write_text(folder / name, content)
     _check_unchanged({copy.source.file for copy in plan.copies})
 
 
@@ -102,6 +102,8 @@ def _header(shard: Shard) -> bytes:
         text += b" " * (-len(text) % 8)
     else:
         text += b" " * ((shard.offset_in_block - LENGTH_BYTES - len(text)) % BLOCK_BYTES)
+    if len(text) > MAX_HEADER_BYTES:
+        raise OutputError(f"{shard.file} holds too many tensors for one header: give a smaller --max-shard-size")
     return struct.pack("<Q", len(text)) + text
 
 
@@ -111,10 +113,15 @@ def _index(plan: Plan) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    path.write_text(as_json_text(content), encoding="utf-8")
+    _write_text(path, as_json_text(content))
+
+
+def _write_text(path: Path, text: str) -> None:
+    # What has no UTF-8, half a surrogate pair or a path of other bytes, becomes the escape that JSON has for it.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _check_unchanged(files: set[File]) -> None:
     for file in files:
-        if isinstance(file, SourceFile) and SourceFile.of(file.path) != file:
+        if isinstance(file, SourceFile) and not file.is_unchanged():
             raise OutputError(f"{file} changed while it was read: run the command again")
