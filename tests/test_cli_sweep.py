@@ -1,0 +1,163 @@
+"""``boomerang sweep``: its words, its table, its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import VOCABULARY, save_pair
+from typer.testing import CliRunner, Result
+
+from boomerang_cli.cli.app import app
+from boomerang_cli.cli.sweep_table import sweep_table
+from boomerang_cli.engine.rows import SweepRow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    save_pair(folder, "llama", max_position_embeddings=16)
+    numbers = torch.randint(3, VOCABULARY, (50,), generator=torch.Generator().manual_seed(5)).tolist()
+    (folder / "text.txt").write_text(" ".join(f"w{number}" for number in numbers))
+    return folder
+
+
+@pytest.fixture
+def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BOOMERANG_STUDENT", str(folder / "student"))
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["sweep", *arguments])
+
+    return invoke
+
+
+@pytest.fixture
+def text(folder: Path) -> str:
+    return str(folder / "text.txt")
+
+
+ROWS = [
+    SweepRow(1, 18, 2_000_000, 4_000_000, "last", (3,), 12.3456, 0.321, 0.0789, 1234.5, None,
+             {"perplexity": 34.5, "kl": 1.5}, {"piqa": {"acc": 0.5, "acc_stderr": 0.1}}),
+    SweepRow(2, 19, 2_100_000, 4_200_000, "last", (3, 5), 9.8765, 0.0321, 0.0, 1000.0, None,
+             {"perplexity": 1.5e6, "kl": 9.5}, {"piqa": {"acc": 0.6, "acc_stderr": 0.1}}),
+]  # fmt: skip
+
+
+def test_the_table_shows_every_measure_where_there_is_room() -> None:
+    shown, left_out = sweep_table(ROWS, width=160)
+    assert left_out == ()
+    left = [line[:62] for line in shown.splitlines()]
+    assert left == [
+        "order  k  depth  parameters     size     perplexity      KL  n",
+        "last   1     18       2.00M  4.00 MB   12.35 ± 0.32  0.0789   ",
+        "last   2     19       2.10M  4.20 MB  9.877 ± 0.032  0.0000   ",
+    ]
+    right = [line[61:] for line in shown.splitlines()]
+    assert right == [
+        "never distilled  its KL  tokens/s  piqa acc  blocks patched",
+        "          34.50  1.5000     1,234    0.5000               3",
+        "       1.50e+06  9.5000     1,000    0.6000             3,5",
+    ]
+
+
+def test_a_narrow_table_leaves_out_what_matters_least() -> None:
+    shown, left_out = sweep_table(ROWS, width=80)
+    assert left_out == ("blocks patched", "its KL", "size", "tokens/s")
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_what_was_not_measured_has_no_column() -> None:
+    shown, _ = sweep_table([SweepRow(1, 18, 2_000_000, 4_000_000, "last", (3,))])
+    assert shown.splitlines()[0] == "order  k  depth  parameters     size  blocks patched"
+
+
+def test_stdout_carries_the_table_alone(run: Any, text: str) -> None:
+    result = run("--data", text)
+    assert result.exit_code == 0
+    assert [line.split()[:3] for line in result.stdout.splitlines()] == [
+        ["order", "k", "depth"], ["first", "0", "5"], ["first", "1", "6"], ["first", "2", "7"], ["first", "3", "8"]
+    ]  # fmt: skip
+
+
+def test_the_hint_is_a_command_that_works(run: Any, text: str) -> None:
+    hint = run("--data", text).stderr.splitlines()[-1]
+    command = hint.split("`")[1].split()
+    assert command[:2] == ["boomerang", "patch"]
+    assert CliRunner().invoke(app, command[1:]).exit_code == 0
+
+
+def test_json_is_one_object_with_the_keys_of_the_result(run: Any, text: str) -> None:
+    content = json.loads(run("--data", text, "--json", "--baseline").stdout)
+    assert list(content) == ["path", "teacher", "student", "data", "rows", "misses"]
+    promised = "layers depth parameters bytes order patched_blocks perplexity perplexity_stderr kl tokens_per_second"
+    assert {*promised.split(), "baseline", "tasks"} <= content["rows"][0].keys()
+
+
+def test_quiet_says_nothing_but_the_table(run: Any, text: str) -> None:
+    assert run("--data", text, "--quiet").stderr == ""
+
+
+def test_a_bound_that_is_missed_exits_with_one_and_says_where(run: Any, text: str) -> None:
+    result = run("--data", text, "--json", "--max-kl", "0", "--layers", "2,3")
+    assert result.exit_code == 1
+    (miss,) = json.loads(result.stdout)["misses"]
+    assert (miss["order"], miss["layers"], miss["measure"], miss["bound"]) == ("first", 2, "kl", 0)
+    assert result.stderr.splitlines()[-1].startswith("error: --max-kl 0 missed: first k=2 has kl ")
+
+
+def test_a_bound_that_is_met_exits_with_zero(run: Any, text: str) -> None:
+    assert run("--data", text, "--max-perplexity", "1e9", "--max-kl", "1e9").exit_code == 0
+
+
+def test_dry_run_shows_the_sizes_and_writes_nothing(run: Any, tmp_path: Path) -> None:
+    result = run("--dry-run")
+    assert result.stdout.splitlines()[0].split() == ["order", "k", "depth", "parameters", "size", "blocks", "patched"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_as_json_says_so(run: Any) -> None:
+    content = json.loads(run("--dry-run", "--json").stdout)
+    assert content["dry_run"] is True
+    assert [row["depth"] for row in content["rows"]] == [5, 6, 7, 8]
+
+
+def test_dry_run_takes_less_than_a_second_and_no_torch(folder: Path) -> None:
+    program = (
+        "import sys; from boomerang_cli.engine.sweep import sweep; sweep(student=sys.argv[1], dry_run=True)\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    started = time.process_time(), time.monotonic()
+    subprocess.run([sys.executable, "-c", program, str(folder / "student")], check=True)
+    assert time.monotonic() - started[1] < 5  # with room for a busy machine; 0.3 seconds on an idle one
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "nothing to score on"),
+    (["--data", "missing.txt"], "--data missing.txt does not exist"),
+    (["--layers", "7"], "--layers 7 is out of range: this pair has 3 patchable blocks, give 0 to 3"),
+    (["--order", "fastest"], "--order fastest is neither"),
+    (["--beam", "0"], "--beam and --batch-size must be 1 or more"),
+    (["--sequences", "0"], "--sequences 0 must be 1 or more"),
+])  # fmt: skip
+def test_bad_input_is_one_line_and_exit_code_one(run: Any, arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--batch-size", "many"], ["--batch-size", "0"], ["--layers", "a"], ["--dtype", "int8"]]
+)
+def test_what_cannot_be_read_is_a_usage_error(run: Any, arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
