@@ -13,8 +13,10 @@ from cli import assert_refused
 from files import edit_json, names, tensor_bytes
 from safetensors.torch import load_file, save_file
 from tiny_models import KEPT, load, save_pair, text
+from transformers import AutoModelForMaskedLM, BertConfig, DistilBertConfig
 
 from boomerang_cli.engine.errors import ModelNotFoundError, PairError
+from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.patch import PatchResult, patch
 
 
@@ -123,6 +125,17 @@ def test_extra_prediction_layers_are_dropped(tmp_path: Path) -> None:
     result = patch_to(tmp_path, layers=1)
     load(result.path)
     assert json.loads((result.path / "config.json").read_text())["num_nextn_predict_layers"] == 0
+
+
+@pytest.mark.parametrize("family", [BertConfig, DistilBertConfig])
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_models_that_predict_masked_words_open_with_every_weight(family: Any, k: int, tmp_path: Path) -> None:
+    config = family(hidden_size=32, num_hidden_layers=6, num_attention_heads=4, vocab_size=64)
+    torch.manual_seed(0)
+    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path / "teacher")
+    init_student(tmp_path / "teacher", output=tmp_path / "student")
+    _, report = AutoModelForMaskedLM.from_pretrained(patch_to(tmp_path, layers=k).path, output_loading_info=True)
+    assert not any(report.values())
 
 
 # The folder

@@ -12,7 +12,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 def completion_script(shell: str) -> str:
     """Return the script that makes ``shell`` ask ``boomerang`` itself what can follow."""
-    script: str = completion.get_completion_script(
+    script: str = completion.get_completion_script(  # type: ignore[attr-defined]
         prog_name="boomerang", complete_var="_BOOMERANG_COMPLETE", shell=shell
     )
     return script.rstrip() + "\n"

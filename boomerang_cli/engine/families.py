@@ -23,6 +23,7 @@ class Family:
         after: names or prefixes of what runs after the layers.
         final_norm: prefix of the norm that every checkpoint of the family must hold, if it has one.
         head: the language-model head's weight; tied models do not store it.
+        tied_bias: the head's bias, and the tensor that it is in a tied model, where it is not stored by its own name.
         tied_by_default: whether a configuration without ``tie_word_embeddings`` means tied.
         depth_field: the number of layers in ``config.json``.
         dropped: regular expressions of tensors that older tools stored, or that serve another purpose.
@@ -39,6 +40,7 @@ class Family:
     after: tuple[str, ...] = ("model.norm.", "lm_head.")
     final_norm: str | None = "model.norm."
     head: str = "lm_head.weight"
+    tied_bias: tuple[str, str] | None = None
     tied_by_default: bool = False
     depth_field: str = "num_hidden_layers"
     dropped: tuple[str, ...] = (r"\.rotary_emb\.inv_freq$",)
@@ -118,6 +120,7 @@ FAMILIES: dict[str, Family] = {
         after=("bert.pooler.", "cls."),
         final_norm=None,
         head="cls.predictions.decoder.weight",
+        tied_bias=("cls.predictions.decoder.bias", "cls.predictions.bias"),
         tied_by_default=True,
         dropped=(r"^bert\.embeddings\.position_ids$",),
     ),

@@ -172,6 +172,8 @@ def plan_model(
     tensors |= {name: (sources[-1].owner, tensor) for name, tensor in last.after.items()}
     if last.tied and not tied:  # the head of a tied model is its embedding; beside another's it must stand on its own
         tensors[family.head] = (sources[-1].owner, last.before[family.embedding])
+        if family.tied_bias and family.tied_bias[1] in tensors:
+            tensors.setdefault(family.tied_bias[0], tensors[family.tied_bias[1]])
     copies = [
         Copy(name, owner, tensor, _output_dtype(name, tensor, dtype, family))
         for name, (owner, tensor) in tensors.items()
