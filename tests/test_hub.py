@@ -56,10 +56,17 @@ def weights_requested(hub: HubDouble) -> int:
     return sum(request.bytes_sent for request in hub.seen("GET", rf"/objects/.*{WEIGHTS}"))
 
 
+@pytest.mark.parametrize("piece_bytes", [2**22, 1_000])
 @pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
 def test_a_patch_by_ranges_is_the_patch_of_local_folders(
-    pair: HubDouble, folders: tuple[Path, Path], tmp_path: Path, dtype: str
+    pair: HubDouble,
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    dtype: str,
+    piece_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("boomerang_cli.engine.moves._FETCH_BYTES", piece_bytes)
     patch(layers=1, student=folders[1], teacher=folders[0], output=tmp_path / "local", dtype=dtype)
     patch_from_hub(tmp_path / "remote", dtype=dtype)
     assert tensor_bytes(tmp_path / "remote") == tensor_bytes(tmp_path / "local")
