@@ -67,7 +67,7 @@ def test_stdout_is_the_folder_and_stderr_the_course_and_what_to_type_next(projec
     done = run(*DISTILL, "--eval-data", "held-out.txt")
     assert done.stdout == "student\n"
     lines = done.stderr.splitlines()
-    assert re.fullmatch(r"6 steps of 64 tokens: 384 tokens, \d sequences at once", lines[0])
+    assert re.fullmatch(r"6 steps of 64 tokens: 384 tokens, micro-batch size \d", lines[0])
     last = r"step 6 of 6, .* tokens/s, 0:00 left; loss [\d.]+ \(cross entropy [\d.]+, kl [\d.]+, cosine [\d.]+\), "
     assert re.fullmatch(last + r"learning rate 0\.0e\+00, held-out perplexity [\d.]+", lines[-2])
     assert lines[-1] == "hint: make a model between it and its teacher: `boomerang patch --layers 2`"

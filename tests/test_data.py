@@ -23,18 +23,17 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from boomerang_cli.engine.distillation import data
-from boomerang_cli.engine.distillation.data import (
-    HubText,
+from boomerang_cli.engine.distillation.data import HubText, find_sources, read_documents
+from boomerang_cli.engine.distillation.sequences import (
     PackedSequences,
     Position,
     check_enough_tokens,
     count_tokens,
     evaluation_sequences,
-    find_sources,
-    read_documents,
 )
 from boomerang_cli.engine.errors import DataError
 
+SEQUENCES = "boomerang_cli.engine.distillation.sequences"
 LENGTH = 8
 DOCUMENTS = [f"Story {number}: the mole met the rat {'by the river ' * (number % 4)}at noon." for number in range(30)]
 
@@ -189,7 +188,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.setattr(data, "HELD_OUT_DOCUMENTS", 10)
-    monkeypatch.setattr(data, "EVALUATION_DOCUMENTS", 4)
+    monkeypatch.setattr(f"{SEQUENCES}.EVALUATION_DOCUMENTS", 4)
     return calls
 
 
@@ -254,7 +253,7 @@ def test_sequences_are_the_documents_joined_by_end_of_text(stories: str) -> None
 
 def test_the_size_of_the_tokenizers_batches_does_not_show(stories: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = rows(packed(stories))
-    monkeypatch.setattr(data, "TOKENIZED_CHARACTERS", 1)
+    monkeypatch.setattr(f"{SEQUENCES}.TOKENIZED_CHARACTERS", 1)
     assert rows(packed(stories)) == expected
 
 
@@ -337,7 +336,7 @@ def test_earlier_documents_are_not_tokenised_again(stories: str, monkeypatch: py
         tokenised.extend(texts)
         return []
 
-    monkeypatch.setattr(data, "tokenize", tokenize)
+    monkeypatch.setattr(f"{SEQUENCES}.tokenize", tokenize)
     rows(packed(stories, start=start))
     assert len(tokenised) == len(DOCUMENTS) - start.document
 
@@ -359,6 +358,7 @@ def test_accelerate_gives_every_sequence_in_order(stories: str) -> None:
     assert given == [row for row, _ in rows(packed(stories))][:24]
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_sequences_of_one(stories: str, tmp_path: Path) -> None:
     code = (
         "import json, os, pathlib, sys; sys.path.insert(0, sys.argv[1]); import test_data\n"
@@ -417,7 +417,7 @@ def test_too_little_text_is_refused_with_its_number_of_tokens(stories: str) -> N
 
 
 def test_files_that_are_certainly_large_enough_are_not_counted(stories: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(data, "count_tokens")
+    monkeypatch.delattr(f"{SEQUENCES}.count_tokens")
     check_enough_tokens(find_sources([stories]).training, TOKENIZER, LENGTH, 5)
 
 
@@ -468,7 +468,7 @@ def test_evaluation_sequences_begin_as_the_training_sequences_do(stories: str) -
 
 
 def test_evaluation_text_has_a_limit(stories: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "EVALUATION_DOCUMENTS", 5)
+    monkeypatch.setattr(f"{SEQUENCES}.EVALUATION_DOCUMENTS", 5)
     sequences = evaluation_sequences(find_sources([stories]).training, TOKENIZER, LENGTH)
     assert sequences is not None
     assert len(sequences) == 5

@@ -101,38 +101,45 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return train(tmp_path_factory.mktemp("two"), 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["loss", "cross_entropy", "kl", "cosine", "grad_norm", "learning_rate", "eval_loss"])
 def test_two_processes_log_what_one_logs(one: dict[str, Any], two: dict[str, Any], key: str) -> None:
     assert len(values(one, key)) == (5 if key == "eval_loss" else 4)
     assert values(two, key) == pytest.approx(values(one, key), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_end_in_the_weights_of_one(one: dict[str, Any], two: dict[str, Any]) -> None:
     assert one["weights"].keys() == two["weights"].keys()
     for name, weight in one["weights"].items():
         torch.testing.assert_close(two["weights"][name], weight, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_student_and_teacher_are_split_with_each_layer_a_unit(two: dict[str, Any]) -> None:
     assert two["units"] == [True] * (3 + 4)
     assert set(two["split"]) == {True}
 
 
+@pytest.mark.slow
 def test_a_layer_is_whole_only_while_it_runs(two: dict[str, Any]) -> None:
     assert (two["in_forward"], two["after_forward"]) == ("Parameter", "DTensor")
 
 
+@pytest.mark.slow
 def test_the_optimisers_moments_are_split(two: dict[str, Any]) -> None:
     assert two["split_state"]
     assert set(two["split_state"]) == {True}
 
 
+@pytest.mark.slow
 def test_a_run_of_two_stopped_after_a_step_goes_on_in_one(one: dict[str, Any], tmp_path: Path) -> None:
     assert train(tmp_path, 2, "new", "stop")["interrupted"]
     resumed = train(tmp_path, 1, "resume", micro_batch_size=2)
     assert values(resumed, "loss") == pytest.approx(values(one, "loss"), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_tied_embeddings_are_one_parameter_in_two_processes_too(tmp_path: Path) -> None:
     alone = train(tmp_path / "one", 1, "new", "tied", micro_batch_size=2, steps=2)
     together = train(tmp_path / "two", 2, "new", "tied", steps=2)

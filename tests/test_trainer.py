@@ -164,9 +164,7 @@ def test_gradients_are_clipped_by_their_norm_over_the_whole_batch(tmp_path: Path
     assert (trainer.student.get_output_embeddings().weight - before).abs().max() < 1e-2 * RECIPE.learning_rate * 4
 
 
-def test_losses_leave_the_device_only_when_something_is_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_losses_leave_the_device_only_when_something_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_at: list[int] = []
     trainer = make_trainer(tmp_path, replace(RECIPE, steps=6), micro_batch_size=1)
     trainer.args.logging_steps = 3
@@ -191,9 +189,7 @@ def test_dropout_of_the_students_configuration_is_not_applied(tmp_path: Path) ->
     def gpt2(layers: int, dropout: float) -> PreTrainedModel:
         torch.manual_seed(layers)
         return GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=VOCABULARY, n_embd=16, n_layer=layers, n_head=2, n_positions=16, resid_pdrop=dropout
-            )
+            GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=layers, n_head=2, n_positions=16, resid_pdrop=dropout)
         )
 
     losses = []

@@ -19,6 +19,11 @@ REPORTERS = ("none", "tensorboard", "wandb", "trackio")
 
 def training_arguments(recipe: Recipe, folder: Path, *, report_to: str = "none") -> TrainingArguments:
     """Return Trainer's arguments for ``recipe``, but for the micro-batch size; processes are connected on the way."""
+    name = folder.name.removesuffix(".training")
+    if report_to == "tensorboard":  # by default it logs into the folder, which goes when the student is written
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.with_name("runs") / name))
+    if report_to == "wandb":
+        os.environ.setdefault("WANDB_PROJECT", "boomerang")
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=recipe.steps,
@@ -44,9 +49,12 @@ def training_arguments(recipe: Recipe, folder: Path, *, report_to: str = "none")
         accelerator_config={"dispatch_batches": True},
         disable_tqdm=True,
         report_to=report_to,
+        run_name=name,
+        project="boomerang",
         log_level="error",
         log_level_replica="error",
     )
+    arguments.trackio_static_space_id = False  # else trackio publishes the run, where its version can
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # more GPUs than processes: Trainer would split the model's input over threads
     return arguments

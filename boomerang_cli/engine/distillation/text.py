@@ -9,15 +9,15 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.checkpoint import Checkpoint
-from boomerang_cli.engine.distillation.data import (
+from boomerang_cli.engine.distillation.data import TextSources
+from boomerang_cli.engine.distillation.recipe import Recipe
+from boomerang_cli.engine.distillation.sequences import (
     BEGINNING,
     PackedSequences,
     Position,
-    TextSources,
     check_enough_tokens,
     evaluation_sequences,
 )
-from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.sharding import decide
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.loading import load_tokenizer
