@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from boomerang_cli.cli import options
 from boomerang_cli.cli.output import Output
 from boomerang_cli.engine.sizes import show_bytes, show_count
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.verify import Verification
 
 
 def patch(
@@ -46,6 +49,9 @@ def patch(
         str | None, typer.Option(help="Write to this repository on the Hub, not to the disk.", metavar="REPO_ID")
     ] = None,
     private: options.Private = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the model again and compare every byte with its source.")
+    ] = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -77,6 +83,7 @@ def patch(
             download=download,
             push=push,
             private=private,
+            verify=verify,
             overwrite=overwrite,
             dry_run=dry_run,
             on_progress=on_progress,
@@ -88,7 +95,14 @@ def patch(
         + (f" (order {result.order})" if result.order else "")
         + f", {show_count(result.parameters)} parameters, {show_bytes(result.bytes)}, {result.dtype}, {tied} embeddings"
     )
+    if result.verified:
+        out.note(_verified(result.verified))
     if dry_run:
         out.plan(result, result.plan)
     else:
         out.result(result, result.pushed.url if result.pushed else str(result.path))
+
+
+def _verified(verified: Verification) -> str:
+    unread = f", {show_bytes(verified.unread_bytes)} from the Hub not fetched again" if verified.unread_bytes else ""
+    return f"verified: {verified.tensors} tensors, {show_bytes(verified.bytes)} like their sources{unread}"

@@ -21,6 +21,7 @@ from boomerang_cli.engine.plan import Plan, plan_model
 from boomerang_cli.engine.provenance import layer_sources
 from boomerang_cli.engine.push import PushResult, push_model
 from boomerang_cli.engine.sizes import parse_bytes, parse_count, show_bytes, show_count
+from boomerang_cli.engine.verify import Verification
 from boomerang_cli.engine.writer import ByteProgress, write_model
 
 
@@ -38,6 +39,7 @@ class PatchResult:
         sources: ``owner`` and ``index`` there of each layer.
         seconds: from start to end.
         pushed: where it is on the Hub.
+        verified: what was read again and compared.
     """
 
     path: Path | None
@@ -54,6 +56,7 @@ class PatchResult:
     sources: list[dict[str, Owner | int]]
     seconds: float
     pushed: PushResult | None
+    verified: Verification | None
     plan: Plan
 
 
@@ -101,6 +104,7 @@ def patch(
     download: bool = False,
     push: str | None = None,
     private: bool = False,
+    verify: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: ByteProgress | None = None,
@@ -115,6 +119,7 @@ def patch(
         dtype: ``auto`` copies bytes as they are if both models have one dtype, else it is ``bfloat16``.
         push: the repository on the Hub to write to instead of the disk; ``private`` if it is new.
         download: bring models of the Hub whole into the cache, instead of reading there what this model needs.
+        verify: read the model again and compare it with its sources, before it takes its place; always with ``push``.
 
     Raises:
         BoomerangError: a pair, a selection or an output that cannot be used; nothing is left behind.
@@ -134,15 +139,16 @@ def patch(
     named = None if blocks is not None else found.name
     plan = planner.plan(patched)
     target = Path(output or f"patched-{len(plan.sources)}L")
-    check_spares(target, pair.student.folder, pair.teacher.folder)
+    if push is None:
+        check_spares(target, pair.student.folder, pair.teacher.folder)
     plan = plan.with_documents(model_documents(plan, pair, order=named, patched_blocks=patched, name=target.name))
-    pushed = None
+    pushed = verified = None
     if push is None:
         plan = arrange_for_sharing(plan, target)
         if not dry_run:
-            write_model(plan, target, overwrite=overwrite, on_progress=on_progress)
+            verified = write_model(plan, target, verify=verify, overwrite=overwrite, on_progress=on_progress)
     elif not dry_run:
-        pushed = _write_to_hub(plan, push, private=private, on_progress=on_progress)
+        pushed, verified = _write_to_hub(plan, push, private=private, on_progress=on_progress)
     return PatchResult(
         path=target if push is None else None,
         layers=len(patched),
@@ -158,18 +164,21 @@ def patch(
         sources=layer_sources(plan),
         seconds=time.monotonic() - started,
         pushed=pushed,
+        verified=verified,
         plan=plan,
     )
 
 
-def _write_to_hub(plan: Plan, repo_id: str, *, private: bool, on_progress: ByteProgress | None) -> PushResult:
+def _write_to_hub(
+    plan: Plan, repo_id: str, *, private: bool, on_progress: ByteProgress | None
+) -> tuple[PushResult, Verification | None]:
     """Write a model to a folder that is removed in any case, and send it from there."""
     from boomerang_cli.engine.upload import Destination, check_token
 
     check_token(repo_id)  # before gigabytes are moved
     with tempfile.TemporaryDirectory(prefix="boomerang-") as folder:
-        write_model(plan, Path(folder) / "model", on_progress=on_progress)
-        return push_model(Path(folder) / "model", Destination(repo_id, private))
+        verified = write_model(plan, Path(folder) / "model", verify=True, on_progress=on_progress)
+        return push_model(Path(folder) / "model", Destination(repo_id, private)), verified
 
 
 class Planner:

@@ -7,7 +7,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE
 from boomerang_cli.engine.errors import OutputError
@@ -17,21 +17,39 @@ from boomerang_cli.engine.output_folder import check_output, output_folder
 from boomerang_cli.engine.plan import Plan, Shard
 from boomerang_cli.engine.tensors import BLOCK_BYTES, LENGTH_BYTES, MAX_HEADER_BYTES
 
+if TYPE_CHECKING:
+    from boomerang_cli.engine.verify import Verification
+
 ByteProgress = Callable[[int, int], None]
 """Called with the bytes written so far, and all bytes to write."""
 
 
-def write_model(plan: Plan, target: Path, *, overwrite: bool = False, on_progress: ByteProgress | None = None) -> None:
+def write_model(
+    plan: Plan,
+    target: Path,
+    *,
+    verify: bool = False,
+    overwrite: bool = False,
+    on_progress: ByteProgress | None = None,
+) -> Verification | None:
     """Write the model folder ``target``: the old state or the new one, never a part of it.
 
+    Args:
+        verify: read it again and compare it with the plan before it takes its place; returns what was compared.
+
     Raises:
-        OutputError: it exists, or cannot be written, or a source file changed while it was read.
+        OutputError: it exists, or cannot be written, or a source file changed while it was read, or a byte is wrong.
         HubError: a part of it is on the Hub, which refuses or fails.
     """
     check_output(target, overwrite=overwrite)
     _check_space(plan, target)
     with output_folder(target, overwrite=overwrite) as folder:
         write_files(plan, folder, on_progress=on_progress)
+        if verify:
+            from boomerang_cli.engine.verify import verify_model
+
+            return verify_model(plan, folder, on_progress=on_progress)
+    return None
 
 
 def write_files(plan: Plan, folder: Path, *, on_progress: ByteProgress | None = None) -> None:
@@ -40,7 +58,7 @@ def write_files(plan: Plan, folder: Path, *, on_progress: ByteProgress | None = 
     for shard in plan.shards:
         _write_shard(shard, folder / shard.file, progress)
     if len(plan.shards) > 1:
-        _write_json(folder / INDEX_FILE, _index(plan))
+        _write_json(folder / INDEX_FILE, index_of(plan))
     _write_json(folder / CONFIG_FILE, dict(plan.config))
     for companion in plan.companions:
         copy_file(companion, folder / companion.name)
@@ -107,7 +125,8 @@ def _header(shard: Shard) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def _index(plan: Plan) -> dict[str, Any]:
+def index_of(plan: Plan) -> dict[str, Any]:
+    """Return the content of the index of a model in several files."""
     files = {copy.name: shard.file for shard in plan.shards for copy in shard.copies}
     return {"metadata": {"total_size": plan.size_bytes}, "weight_map": dict(sorted(files.items()))}
 
