@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -20,7 +21,9 @@ from cli import assert_refused, run
 from distilling import RECIPE, make_project
 from files import edit_json, names, tensor_bytes
 
+from boomerang_cli.cli.output import Output
 from boomerang_cli.engine.distillation import launch
+from boomerang_cli.engine.distillation.progress import TrainingProgress
 
 DISTILL = ("distill", "--data", "train.txt", *RECIPE)
 MODULE = ("-m", "boomerang_cli")
@@ -92,6 +95,24 @@ def test_a_dry_run_shows_files_and_writes_none(project: Path) -> None:
     shown = run(*DISTILL, "--dry-run").stdout
     assert all(name in shown for name in ("model.safetensors", "tokenizer.json", "student_config.json"))
     assert names(project) == before
+
+
+def test_a_terminal_sees_step_losses_rate_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    for name, value in {"TERM": "xterm", "COLUMNS": "120"}.items():
+        monkeypatch.setenv(name, value)
+    losses = {"total": 3.5, "cross_entropy": 3.25, "kl": 0.5, "cosine": 0.1}
+    with Output().training() as update:
+        assert update is not None
+        update(TrainingProgress(30, 100, 4096, 8, losses, {"perplexity": 20.5}, 3e-4, 1234.5, 3725.0))
+    shown = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", sys.stderr.getvalue())  # type: ignore[attr-defined]
+    assert "━" in shown
+    assert "step 30 of 100, 1,234 tokens/s, 1:02:05 left" in shown
+    assert "loss 3.500 (cross entropy 3.250, kl 0.500, cosine 0.100), learning rate 3.0e-04" in shown
 
 
 # Refusals

@@ -244,6 +244,18 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
 
 
+def test_a_full_disk_at_the_first_checkpoint_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")  # so says torch.save
+
+    monkeypatch.setattr(training_folder, "_FULL_BYTES", 2**63)
+    with pytest.raises(TrainingError, match=r"No space left on the disk; nothing was saved before"):
+        TrainingFolder(tmp_path / "student.training").save(1, fail)
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_what_a_killed_save_left_is_not_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-2").mkdir()
     (tmp_path / "checkpoint-10.partial").mkdir()

@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from boomerang_cli.engine.errors import TrainingError
 
 TENSORS = "training.pt"
 PROGRESS = "progress.json"
+_FULL_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,13 @@ class TrainingFolder:
             if final.exists():  # a resumed run that saves the step it started from
                 shutil.rmtree(final)
             partial.rename(final)
-        except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
+        except (OSError, RuntimeError) as error:
+            reason = _reason(error, self.path)
             shutil.rmtree(partial, ignore_errors=True)
+            with suppress(OSError):
+                self.path.rmdir()  # unless it holds an older checkpoint
             kept = self.newest()
             way_out = f"go on from {kept} with --resume" if kept else "nothing was saved before"
-            reason = (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
             raise TrainingError(f"step {step} could not be saved in {self.path}: {reason}; {way_out}") from None
         for older in self.path.glob("checkpoint-*"):
             if older != final:
@@ -74,6 +78,14 @@ class TrainingFolder:
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _reason(error: OSError | RuntimeError, folder: Path) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    # torch.save tells of a full disk in words of its own.
+    full = folder.is_dir() and shutil.disk_usage(folder).free < _FULL_BYTES
+    return "No space left on the disk" if full else str(error).splitlines()[0]
 
 
 def read_progress(checkpoint: Path) -> dict[str, Any]:
