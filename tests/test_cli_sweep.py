@@ -161,3 +161,15 @@ def test_bad_input_is_one_line_and_exit_code_one(run: Any, arguments: list[str],
 )
 def test_what_cannot_be_read_is_a_usage_error(run: Any, arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
+
+
+def test_an_interrupt_says_that_the_same_command_goes_on(run: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("boomerang_cli.engine.measure.measure_rows", interrupted)
+    result = run("--data", text)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == (
+        "error: interrupted: what is known is kept in sweep, and the same command goes on from there"
+    )

@@ -26,7 +26,7 @@ from boomerang_cli.engine.layers import LayerMap
 from boomerang_cli.engine.loading import load_tokenizer
 from boomerang_cli.engine.patch import patch
 from boomerang_cli.engine.rows import SweepRow, best_order, find_misses
-from boomerang_cli.engine.scoring import Scorer
+from boomerang_cli.engine.scoring import Scorer, WindowSums
 from boomerang_cli.engine.search import show_duration
 from boomerang_cli.engine.sweep import sweep
 from boomerang_cli.engine.windows import Windows, read_windows
@@ -253,6 +253,12 @@ def test_a_line_that_a_kill_cut_off_is_forgotten(run: Any) -> None:
     assert run() == first
 
 
+def test_a_damaged_journal_is_refused(run: Any) -> None:
+    journal = run().path / "journal.jsonl"
+    journal.write_bytes(b"{]\n" + journal.read_bytes())
+    assert "journal.jsonl is damaged: start anew with --overwrite" in line(OutputError, run)
+
+
 def test_a_killed_sweep_goes_on_and_ends_as_an_uninterrupted_one(run: Any, folder: Path, tmp_path: Path) -> None:
     settings = {
         "student": folder / "student",
@@ -324,7 +330,18 @@ def test_overwrite_removes_another_sweep(run: Any, scored: list[str]) -> None:
 def test_a_folder_of_something_else_is_refused_even_with_overwrite(run: Any, tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "thesis.tex").touch()
+    assert "holds something else" in line(OutputError, run, overwrite=True)
+
+
+def test_a_model_is_not_taken_for_a_sweep(run: Any, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "teacher", tmp_path / "sweep")
     assert "exists and holds no sweep: give another --output" in line(OutputError, run, overwrite=True)
+
+
+def test_a_sweep_does_not_remove_the_student_that_it_holds(run: Any, tmp_path: Path) -> None:
+    path = run(write=True).path
+    settings = {"student": path / "5L", "keep": KEPT, "teacher": path / "8L", "output": path}
+    assert "which the output is made from: give another --output" in line(OutputError, run, overwrite=True, **settings)
 
 
 def test_two_sweeps_do_not_write_to_one_folder(run: Any, tmp_path: Path) -> None:
@@ -402,6 +419,14 @@ def test_a_search_out_of_reach_is_started_with_yes(run: Any, monkeypatch: pytest
 )
 def test_durations_are_shown_in_a_unit_that_fits(seconds: float, shown: str) -> None:
     assert show_duration(seconds) == shown
+
+
+def test_scores_that_are_no_numbers_are_refused(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Scorer, variants: Any, windows: Any, rows: range, *_: Any) -> Any:
+        return {variant: [WindowSums(float("nan"), 0.0)] * len(rows) for variant in variants}
+
+    monkeypatch.setattr(Scorer, "score", broken)
+    assert "blocks none patched gives scores that are no numbers: give --dtype float32" in line(ScoringError, run)
 
 
 def test_models_that_the_disk_has_no_room_for_are_refused_before_anything_is_written(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.compose import LoadedPair, compose
@@ -15,7 +15,8 @@ from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.harness import Harness, metrics
 from boomerang_cli.engine.journal import Journal
 from boomerang_cli.engine.orders import Blocks, every_subset
-from boomerang_cli.engine.scoring import Score, Scorer, WindowSums, is_out_of_memory, summarise
+from boomerang_cli.engine.scoring import Score, Scorer, WindowSums, summarise
+from boomerang_cli.engine.speed import Speed, measure_speed
 from boomerang_cli.engine.variants import Variant
 from boomerang_cli.engine.windows import Windows
 from boomerang_cli.engine.writer import as_json_text
@@ -23,7 +24,6 @@ from boomerang_cli.engine.writer import as_json_text
 StageProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
-_SPEED_RUNS = 3
 _SAMPLED_BLOCKS = 3
 """An estimate scores the subsets of so many blocks: enough for them to share passes as all subsets would."""
 
@@ -58,7 +58,7 @@ class Evaluation:
         """Return what each model scores on a text: all of them together, batch by batch.
 
         Raises:
-            ScoringError: see ``Scorer.score``.
+            ScoringError: see ``Scorer.score``; or a score is no number, as half precision can make it.
         """
         total = len(windows) * len(variants)
         for rows in self._scorer.batches(windows):
@@ -71,6 +71,7 @@ class Evaluation:
                     self.tell(stage, before + models * windows, total)
 
                 found = self._scorer.score(missing, windows, rows, tell)
+                _check_finite(found)
                 for position, row in enumerate(rows):
                     sums = {variant.key: list(found[variant][position]) for variant in missing}
                     self._journal.add(f"window {windows.keys[row]}", sums)
@@ -98,16 +99,16 @@ class Evaluation:
         seconds = (time.monotonic() - started) / len(sample) / len(rows)  # a set and window
         return seconds * float(2 ** len(blocks)) * len(windows)
 
-    def speed(self, variant: Variant) -> dict[str, Any]:
-        """Measure ``tokens_per_second`` of a forward pass over a batch of text, and ``memory_bytes`` on a GPU.
-
-        The fastest of a few runs of the whole model, after one that is not counted. Memory is the peak of one run and
-        the weights of this model alone; None on a CPU, which does not tell.
-        """
+    def speed(self, variant: Variant) -> Speed:
+        """Measure a model on the first batch of ``data`` (errors as in ``speed.measure_speed``)."""
+        assert self.data is not None, "the speed is measured on the text"
         key = f"speed {variant.key}"
         if not self._journal.get(key):
-            self._journal.add(key, self._measure(variant))
-        return dict(self._journal.get(key))
+            rows = next(self._scorer.batches(self.data))
+            input_ids = self.data.input_ids[rows.start : rows.stop].to(self._loaded.device)
+            model = compose(self._loaded, variant.sources(self._layer_map))
+            self._journal.add(key, asdict(measure_speed(model, input_ids)))
+        return Speed(**self._journal.get(key))
 
     def task(self, variant: Variant, task: str, harness: Harness) -> dict[str, dict[str, float]]:
         """Run a task of lm-eval, keep its own JSON beside the journal, and return its numbers."""
@@ -129,32 +130,11 @@ class Evaluation:
     def _sums(self, variant: Variant, windows: Windows) -> list[WindowSums]:
         return [WindowSums(*self._journal.get(f"window {key}")[variant.key]) for key in windows.keys]
 
-    def _measure(self, variant: Variant) -> dict[str, Any]:
-        assert self.data is not None, "the speed is measured on the text"
-        model, device = compose(self._loaded, variant.sources(self._layer_map)), self._loaded.device
-        rows = next(self._scorer.batches(self.data))
-        input_ids = self.data.input_ids[rows.start : rows.stop].to(device)
-        on_gpu = device.type == "cuda"
-        seconds: list[float] = []
-        before = 0
-        try:
-            for _ in range(1 + _SPEED_RUNS):
-                if on_gpu:
-                    torch.cuda.synchronize(device)
-                    torch.cuda.reset_peak_memory_stats(device)
-                    before = torch.cuda.memory_allocated(device)
-                started = time.monotonic()
-                with torch.inference_mode():
-                    model(input_ids, use_cache=False, logits_to_keep=1)
-                if on_gpu:
-                    torch.cuda.synchronize(device)
-                seconds.append(time.monotonic() - started)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
+
+def _check_finite(found: Mapping[Variant, Sequence[WindowSums]]) -> None:
+    for variant, windows in found.items():
+        if not all(math.isfinite(value) for sums in windows for value in sums):
             raise ScoringError(
-                f"{device} has too little memory for a whole batch: give a smaller --batch-size"
-            ) from None
-        weights = sum(parameter.nbytes for parameter in model.parameters())
-        memory = torch.cuda.max_memory_allocated(device) - before + weights if on_gpu else None
-        return {"tokens_per_second": input_ids.numel() / min(seconds[1:]), "memory_bytes": memory}
+                f"the model with the blocks {variant.key} patched gives scores that are no numbers: "
+                "give --dtype float32"
+            )

@@ -46,7 +46,7 @@ class Journal:
             shutil.rmtree(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = self._path.open("a+b", buffering=0)
+            self._file: BinaryIO = self._path.open("a+b")
         except OSError as error:
             raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
         try:
@@ -95,7 +95,7 @@ class Journal:
         for line in self._file.read().splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 break  # a kill cut it off
-            content = json.loads(line)
+            content = self._parse(line)
             known |= content.get("identity", {})
             self._values[content.get("key", "")].update(content.get("values", {}))
             whole += len(line)
@@ -109,9 +109,17 @@ class Journal:
         if ours.keys() - known.keys():
             self._write({"identity": ours})
 
+    def _parse(self, line: bytes) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise OutputError(f"{self._path} is damaged: start anew with --overwrite") from None
+        return content
+
     def _write(self, content: Any) -> None:
         try:
             self._file.write(json.dumps(content, separators=(",", ":")).encode() + b"\n")
+            self._file.flush()
         except OSError as error:
             raise OutputError(f"{self._path} cannot be written: {error.strerror}") from None
 

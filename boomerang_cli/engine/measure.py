@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from boomerang_cli.engine.evaluation import Evaluation
 from boomerang_cli.engine.harness import Harness
@@ -61,7 +61,7 @@ def _with_speed(rows: Sequence[SweepRow], evaluation: Evaluation) -> Sequence[Sw
     measured = []
     for done, row in enumerate(rows):
         evaluation.tell("Measuring speed", done, len(rows))
-        measured.append(replace(row, **evaluation.speed(Variant(row.patched_blocks))))
+        measured.append(replace(row, **asdict(evaluation.speed(Variant(row.patched_blocks)))))
     return measured
 
 

@@ -33,6 +33,13 @@ def search_orders(
     """
     found: dict[str, Order] = {}
     wanted = set(names)
+    if wanted & {"exact", "nested"}:  # first of all: greedy finds what it needs among the scores of all sets
+        _check_number(blocks)
+        subsets = every_subset(blocks)
+        if not yes and not evaluation.knows(subsets, windows):
+            _check_reach(blocks, evaluation, windows)
+        distances = evaluation.distances(subsets, windows, f"Searching exact, {len(subsets)} sets")
+        found |= {"exact": exact(blocks, distances), "nested": nested(blocks, distances)}
     if "greedy" in wanted:
 
         def score_candidates(sets: Iterable[Blocks]) -> dict[Blocks, float]:
@@ -41,13 +48,6 @@ def search_orders(
             return evaluation.distances(candidates, windows, stage)
 
         found["greedy"] = greedy(blocks, score_candidates, beam=beam)
-    if wanted & {"exact", "nested"}:
-        _check_number(blocks)
-        subsets = every_subset(blocks)
-        if not yes and not evaluation.knows(subsets, windows):
-            _check_reach(blocks, evaluation, windows)
-        distances = evaluation.distances(subsets, windows, f"Searching exact, {len(subsets)} sets")
-        found |= {"exact": exact(blocks, distances), "nested": nested(blocks, distances)}
     return {name: order for name, order in found.items() if name in wanted}
 
 

@@ -13,6 +13,7 @@ from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation import Evaluation, StageProgress
 from boomerang_cli.engine.journal import Journal, fingerprint
 from boomerang_cli.engine.loading import load_tokenizer
+from boomerang_cli.engine.output_folder import check_spares
 from boomerang_cli.engine.pair import Pair
 from boomerang_cli.engine.provenance import versions
 from boomerang_cli.engine.scoring import is_out_of_memory
@@ -58,6 +59,8 @@ def open_evaluation(
         "device": place.type,
         **{f"{name}_version": made_with.get(name) for name in ("boomerang", "torch", "transformers")},
     }
+    if overwrite:
+        check_spares(folder, pair.student.folder, pair.teacher.folder)
     with Journal(folder, identity, overwrite=overwrite) as journal:
         if on_progress:
             on_progress("Loading both models", 0, 1)
@@ -69,7 +72,7 @@ def open_evaluation(
             raise ScoringError(
                 f"{place} has too little memory for both models: give --dtype bfloat16, or --device cpu"
             ) from None
-        yield Evaluation(
+        evaluation = Evaluation(
             loaded,
             tokenizer,
             journal,
@@ -78,6 +81,11 @@ def open_evaluation(
             batch_size=batch_size,
             on_progress=on_progress,
         )
+        try:
+            yield evaluation
+        except KeyboardInterrupt:
+            message = f"interrupted: what is known is kept in {folder}, and the same command goes on from there"
+            raise KeyboardInterrupt(message) from None
 
 
 def choose_device(name: str) -> torch.device:
