@@ -95,6 +95,7 @@ def distill(
         raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus))
     from boomerang_cli.engine.distillation.distill import distill
     from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
+    from boomerang_cli.engine.distillation.sharding import disconnect
 
     out = Output(as_json=as_json, quiet=quiet or not is_first_process())
     try:
@@ -131,7 +132,9 @@ def distill(
                 on_progress=on_progress,
             )
     except TrainingInterrupted as interrupt:
+        disconnect()
         raise KeyboardInterrupt(f"{interrupt}: {_how_to_go_on()}") from None
+    disconnect()
     if not is_first_process():
         return
     if dry_run:

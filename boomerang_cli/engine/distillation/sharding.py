@@ -30,6 +30,12 @@ def processes() -> int:
     return distributed.get_world_size() if is_distributed() else 1
 
 
+def disconnect() -> None:
+    """Leave the other processes, where all of them are done; NCCL would complain at exit of one that does not."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def in_turns(load: Callable[[], Result]) -> Result:
     """Run ``load`` in one process of each machine after the other.
 
