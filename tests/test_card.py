@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from boomerang_cli.engine.card import is_ours, model_card
-from boomerang_cli.engine.provenance import public, read_license, read_metadata
+from boomerang_cli.engine.provenance import public, read_license
 
 COMMIT = "a" * 40
 APACHE = {"license": "apache-2.0"}
@@ -159,9 +159,10 @@ def test_commands_are_published_without_folders(words: list[str], shown: list[st
     assert public({"command": shlex.join(words)}) == {"command": shlex.join(shown)}
 
 
-@pytest.mark.parametrize("text", ["", "# A title", "---\n- a\n- list\n---\n", "---\na: [\n---\n", "---\nnever closed"])
+@pytest.mark.parametrize(
+    "text", ["", "# A title", "---\n- a\n- list\n---\n", "---\nlicense: [\n---\n", "---\nlicense: mit\n"]
+)
 def test_a_card_without_readable_metadata_tells_no_licence(text: str, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(text)
-    assert read_metadata(text) == {}
     assert read_license(tmp_path / "README.md") is None
     assert read_license(tmp_path / "none.md") is None
