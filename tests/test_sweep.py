@@ -282,6 +282,12 @@ def test_a_killed_sweep_goes_on_and_ends_as_an_uninterrupted_one(run: Any, folde
     assert run(output=tmp_path / "killed", batch_size=1).rows == run(batch_size=1).rows
 
 
+def test_a_model_of_another_order_takes_the_place_of_one_of_its_depth(run: Any) -> None:
+    run(write=True, order=["first"], layers=[1])
+    path = run(write=True, order=["last"], layers=[1]).path
+    assert json.loads((path / "6L" / "boomerang.json").read_text())["patched_blocks"] == [3]
+
+
 def test_a_written_model_is_not_written_again(run: Any) -> None:
     path = run(write=True).path
     before = (path / "7L").stat().st_ino
@@ -433,7 +439,7 @@ def test_models_that_the_disk_has_no_room_for_are_refused_before_anything_is_wri
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr("boomerang_cli.engine.sweep.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("boomerang_cli.engine.sweep_models.shutil.disk_usage", lambda _: usage)
     message = line(OutputError, run, write=True)
     assert "for 4 models" in message
     assert "has 1,000 free" in message

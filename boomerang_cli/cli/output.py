@@ -21,6 +21,8 @@ from boomerang_cli.engine.sizes import show_bytes, show_count
 
 _SECONDS_BETWEEN_LINES = 10.0
 """Of progress where nobody sees a bar: often enough to tell that something goes on, seldom enough for a log."""
+_SECONDS_BETWEEN_STAGES = 2.0
+"""A stage that is over sooner needs no line."""
 
 _SECONDS_FOR_FIRST_PROCESS = 5.0
 _LONGEST_MESSAGE = 1000
@@ -211,11 +213,12 @@ def _stage_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _stage_lines() -> Callable[[str, int, int], None]:
-    shown, last = "", 0.0
+    shown, last = "", time.monotonic()
 
     def update(stage: str, done: int, total: int) -> None:
         nonlocal shown, last
-        if stage != shown or time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+        pause = _SECONDS_BETWEEN_LINES if stage == shown else _SECONDS_BETWEEN_STAGES
+        if time.monotonic() - last > pause:
             shown, last = stage, time.monotonic()
             print(f"{stage}: {100 * done // max(total, 1)}%" if done else stage, file=sys.stderr, flush=True)
 

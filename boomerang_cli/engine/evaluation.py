@@ -46,13 +46,13 @@ class Evaluation:
         data: Windows | None,
         calibration: Windows | None,
         batch_size: int | None = None,
-        on_progress: StageProgress | None = None,
+        tell: StageProgress,
     ) -> None:
         self._loaded, self._tokenizer, self._journal = loaded, tokenizer, journal
         self.data, self.calibration = data, calibration
         self._layer_map = loaded.pair.layer_map
         self._scorer = Scorer(loaded, batch_size=batch_size)
-        self.tell = on_progress or (lambda stage, done, total: None)
+        self.tell = tell
 
     def scores(self, variants: Sequence[Variant], windows: Windows, stage: str) -> dict[Variant, Score]:
         """Return what each model scores on a text: all of them together, batch by batch.

@@ -45,6 +45,8 @@ def open_evaluation(
     """
     place = choose_device(device)
     number = choose_dtype(dtype, place)
+    tell = on_progress or (lambda stage, done, total: None)
+    tell("Reading text", 0, 1)
     tokenizer = load_tokenizer(pair.teacher)
     data = texts.read_data(tokenizer)
     calibration = texts.read_calibration(tokenizer, data)
@@ -62,8 +64,7 @@ def open_evaluation(
     if overwrite:
         check_spares(folder, pair.student.folder, pair.teacher.folder)
     with Journal(folder, identity, overwrite=overwrite) as journal:
-        if on_progress:
-            on_progress("Loading both models", 0, 1)
+        tell("Loading both models", 0, 1)
         try:
             loaded = load_pair(pair, dtype=number, device=place)
         except RuntimeError as error:
@@ -79,7 +80,7 @@ def open_evaluation(
             data=data,
             calibration=calibration,
             batch_size=batch_size,
-            on_progress=on_progress,
+            tell=tell,
         )
         try:
             yield evaluation

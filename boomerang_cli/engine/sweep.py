@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boomerang_cli.engine.block_sharing import arrange_for_sharing
-from boomerang_cli.engine.errors import DataError, OutputError, SelectionError
+from boomerang_cli.engine.errors import DataError, SelectionError
 from boomerang_cli.engine.order import Order, find_order
 from boomerang_cli.engine.orders import SEARCHED
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.patch import Planner
-from boomerang_cli.engine.provenance import PROVENANCE_FILE, provenance
-from boomerang_cli.engine.rows import SweepResult, SweepRow, find_misses, plan_rows
-from boomerang_cli.engine.writer import as_json_text, write_model
+from boomerang_cli.engine.rows import SweepResult, find_misses, plan_rows
+from boomerang_cli.engine.sweep_models import check_space, write_models
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.evaluation import Evaluation, StageProgress
@@ -89,7 +86,9 @@ def sweep(
     if dry_run:
         return result
     if write:
-        _check_space(rows, planner, result.path)
+        check_space(rows, result.path)
+    if on_progress:
+        on_progress("Loading libraries", 0, 1)
 
     from boomerang_cli.engine.harness import Harness, TaskSettings
     from boomerang_cli.engine.measure import measure_rows
@@ -102,9 +101,8 @@ def sweep(
     include = Path(include_path) if include_path else None
     harness = Harness(TaskSettings(tasks, limit, num_fewshot, batch_size or "auto", include)) if tasks else None
     needs = {"--max-perplexity": max_perplexity, "--max-kl": max_kl, "--speed": speed, "--baseline": baseline}
-    _check_purpose(
-        texts, harness, names, [flag for flag, value in needs.items() if value is not None and value is not False]
-    )
+    needing = [flag for flag, value in needs.items() if value is not None and value is not False]
+    _check_purpose(texts, harness, names, needing)
     with open_evaluation(
         pair,
         texts,
@@ -118,14 +116,14 @@ def sweep(
         orders = _search(names, pair, evaluation, beam=beam, yes=yes)
         rows = plan_rows(orders, layers, planner)
         if write:
-            _check_space(rows, planner, result.path)
+            check_space(rows, result.path)
         rows = measure_rows(rows, evaluation, harness=harness, speed=speed, baseline=baseline)
         misses = find_misses(rows, max_perplexity, max_kl)
         scored_on = tuple(source.name for source in texts.data)
         result = replace(result, data=scored_on, rows=rows, misses=misses)
         write_results(result, orders, pair.layer_map)
         if write:
-            _write_models(rows, planner, result.path, evaluation.tell)
+            write_models(rows, planner, result.path, evaluation.tell)
     return result
 
 
@@ -170,38 +168,3 @@ def _check_purpose(texts: Texts, harness: Harness | None, names: Sequence[str], 
             "nothing to score on, as the student records no text that it was evaluated on: give --data or --tasks, "
             "or --dry-run to see the sizes"
         )
-
-
-def _check_space(rows: Iterable[SweepRow], planner: Planner, target: Path) -> None:
-    """Refuse to write models that the disk has no room for, all of them together."""
-    places = {place: row for place, row in _places(rows, target).items() if not place.exists()}
-    needed = sum(row.bytes for row in places.values())
-    parent = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(parent).free
-    if needed > free:
-        raise OutputError(
-            f"--write needs {needed:,} bytes for {len(places)} models, and {parent} has {free:,} free: "
-            "make room, choose fewer with --layers, or give another --output"
-        )
-
-
-def _places(rows: Iterable[SweepRow], target: Path) -> dict[Path, SweepRow]:
-    """Return where each model goes: ``18L``, or ``18L-first`` beside other orders; a model of several orders once."""
-    rows = list(rows)
-    models = {row.patched_blocks: row for row in reversed(rows)}
-    alone = len({row.order for row in rows}) == 1
-    return {
-        target / (f"{row.depth}L" if alone else f"{row.depth}L-{row.order}"): row for row in reversed(models.values())
-    }
-
-
-def _write_models(rows: Iterable[SweepRow], planner: Planner, target: Path, tell: StageProgress) -> None:
-    """Write the models that are not there yet; each is there whole or not at all."""
-    places = _places(rows, target)
-    for done, (place, row) in enumerate(places.items()):
-        tell("Writing models", done, len(places))
-        if not place.exists():
-            plan = planner.plan(row.patched_blocks)
-            made = provenance(plan, planner.pair, order=row.order, patched_blocks=row.patched_blocks)
-            plan = plan.with_documents({PROVENANCE_FILE: as_json_text(made)})
-            write_model(arrange_for_sharing(plan, place), place)

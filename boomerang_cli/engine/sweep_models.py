@@ -1,0 +1,76 @@
+"""The models of a sweep on disk: planned all together, then written one after another."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from boomerang_cli.engine.block_sharing import arrange_for_sharing
+from boomerang_cli.engine.checkpoint import read_json
+from boomerang_cli.engine.errors import CheckpointError, OutputError
+from boomerang_cli.engine.patch import Planner
+from boomerang_cli.engine.provenance import PROVENANCE_FILE, provenance
+from boomerang_cli.engine.rows import SweepRow
+from boomerang_cli.engine.writer import as_json_text, write_model
+
+
+def check_space(rows: Iterable[SweepRow], target: Path) -> None:
+    """Refuse to write models that the disk has no room for, all of them together.
+
+    Raises:
+        OutputError: says how much is needed.
+    """
+    missing = [row for place, row in _places(rows, target).items() if not _is_there(place, row)]
+    needed = sum(row.bytes for row in missing)
+    parent = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        raise OutputError(
+            f"--write needs {needed:,} bytes for {len(missing)} models, and {parent} has {free:,} free: "
+            "make room, choose fewer with --layers, or give another --output"
+        )
+
+
+def write_models(
+    rows: Iterable[SweepRow], planner: Planner, target: Path, tell: Callable[[str, int, int], None]
+) -> None:
+    """Write the models that are not there yet to folders in ``target``; each is there whole or not at all.
+
+    Raises:
+        OutputError: one of them cannot be written.
+    """
+    places = _places(rows, target)
+    for done, (place, row) in enumerate(places.items()):
+        tell("Writing models", done, len(places))
+        if _is_there(place, row):
+            continue
+        plan = planner.plan(row.patched_blocks)
+        made = provenance(plan, planner.pair, order=row.order, patched_blocks=row.patched_blocks)
+        plan = plan.with_documents({PROVENANCE_FILE: as_json_text(made)})
+        write_model(arrange_for_sharing(plan, place), place, overwrite=place.exists())
+
+
+def _places(rows: Iterable[SweepRow], target: Path) -> dict[Path, SweepRow]:
+    """Return where each model goes; a model that several orders have goes where the first of them puts it.
+
+    That is ``18L``, or ``18L-first`` beside other orders, or ``18L-k2`` where an order has two sizes of that depth.
+    """
+    models: dict[tuple[int, ...], SweepRow] = {}
+    for row in rows:
+        models.setdefault(row.patched_blocks, row)
+    alone = len({row.order for row in models.values()}) == 1
+    places: dict[Path, SweepRow] = {}
+    for row in models.values():
+        name = f"{row.depth}L" if alone else f"{row.depth}L-{row.order}"
+        name = f"{name}-k{row.layers}" if target / name in places else name
+        places[target / name] = row
+    return places
+
+
+def _is_there(place: Path, row: SweepRow) -> bool:
+    """Tell whether an earlier run wrote this model; one of another order may have the same depth."""
+    try:
+        return read_json(place / PROVENANCE_FILE).get("patched_blocks") == list(row.patched_blocks)
+    except CheckpointError:
+        return False
