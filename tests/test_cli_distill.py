@@ -181,6 +181,8 @@ def test_a_loss_that_is_no_number_stops_with_its_step_and_the_last_good_checkpoi
 def test_a_training_that_was_begun_is_not_thrown_away(project: Path) -> None:
     (project / "student.training" / "checkpoint-2").mkdir(parents=True)
     assert_refused(*DISTILL, "--quiet", message=r"go on with --resume, or start anew with --overwrite")
+    assert_refused(*DISTILL, "--quiet", "--overwrite", "--steps", "600", message=r"2,400 are needed")
+    assert names(project / "student.training") == ["checkpoint-2"]
     run(*DISTILL, "--quiet", "--overwrite")
     assert not (project / "student.training").exists()
 

@@ -163,6 +163,8 @@ def distill(
             on_progress=on_progress,
         )
         trainer.set_micro_batch_size(micro_batch_size)
+        if start.checkpoint is None:
+            sharding.decide(folder.remove)  # what --overwrite gives up, now that nothing can be refused any more
         with interrupts:
             trainer.go_on(start.checkpoint, start.progress)
         if trainer.interrupted:
@@ -206,7 +208,7 @@ class _Start:
 def _starting_point(
     folder: TrainingFolder, identity: Mapping[str, Any], recipe: Recipe, resume: bool, overwrite: bool
 ) -> _Start:
-    """Look at what an earlier run left, and clear it if this one starts anew.
+    """Look at what an earlier run left; nothing of it is touched yet.
 
     Raises:
         OutputError: there is a training that neither ``resume`` nor ``overwrite`` decides about.
@@ -226,7 +228,6 @@ def _starting_point(
         raise OutputError(
             f"{folder.path} holds a training that was begun: go on with --resume, or start anew with --overwrite"
         )
-    folder.remove()
     return _Start(None, {})
 
 
