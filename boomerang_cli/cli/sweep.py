@@ -11,6 +11,7 @@ import typer
 from boomerang_cli.cli import options
 from boomerang_cli.cli.output import Output, as_plain, error
 from boomerang_cli.cli.sweep_table import sweep_table
+from boomerang_cli.engine.orders import SEARCHED
 from boomerang_cli.engine.rows import SweepResult, best_order
 
 
@@ -133,6 +134,8 @@ def sweep(
         out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")
     if not dry_run:
         _tell_what_next(out, result, student)
+    elif searched := sorted({row.order for row in result.rows} & {*SEARCHED}):
+        out.note(f"{', '.join(searched)}: found by a search; shown are sizes in the student's own order of blocks")
     _check_bounds(result)
 
 
