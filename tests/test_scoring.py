@@ -10,6 +10,8 @@ import pytest
 import torch
 from tiny_models import KEPT, LAYERS, VOCABULARY, save_pair
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM
 
 from boomerang_cli.engine.compose import LoadedPair, load_pair
@@ -97,6 +99,28 @@ def test_scores_do_not_depend_on_how_models_are_gathered(
     apart = score(loaded, windows, SUBSETS)
     for variant in SUBSETS:
         torch.testing.assert_close(torch.tensor(together[variant]), torch.tensor(apart[variant]), rtol=1e-5, atol=1e-5)
+
+
+class LogitRows(TorchDispatchMode):
+    """Notes how many rows of logits stand in one tensor at most."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.dim() > 1 and tensor.shape[-1] == VOCABULARY:
+                self.most = max(self.most, tensor.shape[:-1].numel())
+        return result
+
+
+def test_logits_of_a_batch_never_stand_whole(
+    loaded: LoadedPair, windows: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boomerang_cli.engine.scoring.CPU_CHUNK_BYTES", 7 * 4 * VOCABULARY)
+    with LogitRows() as rows:
+        score(loaded, windows, SUBSETS)
+    assert rows.most == 7
 
 
 class FullDevice:
