@@ -47,7 +47,7 @@ def verify_model(plan: Plan, folder: Path, *, on_progress: Callable[[int, int], 
         raise OutputError(f"the written model cannot be read again: {error}") from None
     _compare_files(plan, folder)
     _compare_headers(plan, written.tensors)
-    compared = unread = 0
+    compared, unread, total = 0, 0, plan.size_bytes
     for shard in plan.shards:
         for copy in shard.copies:
             if isinstance(copy.source.file, RemoteFile):
@@ -56,7 +56,7 @@ def verify_model(plan: Plan, folder: Path, *, on_progress: Callable[[int, int], 
                 _compare_tensor(copy, copy.source.file.path, written.tensors[copy.name], folder / shard.file)
                 compared += copy.size_bytes
             if on_progress:
-                on_progress(compared + unread, plan.size_bytes)
+                on_progress(compared + unread, total)
     return Verification(len(plan.copies), compared, unread)
 
 
