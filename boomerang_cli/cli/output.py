@@ -198,7 +198,11 @@ def _stage_bar() -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+    # A copy of stderr of its own: while an evaluation task runs, nothing comes through the other.
+    with (
+        os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding) as stderr,
+        Progress(*columns, console=Console(file=stderr), transient=True, redirect_stdout=False) as bar,
+    ):
         task = bar.add_task("", total=None)
         shown = ""
 

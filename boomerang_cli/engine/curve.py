@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from boomerang_cli.engine.rows import SweepRow
 from boomerang_cli.engine.sizes import show_count
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, which everybody can tell apart; markers tell them apart in print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _GREY = "#666666"
+
+_Point = tuple[float, ...]
+"""Size, value, and its standard error where it has one."""
 
 
 class _Measure(NamedTuple):
@@ -41,15 +45,14 @@ def draw_curve(rows: Sequence[SweepRow], teacher_layers: int) -> bytes | None:
     figure = Figure(figsize=(7.2, 4.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)  # no window system, whatever the machine has
     axes = figure.add_subplot()
-    _draw_orders(axes, rows, measure)
-    _draw_baselines(axes, rows)
+    drawn = _draw_orders(axes, rows, measure) + _draw_baselines(axes, rows)
     _mark_ends(axes, rows, measure, teacher_layers)
     axes.set_xlabel("parameters")
     axes.set_ylabel(measure.label)
     _label_ticks(axes, measure)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(handles=drawn, frameon=False)
     picture = io.BytesIO()
     # No date and no version in the file: the same sweep gives the same bytes.
     figure.savefig(picture, format="png", metadata={"Software": None})
@@ -65,15 +68,19 @@ def _measure(rows: Sequence[SweepRow]) -> _Measure | None:
     return None
 
 
-def _draw_orders(axes: Axes, rows: Sequence[SweepRow], measure: _Measure) -> None:
-    for index, name in enumerate(dict.fromkeys(row.order for row in rows)):
-        points = [
+def _draw_orders(axes: Axes, rows: Sequence[SweepRow], measure: _Measure) -> list[Artist]:
+    points = {
+        name: sorted(
             (row.parameters, value, row.perplexity_stderr or 0.0)
             for row, value in zip(rows, measure.values, strict=True)
             if row.order == name and value is not None
-        ]
-        sizes, values, errors = zip(*sorted(points), strict=True)
-        axes.errorbar(
+        )
+        for name in dict.fromkeys(row.order for row in rows)
+    }
+    drawn: list[Artist] = []
+    for index, (names, line) in enumerate(_alike(points)):
+        sizes, values, errors = zip(*line, strict=True)
+        drawn += axes.errorbar(
             sizes,
             values,
             yerr=errors if measure.logarithmic else None,
@@ -82,29 +89,40 @@ def _draw_orders(axes: Axes, rows: Sequence[SweepRow], measure: _Measure) -> Non
             markersize=5,
             linewidth=1.5,
             elinewidth=1,
-            label=f"distilled, {name}",
             zorder=3,
-        )
+        )[:1]
+        drawn[-1].set_label(f"distilled, {names}")
+    return drawn
 
 
-def _draw_baselines(axes: Axes, rows: Sequence[SweepRow]) -> None:
-    """Draw never-distilled models in grey, one dashed line an order, with the order's own marker."""
-    for index, name in enumerate(dict.fromkeys(row.order for row in rows)):
-        points = sorted(
-            (row.parameters, row.baseline["perplexity"]) for row in rows if row.order == name and row.baseline
+def _draw_baselines(axes: Axes, rows: Sequence[SweepRow]) -> list[Artist]:
+    """Draw never-distilled models in grey, each with the marker that its order has."""
+    points = {
+        name: sorted((row.parameters, row.baseline["perplexity"]) for row in rows if row.order == name and row.baseline)
+        for name in dict.fromkeys(row.order for row in rows)
+    }
+    drawn: list[Artist] = []
+    for index, (names, line) in enumerate(_alike(points)):
+        drawn += axes.plot(
+            *zip(*line, strict=True),
+            color=_GREY,
+            linestyle="--",
+            linewidth=1,
+            marker=_MARKERS[index % len(_MARKERS)],
+            markersize=4,
+            markerfacecolor="none",
+            alpha=0.7,
+            label=f"never distilled, {names}",
         )
-        if points:
-            axes.plot(
-                *zip(*points, strict=True),
-                color=_GREY,
-                linestyle="--",
-                linewidth=1,
-                marker=_MARKERS[index % len(_MARKERS)],
-                markersize=4,
-                markerfacecolor="none",
-                alpha=0.7,
-                label=f"never distilled, {name}",
-            )
+    return drawn
+
+
+def _alike(points: Mapping[str, Sequence[_Point]]) -> list[tuple[str, list[_Point]]]:
+    """Return each line once, with the names of all orders that share it; those without points are left out."""
+    names: dict[tuple[_Point, ...], list[str]] = {}
+    for name, line in points.items():
+        names.setdefault(tuple(line), []).append(name)
+    return [(" = ".join(shared), list(line)) for line, shared in names.items() if line]
 
 
 def _mark_ends(axes: Axes, rows: Sequence[SweepRow], measure: _Measure, teacher_layers: int) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -71,7 +73,7 @@ class Harness:
         from lm_eval.models.huggingface import HFLM
 
         try:
-            with quiet_transformers():
+            with quiet_transformers(), _silence():
                 results = lm_eval.simple_evaluate(
                     # A fresh HFLM for each model: it keeps what it found out about one.
                     model=HFLM(
@@ -93,6 +95,19 @@ class Harness:
         return _as_json(results)
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Send stderr nowhere, that of child processes too: lm-eval draws bars of its own, and has git complain."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+        stderr = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def _as_json(results: Any) -> dict[str, Any]:
     from lm_eval.utils import handle_non_serializable
 
@@ -106,7 +121,7 @@ def metrics(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         task: {
             name.removesuffix(",none"): value
             for name, value in found.items()
-            if isinstance(value, (int, float)) and not isinstance(value, bool)
+            if "," in name and isinstance(value, (int, float))  # as in `acc,none`: by the filter that was applied
         }
         for task, found in results["results"].items()
     }
