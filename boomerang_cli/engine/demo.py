@@ -19,7 +19,7 @@ from boomerang_cli.engine.patch import patch
 from boomerang_cli.engine.rows import SweepResult
 
 TRAINING_TEXT, HELD_OUT_TEXT = Path("text", "train.txt"), Path("text", "held-out.txt")
-STEPS = 150
+STEPS = 120
 BATCH_SIZE = 16
 SEQUENCE_LENGTH = 256
 """The built-in teacher's context."""
@@ -27,7 +27,7 @@ LEARNING_RATE = 2e-3
 """Higher than the published recipe's 3e-4: the model is a thousand times smaller, and there are few steps."""
 WINDOWS = 64
 PATCHED_BLOCKS = 2
-PROMPT = "def read_lines(path):\n"
+PROMPT = 'class Reader:\n    """Read lines from a file."""\n\n    def __init__(self, path):'
 SAMPLE_TOKENS = 64
 
 
@@ -138,6 +138,6 @@ def _sample(name: str, model: str) -> Sample:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
     tokens = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     torch.manual_seed(0)
-    written = loaded.generate(tokens, max_new_tokens=SAMPLE_TOKENS, do_sample=True, temperature=0.7, top_p=0.9)
+    written = loaded.generate(tokens, max_new_tokens=SAMPLE_TOKENS, do_sample=True, temperature=0.5, top_p=0.9)
     text = str(tokenizer.decode(written[0], skip_special_tokens=True))
     return Sample(name, loaded.config.num_hidden_layers, text)
