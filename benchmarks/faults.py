@@ -25,7 +25,9 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -96,8 +98,7 @@ def start(*words: str, before: Callable[[], object] | None = None) -> int:
     code = 70
     try:
         log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        sys.stdout, sys.stderr = os.fdopen(log, "w"), os.fdopen(os.dup(log), "w", buffering=1)
         sys.argv = ["boomerang", *words]
         if before:
             before()
@@ -108,6 +109,7 @@ def start(*words: str, before: Callable[[], object] | None = None) -> int:
         traceback.print_exc()
     finally:
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 
@@ -244,11 +246,14 @@ def kill_push(times: int, chance: random.Random) -> Counter[str]:
 def hub() -> Iterator[HubDouble]:
     """A Hub on loopback that commands of this process's children speak to."""
     with HubDouble() as double, tempfile.TemporaryDirectory() as cache:
-        constants.ENDPOINT = double.endpoint
-        constants.HUGGINGFACE_CO_URL_TEMPLATE = double.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        constants.HF_HUB_CACHE, constants.HF_HUB_DISABLE_XET = cache, True
-        os.environ["HF_TOKEN"] = double.token
-        yield double
+        address = double.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        changes = {"HUGGINGFACE_CO_URL_TEMPLATE": address, "HF_HUB_CACHE": cache, "HF_HUB_DISABLE_XET": True}
+        with (
+            mock.patch.multiple(constants, ENDPOINT=double.endpoint, **changes),
+            mock.patch.dict(os.environ, HF_TOKEN=double.token),
+            mock.patch.object(ThreadingHTTPServer, "handle_error"),  # clients that are killed are no news
+        ):
+            yield double
 
 
 # Disks
@@ -289,7 +294,7 @@ def disk_full_overwriting(times: int, chance: random.Random) -> Counter[str]:
 def read_only(times: int, chance: random.Random) -> Counter[str]:
     found = Counter[str]()
     for _ in range(times):
-        with small_disk("size=1m,ro") as disk:
+        with small_disk("size=64m,ro") as disk:
             if disk is None:
                 return Counter({"left out: only root can mount": 1})
             run("patch", "--layers", "2", "-o", str(disk / "m"), "--quiet", code=1)
@@ -366,7 +371,7 @@ def two_patches(times: int, chance: random.Random) -> Counter[str]:
     for layers in ("1", "2"):
         states[layers] = model_of("patch", "--layers", layers, "-o", "model", "--quiet", "--overwrite")
     for overwrite in (False, True):
-        for _ in range(times // 2):
+        for _ in range(-(-times // 2)):
             if not overwrite:
                 shutil.rmtree("model")
             words = [("patch", "--layers", layers, "-o", "model", *QUICK[: 1 + overwrite]) for layers in states]

@@ -53,6 +53,17 @@ def _problem(target: Path, overwrite: bool) -> str | None:
     return None
 
 
+def check_writable(target: Path) -> None:
+    """Refuse a place that may not be written to, before hours of work are done for it.
+
+    Raises:
+        OutputError: the disk is read-only, or the folder is somebody else's.
+    """
+    parent = next(folder for folder in target.absolute().parents if folder.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{target} cannot be written: {parent} is read-only, or not yours")
+
+
 def check_spares(target: Path, *sources: Path) -> None:
     """Refuse an output that would take the place of the models that it is made from.
 

@@ -25,7 +25,7 @@ from boomerang_cli.engine.distillation.text import check_sequence_length, open_t
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError, OutputError, TrainingError
-from boomerang_cli.engine.output_folder import check_output
+from boomerang_cli.engine.output_folder import check_output, check_spares, check_writable
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.plan import Plan
 
@@ -138,6 +138,8 @@ def distill(
     if dry_run:
         return DistillResult(target, recipe.steps, recipe.tokens, {}, {}, 0.0, 0.0, 0, plan)
 
+    check_writable(target)
+    check_spares(target, pair.student.folder, pair.teacher.folder)
     keep_libraries_quiet()
     folder = TrainingFolder.of(target)
     with warnings.catch_warnings():

@@ -58,7 +58,8 @@ class TrainingFolder:
         partial = final.with_name(f"{final.name}.partial")
         try:
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            partial.mkdir()
             write(partial)
             if final.exists():  # a resumed run that saves the step it started from
                 shutil.rmtree(final)
