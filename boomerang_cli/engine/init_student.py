@@ -97,7 +97,6 @@ def init_student(
             if random_init:
                 plan = _with_random_weights(plan, Path(folder), max_shard_size)
             write_model(plan, target, overwrite=overwrite, on_progress=on_progress)
-    whole = [tensor for part in (parts.before, *parts.layers, parts.after) for tensor in part.values()]
     return InitStudentResult(
         path=target,
         teacher=checkpoint.name,
@@ -107,7 +106,7 @@ def init_student(
         student_layers=layer_map.student_layers,
         patchable_blocks=len(layer_map.patchable),
         parameters=plan.parameters,
-        teacher_parameters=sum(tensor.parameters for tensor in whole),
+        teacher_parameters=parts.parameters,
         bytes=plan.size_bytes,
         plan=plan,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 from boomerang_cli.engine.checkpoint import Checkpoint
@@ -28,6 +29,10 @@ class Parts:
     layers: tuple[Mapping[str, Tensor], ...]
     after: Mapping[str, Tensor]
     tied: bool
+
+    @property
+    def parameters(self) -> int:
+        return sum(tensor.parameters for part in (self.before, *self.layers, self.after) for tensor in part.values())
 
 
 def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
@@ -55,7 +60,7 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
         if match := layer_name.fullmatch(name):
             index = int(match[1])
             if index < depth:
-                layers[index][match[2]] = tensor
+                layers[index][intern(match[2])] = tensor  # each layer has the same names
             elif index >= depth + extra:
                 raise CheckpointError(f"{checkpoint.name} holds {name}, but its config.json counts {depth} layers")
         elif name.startswith(family.before):

@@ -34,7 +34,7 @@ _WEIGHTS_AND_CODE = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Copy:
     """One tensor of the output: its name and dtype there, and the tensor that it is."""
 

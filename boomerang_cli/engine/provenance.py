@@ -119,12 +119,11 @@ def _last_part(text: str) -> str:
 
 
 def _source(checkpoint: Checkpoint, parts: Parts) -> dict[str, Any]:
-    tensors = [tensor for part in (parts.before, *parts.layers, parts.after) for tensor in part.values()]
     return {
         "name": checkpoint.name,
         "revision": checkpoint.revision,
         "depth": len(parts.layers),
-        "parameters": sum(tensor.parameters for tensor in tensors),
+        "parameters": parts.parameters,
         "tied_embeddings": parts.tied,
         "license": read_license(checkpoint.folder / "README.md"),
     }
