@@ -95,7 +95,7 @@ def _texts(
         model_type = str(checkpoint.config["model_type"])
         try:
             texts[CARD_FILE] = model_card(made, name=repo_id, model_type=model_type, results=results)
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise CheckpointError(
                 f"{folder / PROVENANCE_FILE} does not tell how the model was made: {error!r}"
             ) from error
