@@ -15,6 +15,7 @@ from tiny_models import save_pair
 
 from boomerang_cli.engine import output_folder as output_folders
 from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.journal import Journal
 from boomerang_cli.engine.output_folder import output_folder
 from boomerang_cli.engine.patch import patch
 
@@ -80,6 +81,24 @@ def test_a_folder_that_is_no_model_is_not_overwritten(pair: tuple[Path, Path], t
     with pytest.raises(OutputError, match="home holds something else than a model: give another --output"):
         patch_to(tmp_path, output=tmp_path / "home", overwrite=True)
     assert names(tmp_path / "home") == ["letters.txt"]
+
+
+def test_a_sweep_at_work_is_not_swept_away_by_another(tmp_path: Path) -> None:
+    with Journal(tmp_path / "sweep", {"data": "a"}) as journal:
+        journal.add("row", {"kl": 1.0})
+        with pytest.raises(OutputError, match="another sweep is writing"):
+            Journal(tmp_path / "sweep", {"data": "b"}, overwrite=True)
+    with Journal(tmp_path / "sweep", {"data": "a"}) as journal:
+        assert journal.get("row") == {"kl": 1.0}
+
+
+@pytest.mark.parametrize("line", [b"{", b"[1]", b"0", b'{"values": []}', b"[" * 10_000])
+def test_a_damaged_journal_is_told(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "journal.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(OutputError, match=r"journal\.jsonl is damaged: start anew with --overwrite"):
+        Journal(tmp_path / "sweep", {})
+    Journal(tmp_path / "sweep", {}, overwrite=True).__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("gone", ["teacher/model.safetensors", "teacher/tokenizer.json"])

@@ -42,8 +42,6 @@ class Journal:
         check_output(folder, overwrite=True)
         if folder.is_dir() and not self._path.is_file() and any(folder.iterdir()):
             raise OutputError(f"{folder} exists and holds no sweep: give another --output")
-        if overwrite and folder.is_dir():
-            shutil.rmtree(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = self._path.open("a+b")
@@ -51,6 +49,8 @@ class Journal:
             raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
         try:
             self._lock()
+            if overwrite:
+                self._empty()
             self._go_on(identity)
         except BaseException:
             self._file.close()
@@ -87,6 +87,15 @@ class Journal:
         except OSError:
             pass  # a file system without locks
 
+    def _empty(self) -> None:
+        """Remove what another sweep left, now that it is sure that none is at work here."""
+        for path in self.folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != self._path:
+                path.unlink()
+        self._file.truncate(0)
+
     def _go_on(self, identity: Identity) -> None:
         """Read what is there, and note what this sweep adds to its identity."""
         self._file.seek(0)
@@ -111,10 +120,13 @@ class Journal:
 
     def _parse(self, line: bytes) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads(line)
-        except ValueError:
-            raise OutputError(f"{self._path} is damaged: start anew with --overwrite") from None
-        return content
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            content = None
+        held = [content.get(name, {}) for name in ("identity", "values")] if isinstance(content, dict) else [None]
+        if not all(isinstance(part, dict) for part in held):
+            raise OutputError(f"{self._path} is damaged: start anew with --overwrite")
+        return dict(content)
 
     def _write(self, content: Any) -> None:
         try:
