@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,14 @@ File = SourceFile | RemoteFile
 def files_of(folder: Path) -> Mapping[str, File]:
     """Return the files of a folder by name, without those of folders in it."""
     return {path.name: SourceFile.of(path) for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def ask(test: Callable[[], bool]) -> bool:
+    """Ask the disk about a name that somebody typed, ``ask(path.is_file)``: one that is too long is just not there."""
+    try:
+        return test()
+    except OSError:
+        return False
 
 
 def is_stray_link(path: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from boomerang_cli.engine.checkpoint import read_json_value
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
+from boomerang_cli.engine.files import ask
 from boomerang_cli.engine.layers import LayerMap
 from boomerang_cli.engine.student_config import is_whole_numbers
 
@@ -79,7 +80,7 @@ def find_order(order: str, layer_map: LayerMap, recorded: str | Sequence[int] | 
 
 def read_order(path: Path, layer_map: LayerMap) -> Order:
     """Read an order file, and check that it belongs to this student (errors as in :func:`find_order`)."""
-    if not path.is_file():
+    if not ask(path.is_file):
         raise SelectionError(f"--order {path} is neither auto, first, last nor a file")
     try:
         content = read_json_value(path)

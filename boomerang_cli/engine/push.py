@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint import CONFIG_FILE, read_json
 from boomerang_cli.engine.errors import ModelNotFoundError, SelectionError
+from boomerang_cli.engine.files import ask
 from boomerang_cli.engine.hub import check_repo_id
 from boomerang_cli.engine.publication import Publication, prepare
 
@@ -92,11 +94,13 @@ def push(
     """
     from boomerang_cli.engine.upload import Destination, check_token
 
-    folder = Path(path).expanduser()
+    folder = Path(path)
+    with suppress(RuntimeError):  # the home of nobody
+        folder = folder.expanduser()
     check_repo_id(repo_id)
     if create_pr and revision is not None:
         raise SelectionError("--create-pr and --revision exclude one another: a pull request is opened against main")
-    if not folder.is_dir():
+    if not ask(folder.is_dir):
         raise ModelNotFoundError(f"no folder {path}")
     to = Destination(repo_id, private, revision, create_pr, message, show_progress)
     is_sweep = (folder / RESULTS_FILE).is_file() and not (folder / CONFIG_FILE).exists()

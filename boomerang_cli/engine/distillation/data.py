@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from boomerang_cli.engine.errors import DataError
+from boomerang_cli.engine.files import ask
 
 END_OF_TEXT = "<|endoftext|>"
 """Separates the documents of a .txt file, whatever the tokenizer's own end-of-text token is."""
@@ -144,15 +145,15 @@ def find_sources(data: Sequence[str], eval_data: Sequence[str] = ()) -> TextSour
 def _find_source(value: str, flag: str) -> Source:
     kinds = ", ".join(READERS)
     path = Path(value)
-    if path.is_dir():
+    if ask(path.is_dir):
         found = (file for file in path.rglob("*") if file.suffix.lower() in READERS and file.is_file())
         visible = (file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
         if files := tuple(sorted(visible)):
             return LocalText(value, files)
         raise DataError(f"{flag} {value} is a folder without any {kinds} file: give one that holds text")
-    if path.suffix.lower() in READERS and not path.exists():
+    if path.suffix.lower() in READERS and not ask(path.exists):
         raise DataError(f"{flag} {value} does not exist: give a {kinds} file, a folder of them, or a Hub dataset")
-    if path.exists():
+    if ask(path.exists):
         if path.suffix.lower() in READERS:
             return LocalText(value, (path,))
         raise DataError(f"{flag} {value} is of an unknown kind: convert it to one of {kinds}")
