@@ -136,7 +136,9 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
         open_checkpoint(folder_of(tmp_path))
 
 
-@pytest.mark.parametrize("model", ["nothing-here", "a/b/c", "../x/y", "owner/name@", "owner/..", ""])
+@pytest.mark.parametrize(
+    "model", ["nothing-here", "a/b/c", "../x/y", "owner/name@", "owner/..", "", "~nobody-of-that-name/x", "x" * 300]
+)
 def test_what_is_neither_folder_nor_hub_id_is_refused(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

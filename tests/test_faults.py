@@ -16,7 +16,7 @@ from tiny_models import save_pair
 from boomerang_cli.engine import output_folder as output_folders
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.journal import Journal
-from boomerang_cli.engine.output_folder import output_folder
+from boomerang_cli.engine.output_folder import check_output, check_writable, output_folder
 from boomerang_cli.engine.patch import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -99,6 +99,19 @@ def test_a_damaged_journal_is_told(line: bytes, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"journal\.jsonl is damaged: start anew with --overwrite"):
         Journal(tmp_path / "sweep", {})
     Journal(tmp_path / "sweep", {}, overwrite=True).__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(("target", "message"), [("new/..", "names no folder"), ("x" * 300, "File name too long")])
+def test_a_name_that_no_folder_can_have_is_refused(target: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=message):
+        check_output(tmp_path / target, overwrite=False)
+    assert names(tmp_path) == []
+
+
+def test_a_place_that_may_not_be_written_is_refused_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(OutputError, match=r"student cannot be written: .* is read-only, or not yours"):
+        check_writable(tmp_path / "deep" / "student")
 
 
 @pytest.mark.parametrize("gone", ["teacher/model.safetensors", "teacher/tokenizer.json"])
