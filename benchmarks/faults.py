@@ -340,8 +340,8 @@ def source_changed(times: int, chance: random.Random) -> Counter[str]:
         if chance.random() < 0.5:
             path.write_bytes(second)
         else:
-            Path("teacher/other").write_bytes(second)
-            Path("teacher/other").replace(path)
+            Path("other").write_bytes(second)
+            Path("other").replace(path)
         refused = finish(child) == 1
         state = which(content("model"), {"old": old, "new": new})
         found[f"{state}, refused" if refused else state] += 1
