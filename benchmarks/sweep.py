@@ -55,9 +55,10 @@ folder, sizes, windows, order = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]),
 SWEEP = (
     COMMON
     + """
-import boomerang_cli.engine.curve, boomerang_cli.engine.measure, boomerang_cli.engine.search
-import boomerang_cli.engine.session
-from boomerang_cli.engine.sweep import sweep
+import boomerang_cli.engine.evaluation.curve, boomerang_cli.engine.evaluation.measure
+import boomerang_cli.engine.evaluation.search
+import boomerang_cli.engine.evaluation.session
+from boomerang_cli.engine.evaluation.sweep import sweep
 started = time.monotonic()
 rows = sweep(student=f"{folder}/student", data=[f"{folder}/text.txt"], order=[order], sequences=windows,
     output=f"{folder}/sweep", overwrite=True).rows
@@ -72,8 +73,8 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 from boomerang_cli.engine.distillation.data import find_sources
-from boomerang_cli.engine.scoring import CPU_BATCH_TOKENS
-from boomerang_cli.engine.windows import read_windows
+from boomerang_cli.engine.evaluation.scoring import CPU_BATCH_TOKENS
+from boomerang_cli.engine.evaluation.windows import read_windows
 logging.disable_progress_bar()
 length, batch = LENGTH, CPU_BATCH_TOKENS // LENGTH
 text = read_windows(find_sources([f"{folder}/text.txt"]).training, AutoTokenizer.from_pretrained(f"{folder}/teacher"),

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from boomerang_cli.cli.app import app
 from boomerang_cli.cli.sweep_table import sweep_table
-from boomerang_cli.engine.rows import SweepRow
+from boomerang_cli.engine.evaluation.rows import SweepRow
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,8 @@ def test_dry_run_as_json_says_so(run: Any) -> None:
 
 def test_dry_run_takes_less_than_a_second_and_no_torch(folder: Path) -> None:
     program = (
-        "import sys; from boomerang_cli.engine.sweep import sweep; sweep(student=sys.argv[1], dry_run=True)\n"
+        "import sys\nfrom boomerang_cli.engine.evaluation.sweep import sweep\n"
+        "sweep(student=sys.argv[1], dry_run=True)\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     started = time.process_time(), time.monotonic()
@@ -167,7 +168,7 @@ def test_an_interrupt_says_that_the_same_command_goes_on(run: Any, text: str, mo
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("boomerang_cli.engine.measure.measure_rows", interrupted)
+    monkeypatch.setattr("boomerang_cli.engine.evaluation.measure.measure_rows", interrupted)
     result = run("--data", text)
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == (

@@ -11,11 +11,11 @@ import torch
 from tiny_models import FAMILIES, KEPT, LAYERS, save_pair, text
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from boomerang_cli.engine.compose import LoadedPair, compose, load_pair
+from boomerang_cli.engine.evaluation.compose import LoadedPair, compose, load_pair
+from boomerang_cli.engine.evaluation.stages import Stages
 from boomerang_cli.engine.layers import LayerMap, LayerSource
 from boomerang_cli.engine.pair import open_pair
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.stages import Stages
 
 LAYER_MAP = LayerMap(LAYERS, KEPT)
 SETS: list[tuple[int, ...]] = [(), (0,), (1,), (3,), (1, 3), (0, 1, 3)]

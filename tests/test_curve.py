@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from boomerang_cli.engine.curve import draw_curve
-from boomerang_cli.engine.rows import SweepRow
+from boomerang_cli.engine.evaluation.curve import draw_curve
+from boomerang_cli.engine.evaluation.rows import SweepRow
 
 
 def rows(**values: Any) -> list[SweepRow]:

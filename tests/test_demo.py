@@ -15,7 +15,7 @@ from files import names
 from boomerang_cli.cli.terminal_curve import terminal_curve
 from boomerang_cli.engine import demo as demos
 from boomerang_cli.engine.checkpoint import open_checkpoint
-from boomerang_cli.engine.rows import SweepRow
+from boomerang_cli.engine.evaluation.rows import SweepRow
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,9 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patched.setattr(demos, "WINDOWS", 2)
         patched.setattr(demos, "BATCH_SIZE", 2)
         patched.setattr(demos, "SAMPLE_TOKENS", 8)
-        patched.setattr(demos, "training_files", lambda files=demos.training_files()[:20]: files)
-        patched.setattr(demos, "held_out_files", lambda files=demos.held_out_files()[:3]: files)
+        training, held_out = demos.training_files()[:20], demos.held_out_files()[:3]
+        patched.setattr(demos, "training_files", lambda: training)
+        patched.setattr(demos, "held_out_files", lambda: held_out)
         result = run("demo", "--steps", 2)
     return folder / "boomerang-demo", result
 

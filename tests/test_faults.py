@@ -15,7 +15,7 @@ from tiny_models import save_pair
 
 from boomerang_cli.engine import output_folder as output_folders
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.journal import Journal
+from boomerang_cli.engine.evaluation.journal import Journal
 from boomerang_cli.engine.output_folder import check_output, check_writable, output_folder
 from boomerang_cli.engine.patch import patch
 

@@ -13,9 +13,9 @@ from tiny_models import save_pair
 pytest.importorskip("lm_eval", reason="needs the extra eval")
 
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.harness import Harness, TaskSettings, metrics
+from boomerang_cli.engine.evaluation.harness import Harness, TaskSettings, metrics
+from boomerang_cli.engine.evaluation.sweep import sweep
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.sweep import sweep
 
 TASK = """\
 task: tiny_choice

@@ -11,11 +11,11 @@ from hub_double import HubDouble
 from huggingface_hub import constants
 from tiny_models import save_pair
 
-from boomerang_cli.engine import hub as hub_module
-from boomerang_cli.engine import hub_errors
 from boomerang_cli.engine.checkpoint import open_checkpoint
 from boomerang_cli.engine.errors import BoomerangError, CheckpointError, HubError, ModelNotFoundError
 from boomerang_cli.engine.files import RemoteFile, SourceFile
+from boomerang_cli.engine.hub import errors as hub_errors
+from boomerang_cli.engine.hub import reading as hub_module
 from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.patch import PatchResult, patch
 from boomerang_cli.engine.writer import write_model
@@ -45,7 +45,7 @@ def pair(hub: HubDouble, folders: tuple[Path, Path]) -> HubDouble:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_errors, "WAITS_SECONDS", (0.0, 0.0))
-    monkeypatch.setattr("boomerang_cli.engine.hub._WAITS_SECONDS", (0.0,))
+    monkeypatch.setattr("boomerang_cli.engine.hub.reading._WAITS_SECONDS", (0.0,))
 
 
 def patch_from_hub(output: Path, **options: object) -> PatchResult:
@@ -323,7 +323,7 @@ def test_a_hub_out_of_reach_leaves_what_the_cache_holds(
     pair: HubDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_checkpoint("lab/teacher")
-    monkeypatch.setattr("boomerang_cli.engine.hub._WAITS_SECONDS", ())
+    monkeypatch.setattr("boomerang_cli.engine.hub.reading._WAITS_SECONDS", ())
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert open_checkpoint("lab/teacher", download=False).revision == pair.commits("lab/teacher")[0].oid
     with pytest.raises(BoomerangError, match="lab/student is not in the local cache, and cannot read lab/student"):

@@ -52,7 +52,7 @@ def test_kept_layers_that_are_no_student_are_refused(kept: tuple[int, ...]) -> N
 
 
 def test_blocks_are_the_layers_that_a_student_layer_stands_for() -> None:
-    assert SMALL.blocks == (range(0, 2), range(2, 4), range(4, 5), range(5, 7), range(7, 8))
+    assert SMALL.blocks == (range(2), range(2, 4), range(4, 5), range(5, 7), range(7, 8))
     assert SMALL.patchable == (0, 1, 3)
     assert SMALL.pruned == (1, 3, 6)
 

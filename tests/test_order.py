@@ -61,8 +61,17 @@ def test_an_order_of_another_student_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["last", 3, {}, {"patched_blocks": 1}, {"patched_blocks": [[]]}, [0, 1], [0, 1, True], {"patched_blocks": [[], [2], [0, 1], [0, 1, 3]]}],
-)  # fmt: skip
+    [
+        "last",
+        3,
+        {},
+        {"patched_blocks": 1},
+        {"patched_blocks": [[]]},
+        [0, 1],
+        [0, 1, True],
+        {"patched_blocks": [[], [2], [0, 1], [0, 1, 3]]},
+    ],
+)
 def test_a_file_that_is_no_order_is_refused(tmp_path: Path, content: Any) -> None:
     with pytest.raises(SelectionError):
         find_order(order_file(tmp_path, content), LAYERS, None, "last")

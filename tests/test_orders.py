@@ -10,12 +10,12 @@ import pytest
 import torch
 from tiny_models import VOCABULARY, layer_config, make_config, make_model
 
-from boomerang_cli.engine.compose import LoadedPair, load_pair
-from boomerang_cli.engine.orders import Blocks, every_subset, exact, greedy, nested
+from boomerang_cli.engine.evaluation.compose import LoadedPair, load_pair
+from boomerang_cli.engine.evaluation.orders import Blocks, every_subset, exact, greedy, nested
+from boomerang_cli.engine.evaluation.scoring import Scorer
+from boomerang_cli.engine.evaluation.variants import Variant
+from boomerang_cli.engine.evaluation.windows import Windows
 from boomerang_cli.engine.pair import open_pair
-from boomerang_cli.engine.scoring import Scorer
-from boomerang_cli.engine.variants import Variant
-from boomerang_cli.engine.windows import Windows
 
 BLOCKS = tuple(range(6))
 KEPT = (0, 2, 4, 6, 8, 10)

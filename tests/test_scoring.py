@@ -14,15 +14,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM
 
-from boomerang_cli.engine.compose import LoadedPair, load_pair
 from boomerang_cli.engine.distillation.losses import IGNORED_LABEL
 from boomerang_cli.engine.errors import ScoringError
+from boomerang_cli.engine.evaluation.compose import LoadedPair, load_pair
+from boomerang_cli.engine.evaluation.scoring import Scorer, WindowSums, summarise
+from boomerang_cli.engine.evaluation.variants import Variant
+from boomerang_cli.engine.evaluation.windows import Windows
 from boomerang_cli.engine.layers import LayerMap
 from boomerang_cli.engine.pair import open_pair
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.scoring import Scorer, WindowSums, summarise
-from boomerang_cli.engine.variants import Variant
-from boomerang_cli.engine.windows import Windows
 
 LAYER_MAP = LayerMap(LAYERS, KEPT)
 SUBSETS = [Variant(each) for each in chain.from_iterable(combinations(LAYER_MAP.patchable, k) for k in range(4))]
@@ -94,8 +94,8 @@ def test_scores_do_not_depend_on_how_models_are_gathered(
     loaded: LoadedPair, windows: Windows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = score(loaded, windows, SUBSETS)
-    monkeypatch.setattr("boomerang_cli.engine.scoring.GATHERED_BYTES", 1)
-    monkeypatch.setattr("boomerang_cli.engine.scoring.CPU_CHUNK_BYTES", 3 * 4 * VOCABULARY)
+    monkeypatch.setattr("boomerang_cli.engine.evaluation.scoring.GATHERED_BYTES", 1)
+    monkeypatch.setattr("boomerang_cli.engine.evaluation.scoring.CPU_CHUNK_BYTES", 3 * 4 * VOCABULARY)
     apart = score(loaded, windows, SUBSETS)
     for variant in SUBSETS:
         torch.testing.assert_close(torch.tensor(together[variant]), torch.tensor(apart[variant]), rtol=1e-5, atol=1e-5)
@@ -117,7 +117,7 @@ class LogitRows(TorchDispatchMode):
 def test_logits_of_a_batch_never_stand_whole(
     loaded: LoadedPair, windows: Windows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("boomerang_cli.engine.scoring.CPU_CHUNK_BYTES", 7 * 4 * VOCABULARY)
+    monkeypatch.setattr("boomerang_cli.engine.evaluation.scoring.CPU_CHUNK_BYTES", 7 * 4 * VOCABULARY)
     with LogitRows() as rows:
         score(loaded, windows, SUBSETS)
     assert rows.most == 7

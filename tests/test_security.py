@@ -17,10 +17,10 @@ from boomerang_cli.cli.output import error
 from boomerang_cli.engine.checkpoint import open_checkpoint
 from boomerang_cli.engine.distillation.training_folder import load_tensors
 from boomerang_cli.engine.errors import BoomerangError, TrainingError
+from boomerang_cli.engine.hub.publication import prepare
 from boomerang_cli.engine.loading import load_tokenizer
 from boomerang_cli.engine.patch import patch
 from boomerang_cli.engine.provenance import command
-from boomerang_cli.engine.publication import prepare
 
 if TYPE_CHECKING:
     from hub_double import HubDouble

@@ -21,16 +21,17 @@ from boomerang_cli.engine.checkpoint import read_checkpoint
 from boomerang_cli.engine.distillation.data import find_sources
 from boomerang_cli.engine.distillation.losses import IGNORED_LABEL
 from boomerang_cli.engine.errors import BoomerangError, DataError, OutputError, ScoringError, SelectionError
-from boomerang_cli.engine.journal import Journal, fingerprint
+from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
+from boomerang_cli.engine.evaluation.rows import SweepRow, best_order, find_misses
+from boomerang_cli.engine.evaluation.scoring import Scorer, WindowSums
+from boomerang_cli.engine.evaluation.search import show_duration
+from boomerang_cli.engine.evaluation.sweep import sweep
+from boomerang_cli.engine.evaluation.windows import Windows, read_windows
 from boomerang_cli.engine.layers import LayerMap
 from boomerang_cli.engine.loading import load_tokenizer
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.rows import SweepRow, best_order, find_misses
-from boomerang_cli.engine.scoring import Scorer, WindowSums
-from boomerang_cli.engine.search import show_duration
-from boomerang_cli.engine.sweep import sweep
-from boomerang_cli.engine.windows import Windows, read_windows
 
+EVALUATION = "boomerang_cli.engine.evaluation.evaluation.Evaluation"
 LAYER_MAP = LayerMap(LAYERS, KEPT)
 N = 3
 
@@ -267,7 +268,7 @@ def test_a_killed_sweep_goes_on_and_ends_as_an_uninterrupted_one(run: Any, folde
         "output": tmp_path / "killed",
     }
     program = (
-        "import sys, time\nfrom boomerang_cli.engine.sweep import sweep\n"
+        "import sys, time\nfrom boomerang_cli.engine.evaluation.sweep import sweep\n"
         "sweep(student=sys.argv[1], data=[sys.argv[2]], batch_size=1, output=sys.argv[3],\n"
         "      on_progress=lambda *_: time.sleep(0.05))\n"
     )
@@ -322,7 +323,7 @@ def test_scores_of_another_student_are_not_mixed_in(run: Any, folder: Path, tmp_
 
 def test_scores_of_another_version_are_not_mixed_in(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
-    monkeypatch.setattr("boomerang_cli.engine.session.versions", lambda: {"boomerang": "0.0.1"})
+    monkeypatch.setattr("boomerang_cli.engine.evaluation.session.versions", lambda: {"boomerang": "0.0.1"})
     assert "of another boomerang version" in line(OutputError, run)
 
 
@@ -410,13 +411,13 @@ def test_a_size_that_the_pair_does_not_have_is_refused(run: Any) -> None:
 
 
 def test_a_search_out_of_reach_says_how_long_it_would_take(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("boomerang_cli.engine.evaluation.Evaluation.estimate_exact_seconds", lambda *_: 36_000.0)
+    monkeypatch.setattr(f"{EVALUATION}.estimate_exact_seconds", lambda *_: 36_000.0)
     message = line(ScoringError, run, order=["exact"])
     assert "scores 8 sets of blocks on 13 windows, about 10 hours on this device: --yes starts it" in message
 
 
 def test_a_search_out_of_reach_is_started_with_yes(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("boomerang_cli.engine.evaluation.Evaluation.estimate_exact_seconds", lambda *_: 36_000.0)
+    monkeypatch.setattr(f"{EVALUATION}.estimate_exact_seconds", lambda *_: 36_000.0)
     assert len(run(order=["exact"], yes=True).rows) == N + 1
 
 
@@ -439,7 +440,7 @@ def test_models_that_the_disk_has_no_room_for_are_refused_before_anything_is_wri
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr("boomerang_cli.engine.sweep_models.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("boomerang_cli.engine.evaluation.sweep_models.shutil.disk_usage", lambda _: usage)
     message = line(OutputError, run, write=True)
     assert "for 4 models" in message
     assert "has 1,000 free" in message

@@ -14,8 +14,8 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine import hub
 from boomerang_cli.engine.distillation.progress import ProgressCallback, TrainingProgress
+from boomerang_cli.engine.hub import reading as hub
 from boomerang_cli.engine.plan import Plan
 from boomerang_cli.engine.sizes import show_bytes, show_count
 

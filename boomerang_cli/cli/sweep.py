@@ -11,8 +11,8 @@ import typer
 from boomerang_cli.cli import options
 from boomerang_cli.cli.output import Output, as_plain, error
 from boomerang_cli.cli.sweep_table import sweep_table
-from boomerang_cli.engine.orders import SEARCHED
-from boomerang_cli.engine.rows import SweepResult, best_order
+from boomerang_cli.engine.evaluation.orders import SEARCHED
+from boomerang_cli.engine.evaluation.rows import SweepResult, best_order
 
 
 def sweep(
@@ -93,7 +93,7 @@ def sweep(
 
     Example: boomerang sweep --data valid.txt --order first,last,exact --baseline
     """
-    from boomerang_cli.engine.sweep import sweep
+    from boomerang_cli.engine.evaluation.sweep import sweep
 
     out = Output(as_json=as_json, quiet=quiet)
     with out.stages() as on_progress:

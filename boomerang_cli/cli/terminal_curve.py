@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from boomerang_cli.engine.rows import SweepRow
+from boomerang_cli.engine.evaluation.rows import SweepRow
 
 BAR_CHARACTERS = 40
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from boomerang_cli import __version__
-from boomerang_cli.engine.hub import is_repo_id
+from boomerang_cli.engine.hub.reading import is_repo_id
 from boomerang_cli.engine.layers import LayerMap
 from boomerang_cli.engine.pair import Pair
 from boomerang_cli.engine.plan import Plan

@@ -80,7 +80,7 @@ def open_checkpoint(model: str | Path, *, download: bool = True) -> Checkpoint:
         return read_checkpoint(path.resolve())
     if is_there:
         raise ModelNotFoundError(f"{model} is a file: give the model's folder")
-    from boomerang_cli.engine import hub
+    from boomerang_cli.engine.hub import reading as hub
 
     if not hub.is_repo_id(str(model)):
         raise ModelNotFoundError(f"no model at {model}: neither a folder nor a Hub id (owner/name[@revision])")
@@ -158,7 +158,7 @@ def _check_links(files: Mapping[str, File]) -> None:
 
 def _read_header(file: File) -> dict[str, Tensor]:
     if isinstance(file, RemoteFile):
-        from boomerang_cli.engine.ranges import read_remote_header
+        from boomerang_cli.engine.hub.ranges import read_remote_header
 
         return read_remote_header(file)
     return read_header(file.path)

@@ -13,10 +13,10 @@ from typing import Any
 from boomerang_cli.demo.text import held_out_files, read_text, training_files
 from boomerang_cli.engine.checkpoint import BUILTIN_DEMO, open_checkpoint
 from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.evaluation.rows import SweepResult
 from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.output_folder import check_output
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.rows import SweepResult
 
 TRAINING_TEXT, HELD_OUT_TEXT = Path("text", "train.txt"), Path("text", "held-out.txt")
 STEPS = 120
@@ -72,7 +72,7 @@ def demo(
     if steps < 1:
         raise TrainingError(f"--steps {steps} must be 1 or more")
     from boomerang_cli.engine.distillation.distill import distill
-    from boomerang_cli.engine.sweep import sweep
+    from boomerang_cli.engine.evaluation.sweep import sweep
 
     shutil.rmtree(output, ignore_errors=True)
     on_command(f"mkdir {output} && cd {output}")

@@ -18,7 +18,7 @@ from boomerang_cli.engine.files import File, RemoteFile
 from boomerang_cli.engine.tensors import BLOCK_BYTES, DTYPE_BYTES, Tensor
 
 if TYPE_CHECKING:
-    from boomerang_cli.engine.ranges import RangeReader
+    from boomerang_cli.engine.hub.ranges import RangeReader
 
 _COPY_BYTES = 64 * 2**20
 """At once by the kernel: between two such pieces progress is told."""
@@ -100,7 +100,7 @@ class Mover:
     ) -> None:
         """Start to fetch a range into the output's next bytes, and step over them."""
         if self._pool is None or self._ranges is None:
-            from boomerang_cli.engine.ranges import RangeReader
+            from boomerang_cli.engine.hub.ranges import RangeReader
 
             self._pool, self._ranges = ThreadPoolExecutor(_CONNECTIONS), RangeReader(self._stopped)
         place, ranges = os.lseek(self._output, 0, os.SEEK_CUR), self._ranges
@@ -121,7 +121,7 @@ class Mover:
 def copy_file(file: File, target: Path) -> None:
     """Copy a whole small file (errors as in :meth:`Mover.copy`)."""
     if isinstance(file, RemoteFile):
-        from boomerang_cli.engine.hub import fetch_file
+        from boomerang_cli.engine.hub.reading import fetch_file
 
         shutil.copyfile(fetch_file(file), target)
     else:

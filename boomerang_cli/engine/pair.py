@@ -12,7 +12,7 @@ from typing import Any
 from boomerang_cli.engine.checkpoint import Checkpoint, open_checkpoint
 from boomerang_cli.engine.errors import ModelNotFoundError, PairError, SelectionError
 from boomerang_cli.engine.families import Family, family_of
-from boomerang_cli.engine.hub import is_repo_id
+from boomerang_cli.engine.hub.reading import is_repo_id
 from boomerang_cli.engine.layers import LayerMap, Owner
 from boomerang_cli.engine.parts import Parts, check_layers_alike, difference, take_apart
 from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, StudentConfig, is_student, read_student_config

@@ -12,7 +12,7 @@ from boomerang_cli.engine.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.card import model_documents
 from boomerang_cli.engine.dtypes import stored_dtype
 from boomerang_cli.engine.errors import SelectionError
-from boomerang_cli.engine.hub import check_repo_id
+from boomerang_cli.engine.hub.reading import check_repo_id
 from boomerang_cli.engine.layers import Owner
 from boomerang_cli.engine.order import Order, find_order
 from boomerang_cli.engine.output_folder import check_output, check_spares
@@ -173,7 +173,7 @@ def _write_to_hub(
     plan: Plan, repo_id: str, *, private: bool, on_progress: ByteProgress | None
 ) -> tuple[PushResult, Verification | None]:
     """Write a model to a folder that is removed in any case, and send it from there."""
-    from boomerang_cli.engine.upload import Destination, check_token
+    from boomerang_cli.engine.hub.upload import Destination, check_token
 
     check_token(repo_id)  # before gigabytes are moved
     with tempfile.TemporaryDirectory(prefix="boomerang-") as folder:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from boomerang_cli.engine.checkpoint import CONFIG_FILE, read_json
 from boomerang_cli.engine.errors import ModelNotFoundError, SelectionError
 from boomerang_cli.engine.files import ask
-from boomerang_cli.engine.hub import check_repo_id
-from boomerang_cli.engine.publication import Publication, prepare
+from boomerang_cli.engine.hub.publication import Publication, prepare
+from boomerang_cli.engine.hub.reading import check_repo_id
 
 if TYPE_CHECKING:
-    from boomerang_cli.engine.upload import Destination
+    from boomerang_cli.engine.hub.upload import Destination
 
 RESULTS_FILE = "results.json"
 
@@ -92,7 +92,7 @@ def push(
         SelectionError: options that exclude one another.
         HubError: the Hub refuses or fails.
     """
-    from boomerang_cli.engine.upload import Destination, check_token
+    from boomerang_cli.engine.hub.upload import Destination, check_token
 
     folder = Path(path)
     with suppress(RuntimeError):  # the home of nobody
@@ -143,7 +143,7 @@ def _prepare_sweep(folder: Path, repo_id: str) -> Mapping[str, Publication]:
 
 
 def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCallback | None) -> PushResult:
-    from boomerang_cli.engine.upload import MAIN, send
+    from boomerang_cli.engine.hub.upload import MAIN, send
 
     files = tuple(PushedFile(name, size) for name, size in model.sizes.items())
     planned = PushResult(to.repo_id, to.revision or MAIN, None, files, sum(file.bytes for file in files), to.url)
@@ -157,7 +157,7 @@ def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCal
 
 
 def _gather(pushed: tuple[PushResult, ...], to: Destination) -> str:
-    from boomerang_cli.engine.upload import gather
+    from boomerang_cli.engine.hub.upload import gather
 
     owner, _, title = to.repo_id.partition("/")
     return gather([model.repo for model in pushed], title=title, namespace=owner, private=to.private)

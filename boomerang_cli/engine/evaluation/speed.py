@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.scoring import is_out_of_memory
+from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
 
 _RUNS = 3
 

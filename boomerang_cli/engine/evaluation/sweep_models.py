@@ -9,9 +9,9 @@ from pathlib import Path
 from boomerang_cli.engine.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.checkpoint import read_json
 from boomerang_cli.engine.errors import CheckpointError, OutputError
+from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.patch import Planner
 from boomerang_cli.engine.provenance import PROVENANCE_FILE, provenance
-from boomerang_cli.engine.rows import SweepRow
 from boomerang_cli.engine.writer import as_json_text, write_model
 
 

@@ -17,7 +17,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 
 from boomerang_cli.engine.errors import CheckpointError, HubError
 from boomerang_cli.engine.files import RemoteFile
-from boomerang_cli.engine.hub_errors import NetworkError, hub_errors, retried
+from boomerang_cli.engine.hub.errors import NetworkError, hub_errors, retried
 from boomerang_cli.engine.tensors import LENGTH_BYTES, Tensor, header_length, parse_header
 
 _HEADER_GUESS_BYTES = 100_000

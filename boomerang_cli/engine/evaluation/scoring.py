@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from boomerang_cli.engine.compose import LoadedPair
 from boomerang_cli.engine.distillation.losses import (
     CPU_CHUNK_BYTES,
     GPU_CHUNK_BYTES,
@@ -20,9 +19,10 @@ from boomerang_cli.engine.distillation.losses import (
     token_log_probabilities,
 )
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.stages import Leaf, Stages
-from boomerang_cli.engine.variants import Variant
-from boomerang_cli.engine.windows import Windows
+from boomerang_cli.engine.evaluation.compose import LoadedPair
+from boomerang_cli.engine.evaluation.stages import Leaf, Stages
+from boomerang_cli.engine.evaluation.variants import Variant
+from boomerang_cli.engine.evaluation.windows import Windows
 
 CPU_BATCH_TOKENS = 4096
 """On the CPU larger batches are no faster: they leave the caches."""

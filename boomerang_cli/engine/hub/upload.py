@@ -14,8 +14,8 @@ from huggingface_hub.utils.tqdm import enable_progress_bars
 
 from boomerang_cli.engine.card import CARD_FILE, is_ours
 from boomerang_cli.engine.errors import HubError
-from boomerang_cli.engine.hub import be_quiet
-from boomerang_cli.engine.hub_errors import hub_errors, plain, retried
+from boomerang_cli.engine.hub.errors import hub_errors, plain, retried
+from boomerang_cli.engine.hub.reading import be_quiet
 
 MAIN = "main"
 _WAITS_SECONDS = (1.0, 4.0)

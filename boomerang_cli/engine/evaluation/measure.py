@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from boomerang_cli.engine.evaluation import Evaluation
-from boomerang_cli.engine.harness import Harness
-from boomerang_cli.engine.rows import SweepRow
-from boomerang_cli.engine.scoring import Score
-from boomerang_cli.engine.variants import Variant
+from boomerang_cli.engine.evaluation.evaluation import Evaluation
+from boomerang_cli.engine.evaluation.harness import Harness
+from boomerang_cli.engine.evaluation.rows import SweepRow
+from boomerang_cli.engine.evaluation.scoring import Score
+from boomerang_cli.engine.evaluation.variants import Variant
 
 
 def measure_rows(

@@ -10,8 +10,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from boomerang_cli.engine.compose import LoadedPair, compose, layer_list
 from boomerang_cli.engine.distillation.losses import Head
+from boomerang_cli.engine.evaluation.compose import LoadedPair, compose, layer_list
 from boomerang_cli.engine.layers import LayerSource, Owner
 from boomerang_cli.engine.plan import OWNERS
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from boomerang_cli.engine.compose import LoadedPair, compose
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.harness import Harness, metrics
-from boomerang_cli.engine.journal import Journal
-from boomerang_cli.engine.orders import Blocks, every_subset
-from boomerang_cli.engine.scoring import Score, Scorer, WindowSums, summarise
-from boomerang_cli.engine.speed import Speed, measure_speed
-from boomerang_cli.engine.variants import Variant
-from boomerang_cli.engine.windows import Windows
+from boomerang_cli.engine.evaluation.compose import LoadedPair, compose
+from boomerang_cli.engine.evaluation.harness import Harness, metrics
+from boomerang_cli.engine.evaluation.journal import Journal
+from boomerang_cli.engine.evaluation.orders import Blocks, every_subset
+from boomerang_cli.engine.evaluation.scoring import Score, Scorer, WindowSums, summarise
+from boomerang_cli.engine.evaluation.speed import Speed, measure_speed
+from boomerang_cli.engine.evaluation.variants import Variant
+from boomerang_cli.engine.evaluation.windows import Windows
 from boomerang_cli.engine.writer import as_json_text
 
 StageProgress = Callable[[str, int, int], None]

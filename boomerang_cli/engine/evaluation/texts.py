@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerBase
 from boomerang_cli.engine.distillation.data import Source, find_sources
 from boomerang_cli.engine.distillation.text import check_sequence_length
 from boomerang_cli.engine.errors import DataError
+from boomerang_cli.engine.evaluation.windows import Windows, read_windows
 from boomerang_cli.engine.pair import Pair
 from boomerang_cli.engine.student_config import StudentConfig
-from boomerang_cli.engine.windows import Windows, read_windows
 
 DEFAULT_LENGTH = 2048
 

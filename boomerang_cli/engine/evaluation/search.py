@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from boomerang_cli.engine.errors import ScoringError, SelectionError
-from boomerang_cli.engine.evaluation import Evaluation
+from boomerang_cli.engine.evaluation.evaluation import Evaluation
+from boomerang_cli.engine.evaluation.orders import Blocks, every_subset, exact, greedy, nested
+from boomerang_cli.engine.evaluation.windows import Windows
 from boomerang_cli.engine.order import Order
-from boomerang_cli.engine.orders import Blocks, every_subset, exact, greedy, nested
-from boomerang_cli.engine.windows import Windows
 
 REACH_SECONDS = 1800
 """A search that takes longer is started only if the user says so."""

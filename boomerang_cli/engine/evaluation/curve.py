@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from boomerang_cli.engine.rows import SweepRow
+from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.sizes import show_count
 
 if TYPE_CHECKING:

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.errors import DataError, SelectionError
+from boomerang_cli.engine.evaluation.orders import SEARCHED
+from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, plan_rows
+from boomerang_cli.engine.evaluation.sweep_models import check_space, write_models
 from boomerang_cli.engine.order import Order, find_order
-from boomerang_cli.engine.orders import SEARCHED
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.patch import Planner
-from boomerang_cli.engine.rows import SweepResult, find_misses, plan_rows
-from boomerang_cli.engine.sweep_models import check_space, write_models
 
 if TYPE_CHECKING:
-    from boomerang_cli.engine.evaluation import Evaluation, StageProgress
-    from boomerang_cli.engine.harness import Harness
-    from boomerang_cli.engine.texts import Texts
+    from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
+    from boomerang_cli.engine.evaluation.harness import Harness
+    from boomerang_cli.engine.evaluation.texts import Texts
 
 
 def sweep(
@@ -90,11 +90,11 @@ def sweep(
     if on_progress:
         on_progress("Loading libraries", 0, 1)
 
-    from boomerang_cli.engine.harness import Harness, TaskSettings
-    from boomerang_cli.engine.measure import measure_rows
-    from boomerang_cli.engine.results import write_results
-    from boomerang_cli.engine.session import open_evaluation
-    from boomerang_cli.engine.texts import TextSettings, find_texts
+    from boomerang_cli.engine.evaluation.harness import Harness, TaskSettings
+    from boomerang_cli.engine.evaluation.measure import measure_rows
+    from boomerang_cli.engine.evaluation.results import write_results
+    from boomerang_cli.engine.evaluation.session import open_evaluation
+    from boomerang_cli.engine.evaluation.texts import TextSettings, find_texts
 
     text = TextSettings(data, calibration, sequences, calibration_sequences, sequence_length, stride)
     texts = find_texts(text, pair)
@@ -135,7 +135,7 @@ def named_order(name: str, pair: Pair) -> Order:
 
 
 def _search(names: Sequence[str], pair: Pair, evaluation: Evaluation, *, beam: int, yes: bool) -> list[Order]:
-    from boomerang_cli.engine.search import search_orders
+    from boomerang_cli.engine.evaluation.search import search_orders
 
     searched = [name for name in names if name in SEARCHED]
     if not searched:

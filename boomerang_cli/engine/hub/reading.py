@@ -81,7 +81,7 @@ def locate(model: str) -> Snapshot:
     """
     from huggingface_hub import HfApi, hf_hub_download, is_offline_mode
 
-    from boomerang_cli.engine.hub_errors import hub_errors, retried
+    from boomerang_cli.engine.hub.errors import hub_errors, retried
 
     repo_id, revision = _split(model)
     be_quiet()
@@ -115,7 +115,7 @@ def download(model: str) -> Snapshot:
     """
     from huggingface_hub import is_offline_mode, snapshot_download
 
-    from boomerang_cli.engine.hub_errors import hub_errors, retried
+    from boomerang_cli.engine.hub.errors import hub_errors, retried
 
     repo_id, revision = _split(model)
     be_quiet()
@@ -144,7 +144,7 @@ def fetch_file(file: RemoteFile) -> Path:
     """Bring one small file into the cache, and return its path there (errors as in :func:`locate`)."""
     from huggingface_hub import hf_hub_download
 
-    from boomerang_cli.engine.hub_errors import hub_errors, retried
+    from boomerang_cli.engine.hub.errors import hub_errors, retried
 
     with hub_errors(file.repo_id, file.commit):
         path = Path(retried(lambda: hf_hub_download(file.repo_id, file.name, revision=file.commit)))

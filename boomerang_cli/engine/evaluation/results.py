@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine.curve import draw_curve
 from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.evaluation.curve import draw_curve
+from boomerang_cli.engine.evaluation.rows import SweepResult, SweepRow, best_order
 from boomerang_cli.engine.layers import LayerMap
 from boomerang_cli.engine.order import Order
-from boomerang_cli.engine.rows import SweepResult, SweepRow, best_order
 from boomerang_cli.engine.writer import as_json_text
 
 RESULTS_FILE, TABLE_FILE, ORDER_FILE, CURVE_FILE = "results.json", "results.csv", "order.json", "curve.png"

@@ -1,0 +1,1 @@
+"""Sizes compared: models in memory over one loaded pair, scores, searches for an order, results."""

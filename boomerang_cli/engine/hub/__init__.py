@@ -1,0 +1,1 @@
+"""Models on the Hugging Face Hub: read whole or by ranges, and written."""
