@@ -40,9 +40,8 @@ from safetensors.torch import load_file, save_file
 from typer.main import get_command
 
 from boomerang_cli.cli.app import app
-import boomerang_cli.engine.distillation.distill  # noqa: F401  (so that no child spends its life importing)
-import boomerang_cli.engine.evaluation.sweep  # noqa: F401
-from boomerang_cli.engine.distillation import distill  # noqa: F401
+from boomerang_cli.engine.distillation import distill  # noqa: F401  (so that no child spends its life importing)
+from boomerang_cli.engine.evaluation import sweep  # noqa: F401
 
 State = dict[str, bytes]
 COMMAND = get_command(app)
