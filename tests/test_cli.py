@@ -100,8 +100,8 @@ def test_debugging_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_an_interrupt_exits_with_130(tmp_path: Path) -> None:
     code = (
-        "import os, signal\nimport boomerang_cli.engine.patch as patch\n"
-        "patch.patch = lambda **_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "import signal, time\nimport boomerang_cli.engine.patch as patch\n"
+        "patch.patch = lambda **_: (signal.raise_signal(signal.SIGINT), time.sleep(5))\n"
         "from boomerang_cli.cli.app import app\napp(['patch', '--layers', '2'])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, text=True)

@@ -19,8 +19,8 @@ from boomerang_cli.engine.output_folder import check_output
 from boomerang_cli.engine.patch import patch
 
 TRAINING_TEXT, HELD_OUT_TEXT = Path("text", "train.txt"), Path("text", "held-out.txt")
-STEPS = 120
-BATCH_SIZE = 16
+STEPS = 150
+BATCH_SIZE = 8
 SEQUENCE_LENGTH = 256
 """The built-in teacher's context."""
 LEARNING_RATE = 2e-3
@@ -71,9 +71,14 @@ def demo(
     check_output(Path(output), overwrite=overwrite)
     if steps < 1:
         raise TrainingError(f"--steps {steps} must be 1 or more")
+    import torch
+
     from boomerang_cli.engine.distillation.distill import distill
     from boomerang_cli.engine.evaluation.sweep import sweep
 
+    # One thread, and one for reading the text: matrices are so small that more threads mostly wait for one another,
+    # and the result does not depend on how many cores there are.
+    torch.set_num_threads(1)
     shutil.rmtree(output, ignore_errors=True)
     on_command(f"mkdir {output} && cd {output}")
     with _inside(Path(output)):
