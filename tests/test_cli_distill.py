@@ -69,7 +69,8 @@ def steps_saved(folder: Path) -> int:
 def test_stdout_is_the_folder_and_stderr_the_course_and_what_to_type_next(project: Path) -> None:
     done = run(*DISTILL, "--eval-data", "held-out.txt")
     assert done.stdout == "student\n"
-    lines = done.stderr.splitlines()
+    opening, *lines = done.stderr.splitlines()
+    assert opening == "opening student-init, its teacher and the text"
     assert re.fullmatch(r"6 steps of 64 tokens: 384 tokens, micro-batch size \d", lines[0])
     last = r"step 6 of 6, .* tokens/s, 0:00 left; loss [\d.]+ \(cross entropy [\d.]+, kl [\d.]+, cosine [\d.]+\), "
     assert re.fullmatch(last + r"learning rate 0\.0e\+00, held-out perplexity [\d.]+", lines[-2])

@@ -93,11 +93,12 @@ def distill(
     """
     if gpus is not None and not dry_run:
         raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus))
+    out = Output(as_json=as_json, quiet=quiet or not is_first_process())
+    out.note(f"opening {student_init}, its teacher and the text")  # it takes seconds before there is more to say
     from boomerang_cli.engine.distillation.distill import distill
     from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
     from boomerang_cli.engine.distillation.sharding import disconnect
 
-    out = Output(as_json=as_json, quiet=quiet or not is_first_process())
     try:
         with out.training() as on_progress:
             result = distill(

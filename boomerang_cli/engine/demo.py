@@ -67,11 +67,11 @@ def demo(
     Raises:
         BoomerangError: the output exists, or cannot be written; this Python comes without its source.
     """
-    # Imported here: torch takes seconds, and a folder that exists is refused before.
     check_output(Path(output), overwrite=overwrite)
     if steps < 1:
         raise TrainingError(f"--steps {steps} must be 1 or more")
-    import torch
+    on_command(f"mkdir {output} && cd {output}")
+    import torch  # takes seconds: what is refused is refused before
 
     from boomerang_cli.engine.distillation.distill import distill
     from boomerang_cli.engine.evaluation.sweep import sweep
@@ -80,7 +80,6 @@ def demo(
     # and the result does not depend on how many cores there are.
     torch.set_num_threads(1)
     shutil.rmtree(output, ignore_errors=True)
-    on_command(f"mkdir {output} && cd {output}")
     with _inside(Path(output)):
         _write_text()
         on_command(f"boomerang init-student {BUILTIN_DEMO}")
