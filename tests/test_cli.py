@@ -101,6 +101,7 @@ def test_debugging_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.Monke
 def test_an_interrupt_exits_with_130(tmp_path: Path) -> None:
     code = (
         "import signal, time\nimport boomerang_cli.engine.patch as patch\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background ignores it
         "patch.patch = lambda **_: (signal.raise_signal(signal.SIGINT), time.sleep(5))\n"
         "from boomerang_cli.cli.app import app\napp(['patch', '--layers', '2'])"
     )
