@@ -24,9 +24,9 @@ def demo(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """See it work: the whole pipeline on a small teacher that ships inside, with no network and no GPU.
+    """See it work, on a small teacher that ships inside.
 
-    Each step prints the command that does the same. What is left is a project folder to go on with.
+    The whole pipeline in under three minutes, with no network and no GPU. Each step prints the command that does the same. What is left is a project folder to go on with.
 
     Example: boomerang demo
     """

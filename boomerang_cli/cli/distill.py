@@ -85,9 +85,9 @@ def distill(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a student towards its teacher, so that every size in between works.
+    """Train a student towards its teacher, once.
 
-    The defaults are the published students' recipe, 2.1 billion tokens. Ctrl-C saves, --resume goes on.
+    Every size in between works from then on. The defaults are the published students' recipe, 2.1 billion tokens. Ctrl-C saves, --resume goes on.
 
     Example: boomerang distill --data corpus/ --steps 500 --batch-size 64 --sequence-length 1024
     """

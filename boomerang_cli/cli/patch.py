@@ -57,9 +57,9 @@ def patch(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a model of any size between a student and its teacher, with no training.
+    """Make one size between a student and its teacher.
 
-    Blocks of teacher layers go back into the student. The result opens with transformers like any other model.
+    No training is needed. Blocks of teacher layers go back into the student. The result opens with transformers like any other model.
 
     Example: boomerang patch --layers 2
     """

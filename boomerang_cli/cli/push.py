@@ -27,7 +27,7 @@ def push(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Send a model, or all models of a sweep, to the Hub.
+    """Send a model, or a sweep's models, to the Hub.
 
     The folder is checked before a byte is sent, and gets a model card unless it has its own.
 

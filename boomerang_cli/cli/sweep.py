@@ -87,7 +87,7 @@ def sweep(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score every size between a student and its teacher, and find the best order to patch in.
+    """Score every size, and find the best order to patch.
 
     A sweep that was stopped goes on where it was: type the same command again.
 
