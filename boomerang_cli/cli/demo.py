@@ -26,7 +26,8 @@ def demo(
 ) -> None:
     """See it work, on a small teacher that ships inside.
 
-    The whole pipeline in under three minutes, with no network and no GPU. Each step prints the command that does the same. What is left is a project folder to go on with.
+    The whole pipeline in under three minutes, with no network and no GPU. Each step prints the command that does the
+    same. What is left is a project folder to go on with.
 
     Example: boomerang demo
     """

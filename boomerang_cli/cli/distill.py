@@ -87,7 +87,8 @@ def distill(
 ) -> None:
     """Train a student towards its teacher, once.
 
-    Every size in between works from then on. The defaults are the published students' recipe, 2.1 billion tokens. Ctrl-C saves, --resume goes on.
+    Every size in between works from then on. The defaults are the published students' recipe, 2.1 billion tokens.
+    Ctrl-C saves, --resume goes on.
 
     Example: boomerang distill --data corpus/ --steps 500 --batch-size 64 --sequence-length 1024
     """

@@ -59,7 +59,8 @@ def patch(
 ) -> None:
     """Make one size between a student and its teacher.
 
-    No training is needed. Blocks of teacher layers go back into the student. The result opens with transformers like any other model.
+    No training is needed: blocks of teacher layers go back into the student. The result opens with transformers like
+    any other model.
 
     Example: boomerang patch --layers 2
     """
