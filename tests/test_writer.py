@@ -100,7 +100,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(moves, "_stands_alike", lambda *_: True)
+    monkeypatch.setattr(moves, "_kernel_shares", lambda *_: True)
     monkeypatch.setattr(os, "copy_file_range", full)
     with pytest.raises(OutputError, match="model cannot be written: no space left"):
         patch_to(tmp_path)
@@ -142,7 +142,7 @@ def test_bytes_are_the_same_where_the_kernel_cannot_copy(
     def unable(*_: Any) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(moves, "_stands_alike", lambda *_: True)
+    monkeypatch.setattr(moves, "_kernel_shares", lambda *_: True)
     monkeypatch.setattr(os, "copy_file_range", unable)
     assert tensor_bytes(patch_to(tmp_path, output=tmp_path / "slow")) == expected
 
@@ -155,7 +155,7 @@ def test_a_kernel_that_copies_a_little_at_a_time_is_enough(
     def short(source: int, output: int, size: int, position: int) -> int:
         return copy_file_range(source, output, min(size, 1 + next(turns) % 1000), position)
 
-    monkeypatch.setattr(moves, "_stands_alike", lambda *_: True)
+    monkeypatch.setattr(moves, "_kernel_shares", lambda *_: True)
     monkeypatch.setattr(os, "copy_file_range", short)
     patch_to(tmp_path, layers=3)
     assert tensor_bytes(tmp_path / "model") == tensor_bytes(pair[0])

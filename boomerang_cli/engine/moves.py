@@ -39,10 +39,11 @@ class Mover:
     Args:
         output: a file descriptor, open for writing; its position is the file's end as far as a caller can see.
         on_bytes: called with the number of bytes that were written.
+        share_blocks: whether the file system can share blocks of the output with its sources.
     """
 
-    def __init__(self, output: int, on_bytes: Callable[[int], None]) -> None:
-        self._output, self._on_bytes = output, on_bytes
+    def __init__(self, output: int, on_bytes: Callable[[int], None], *, share_blocks: bool = False) -> None:
+        self._output, self._on_bytes, self._share_blocks = output, on_bytes, share_blocks
         self._lock, self._stopped = threading.Lock(), threading.Event()
         self._pool: ThreadPoolExecutor | None = None
         self._ranges: RangeReader | None = None
@@ -73,7 +74,8 @@ class Mover:
         if isinstance(file, RemoteFile):
             self._in_pieces(file, start, stop, 1, 1, memoryview)
         else:
-            copy_range(file.path, start, stop, self._output, self._count)
+            by_kernel = _kernel_shares(self._share_blocks, start, self._output)
+            copy_range(file.path, start, stop, self._output, self._count, by_kernel=by_kernel)
 
     def convert(self, tensor: Tensor, dtype: str) -> None:
         """Append one tensor in another dtype.
@@ -142,14 +144,16 @@ def copy_file(file: File, target: Path) -> None:
             shutil.copyfileobj(source, output)
 
 
-def copy_range(source: Path, start: int, stop: int, output: int, on_bytes: Callable[[int], None]) -> None:
-    """Append bytes ``start`` to ``stop`` of ``source``: by the kernel if blocks can be shared, else through a buffer.
+def copy_range(
+    source: Path, start: int, stop: int, output: int, on_bytes: Callable[[int], None], *, by_kernel: bool
+) -> None:
+    """Append bytes ``start`` to ``stop`` of ``source``, by the kernel or through a buffer.
 
-    Where the bytes stand elsewhere within a disk block than before, the kernel would move parts of pages: through a
-    buffer it took 0.6 of the time (ext4, Linux 6.18, 3 GB in the page cache).
+    The kernel's copy is for blocks that can be shared. Where it has to move bytes, a buffer took 0.7 of its time, and
+    0.6 where they stand elsewhere within a block than before (ext4, Linux 6.18, 3 GB in the page cache).
     """
     with _open_source(source) as file:
-        position, by_kernel = start, hasattr(os, "copy_file_range") and _stands_alike(start, output)
+        position = start
         buffer = memoryview(bytearray(0 if by_kernel else min(_BUFFER_BYTES, stop - start)))
         while position < stop:
             moved = 0
@@ -166,9 +170,10 @@ def copy_range(source: Path, start: int, stop: int, output: int, on_bytes: Calla
             on_bytes(moved)
 
 
-def _stands_alike(start: int, output: int) -> bool:
-    """Tell whether bytes will stand at the same place within a disk block as they do in their source."""
-    return (os.lseek(output, 0, os.SEEK_CUR) - start) % BLOCK_BYTES == 0
+def _kernel_shares(share_blocks: bool, start: int, output: int) -> bool:
+    """Tell whether bytes will stand at the same place within a disk block as in their source, and can be shared."""
+    stands_alike = (os.lseek(output, 0, os.SEEK_CUR) - start) % BLOCK_BYTES == 0
+    return share_blocks and stands_alike and hasattr(os, "copy_file_range")
 
 
 def _copy_by_kernel(source: FileIO, start: int, stop: int, output: int) -> int:

@@ -94,7 +94,8 @@ def _check_space(plan: Plan, target: Path) -> None:
 
 
 def _write_shard(shard: Shard, path: Path, progress: _Progress) -> None:
-    with path.open("wb", buffering=0) as output, Mover(output.fileno(), progress.add) as mover:
+    shares = shard.offset_in_block is not None
+    with path.open("wb", buffering=0) as output, Mover(output.fileno(), progress.add, share_blocks=shares) as mover:
         output.write(_header(shard))
         for run in shard.runs:
             first, last = run[0], run[-1]
