@@ -16,6 +16,7 @@ from boomerang_cli.cli.terminal_curve import terminal_curve
 from boomerang_cli.engine import demo as demos
 from boomerang_cli.engine.checkpoint import open_checkpoint
 from boomerang_cli.engine.evaluation.rows import SweepRow
+from boomerang_cli.engine.output_folder import check_output
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,14 @@ def test_a_folder_that_exists_is_refused_before_anything_runs(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     Path("boomerang-demo").mkdir()
     assert_refused("demo", message="boomerang-demo exists: give another --output, or --overwrite")
+
+
+def test_a_project_of_its_own_may_be_overwritten_and_a_folder_of_somebodys_may_not(shown: Any, tmp_path: Path) -> None:
+    check_output(shown[0], overwrite=True)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to-my-mother.txt").write_text("Dear")
+    assert_refused("demo", "-o", tmp_path / "letters", "--overwrite", message="holds something else than a model")
+    assert names(tmp_path / "letters") == ["to-my-mother.txt"]
 
 
 def test_zero_steps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

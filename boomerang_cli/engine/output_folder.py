@@ -16,8 +16,8 @@ from boomerang_cli.engine.errors import OutputError
 
 _PARTIAL = ".partial-"
 _PREVIOUS = f"{_PARTIAL}previous"
-_OURS = {"config.json", "journal.jsonl", "results.json"}
-"""What a folder that may be overwritten holds one of: a model, or a sweep."""
+_OURS = {"config.json", "journal.jsonl", "results.json", "student-init"}
+"""What a folder that may be overwritten holds one of: a model, a sweep, or a demo's project."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fs.h
 
 
