@@ -8,8 +8,10 @@ with transformers, deep-copy the layers, `save_pretrained`.
     python benchmarks/patch.py --verb init-student
     python benchmarks/patch.py --scale 0.1 --dtype float16
 
-A fair `cp`: the file that it copies was written plainly (one made by `copy_file_range` can read back slower from the
-page cache), sources are read once before each run, and `sync` leaves no run another one's dirty pages.
+A fair race: the file that `cp` copies was written plainly (one made by `copy_file_range` can read back slower from the
+page cache); before each run, all that any side reads is read once, `sync` leaves no run another one's dirty pages, and
+memory of twice the output's size, in large pages and in small ones, is taken and given back: in a virtual machine whose
+host has taken free memory away, the first to write pays for getting it again, several times what a copy costs.
 Peaks below that of this script itself, some 30 MB, cannot be told apart.
 """
 
@@ -66,6 +68,15 @@ student.config.num_hidden_layers = len(layers)
 student.save_pretrained(output)
 """
 
+TAKE_MEMORY = """
+import mmap, sys
+size, kept = int(sys.argv[1]), []
+for advice in (mmap.MADV_HUGEPAGE, mmap.MADV_NOHUGEPAGE):
+    kept.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    kept[-1].madvise(advice)
+    kept[-1][::4096] = bytes(len(range(0, size, 4096)))
+"""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -76,7 +87,6 @@ class Run:
 
 
 def measure(command: Sequence[str]) -> Run:
-    os.sync()
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -100,6 +110,12 @@ def warm(*folders: Path) -> None:
             with path.open("rb", buffering=0) as file:
                 while file.read(8 * 2**20):
                     pass
+
+
+def level_the_field(folders: Sequence[Path], output_bytes: int) -> None:
+    warm(*folders)
+    os.sync()
+    subprocess.run([sys.executable, "-c", TAKE_MEMORY, str(output_bytes)], check=True)
 
 
 def make_pair(folder: Path, scale: float) -> None:
@@ -126,6 +142,7 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     write_plainly(folder / "first", folder / "same")
     shutil.rmtree(folder / "first")
     sources = [str(folder / name) for name in ("teacher", "student")]
+    output_bytes = sum(path.stat().st_size for path in (folder / "same").iterdir())
     commands = {
         "boomerang": [*BOOMERANG, *ours, "-o", str(folder / "patched")],
         "cp": ["cp", "-r", str(folder / "same"), str(folder / "copied")],
@@ -135,7 +152,7 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     runs: dict[str, list[Run]] = {name: [] for name in commands}
     for round_number in range(options.rounds):
         for name in list(commands) if round_number % 2 == 0 else list(commands)[::-1]:
-            warm(*[folder / "same"] if name == "cp" else [folder / "teacher", folder / "student"])
+            level_the_field([folder / name for name in ("teacher", "student", "same")], output_bytes)
             runs[name].append(measure(commands[name]))
             for output in ("patched", "copied", "plain"):
                 shutil.rmtree(folder / output, ignore_errors=True)
@@ -144,7 +161,6 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
                 f"round {round_number + 1} {name}: {last.seconds:.2f} s, {last.peak_bytes / 1e6:,.0f} MB",
                 file=sys.stderr,
             )
-    output_bytes = sum(path.stat().st_size for path in (folder / "same").iterdir())
     print(f"boomerang {options.verb} --dtype {options.dtype}, output {output_bytes / 1e9:.2f} GB")
     show(runs, options.dtype)
 
@@ -168,7 +184,7 @@ def main() -> None:
     parser.add_argument("--verb", choices=["patch", "init-student"], default="patch")
     parser.add_argument("--scale", type=float, default=1.0, help="of the hidden size; 1 is Pythia-2.8B")
     parser.add_argument("--dtype", default="auto", help="of the output; float16 or float32 measure a dtype change")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

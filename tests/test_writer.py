@@ -56,7 +56,7 @@ def test_overwrite_replaces_the_whole_folder(pair: tuple[Path, Path], tmp_path: 
 def test_overwrite_works_without_an_atomic_exchange(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output_folders, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(output_folders, "exchange", lambda one, other: False)
     patch_to(tmp_path)
     patch_to(tmp_path, layers=3, overwrite=True)
     assert tensor_bytes(tmp_path / "model") == tensor_bytes(pair[0])

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 _COPY_BYTES = 64 * 2**20
 """At once by the kernel: between two such pieces progress is told."""
-_BUFFER_BYTES = 2**20
-"""Pieces that pass through this process: they stay in the processor's caches."""
+_BUFFER_BYTES = 2**19
+"""What passes through this process: it stays in a core's own cache, and a write of it takes large pages."""
+_CONVERT_BYTES = 2**20
 _FETCH_BYTES = 4 * 2**20
 _THREADS = 8
 """Pieces are fetched from the Hub, or converted, side by side, and written where they belong."""
@@ -112,7 +113,7 @@ class Mover:
         def move(first: int, last: int, position: int) -> None:
             self._count(_write_at(self._output, change(read(first, last)), position))
 
-        piece_bytes = _FETCH_BYTES if isinstance(file, RemoteFile) else _BUFFER_BYTES
+        piece_bytes = _FETCH_BYTES if isinstance(file, RemoteFile) else _CONVERT_BYTES
         for first in range(start, stop, piece_bytes):
             position = place + (first - start) // width * new_width
             self._pieces.append(self._pool.submit(move, first, min(first + piece_bytes, stop), position))

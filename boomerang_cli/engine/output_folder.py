@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -13,12 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.system_calls import exchange
 
 _PARTIAL = ".partial-"
 _PREVIOUS = f"{_PARTIAL}previous"
 _OURS = {"config.json", "journal.jsonl", "results.json", "student-init"}
 """What a folder that may be overwritten holds one of: a model, a sweep, or a demo's project."""
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fs.h
 
 
 def check_output(target: Path, *, overwrite: bool) -> None:
@@ -105,7 +104,7 @@ def output_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 def _publish(partial: Path, place: Path, *, overwrite: bool) -> None:
     if overwrite and place.is_dir():
-        if _exchange(partial, place):
+        if exchange(partial, place):
             return
         # Without an atomic exchange there is a moment in which neither stands there, but both are on the disk.
         previous = place.with_name(f".{place.name}{_PREVIOUS}")
@@ -120,16 +119,6 @@ def _publish(partial: Path, place: Path, *, overwrite: bool) -> None:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise OutputError(f"{place} exists: another command wrote it meanwhile") from None
         raise
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one step; tell whether the system could."""
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError, TypeError):
-        return False
-    status: int = renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
-    return status == 0
 
 
 @contextmanager

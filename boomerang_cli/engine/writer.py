@@ -15,6 +15,7 @@ from boomerang_cli.engine.files import File, SourceFile
 from boomerang_cli.engine.moves import Mover, copy_file
 from boomerang_cli.engine.output_folder import check_output, output_folder
 from boomerang_cli.engine.plan import Plan, Shard
+from boomerang_cli.engine.system_calls import reserve
 from boomerang_cli.engine.tensors import BLOCK_BYTES, LENGTH_BYTES, MAX_HEADER_BYTES
 
 if TYPE_CHECKING:
@@ -96,7 +97,11 @@ def _check_space(plan: Plan, target: Path) -> None:
 def _write_shard(shard: Shard, path: Path, progress: _Progress) -> None:
     shares = shard.offset_in_block is not None
     with path.open("wb", buffering=0) as output, Mover(output.fileno(), progress.add, share_blocks=shares) as mover:
-        output.write(_header(shard))
+        header = _header(shard)
+        if not shares:
+            # Blocks found one by one, as bytes arrive, took a third of the time (ext4, Linux 6.18).
+            reserve(output.fileno(), len(header) + shard.size_bytes)
+        output.write(header)
         for run in shard.runs:
             first, last = run[0], run[-1]
             if first.converts:
