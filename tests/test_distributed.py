@@ -29,45 +29,50 @@ from boomerang_cli.engine.distillation.arguments import training_arguments
 from boomerang_cli.engine.distillation.losses import decoder_layers
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 
-folder, micro, resume, options = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume", json.loads(sys.argv[4])
-torch.set_num_threads(1)
-recipe = replace(small.RECIPE, **options)
-device = training_arguments(recipe, folder).device  # connects the processes
-make = small.tied_llama if "tied" in sys.argv else small.neox
-student, teacher = make(3), make(4)
-if sharding.is_distributed():
-    for model in (student, teacher.requires_grad_(False)):
-        sharding.shard(model, decoder_layers(model), device)
-    student._is_distributed_loading_by_transformers = True
-sequences = torch.arange(5 * 8).reshape(5, 8) % small.VOCABULARY
-progress, checkpoint, text = {}, None, None
-if resume:
-    checkpoint = TrainingFolder(folder).newest()
-    progress = training_folder.read_progress(checkpoint)
-    text = small.Sequences(start=progress["position"][0])
-trainer = small.make_trainer(
-    folder, recipe, models=(student, teacher), micro_batch_size=micro, evaluation=sequences, save_every=2, text=text
-)
-if "stop" in sys.argv:
-    trainer.on_progress = lambda progress: setattr(trainer.interrupts, "requested", progress.step == 1)
-seen = {}
-def look(when):
-    return lambda layer, *_: seen.update({when: type(next(layer.parameters())).__name__})
-decoder_layers(teacher)[0].register_forward_pre_hook(look("in_forward"))
-decoder_layers(teacher)[0].register_forward_hook(look("after_forward"))
-trainer.go_on(checkpoint, progress)
-state = [v for s in trainer._plain_optimizer().state.values() for k, v in s.items() if k == "exp_avg"]
-tensors = training_folder.gather_tensors(student, trainer._plain_optimizer())
-if sharding.rank() == 0:
-    seen |= {
-        "log": trainer.state.log_history,
-        "units": [isinstance(layer, FSDPModule) for m in (student, teacher) for layer in decoder_layers(m)],
-        "split": [isinstance(p, DTensor) for m in (student, teacher) for p in m.parameters()],
-        "split_state": [isinstance(tensor, DTensor) for tensor in state],
-        "interrupted": trainer.interrupted,
-    }
-    (folder / "seen.json").write_text(json.dumps(seen))
-    torch.save(tensors["model"], folder / "weights.pt")
+def main():
+    folder, micro, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
+    options = json.loads(sys.argv[4])
+    torch.set_num_threads(1)
+    recipe = replace(small.RECIPE, **options)
+    device = training_arguments(recipe, folder).device  # connects the processes
+    make = small.tied_llama if "tied" in sys.argv else small.neox
+    student, teacher = make(3), make(4)
+    if sharding.is_distributed():
+        for model in (student, teacher.requires_grad_(False)):
+            sharding.shard(model, decoder_layers(model), device)
+        student._is_distributed_loading_by_transformers = True
+    sequences = torch.arange(5 * 8).reshape(5, 8) % small.VOCABULARY
+    progress, checkpoint, text = {}, None, None
+    if resume:
+        checkpoint = TrainingFolder(folder).newest()
+        progress = training_folder.read_progress(checkpoint)
+        text = small.Sequences(start=progress["position"][0])
+    trainer = small.make_trainer(
+        folder, recipe, models=(student, teacher), micro_batch_size=micro, evaluation=sequences, save_every=2, text=text
+    )
+    if "stop" in sys.argv:
+        trainer.on_progress = lambda progress: setattr(trainer.interrupts, "requested", progress.step == 1)
+    seen = {}
+    def look(when):
+        return lambda layer, *_: seen.update({when: type(next(layer.parameters())).__name__})
+    decoder_layers(teacher)[0].register_forward_pre_hook(look("in_forward"))
+    decoder_layers(teacher)[0].register_forward_hook(look("after_forward"))
+    trainer.go_on(checkpoint, progress)
+    state = [v for s in trainer._plain_optimizer().state.values() for k, v in s.items() if k == "exp_avg"]
+    tensors = training_folder.gather_tensors(student, trainer._plain_optimizer())
+    if sharding.rank() == 0:
+        seen |= {
+            "log": trainer.state.log_history,
+            "units": [isinstance(layer, FSDPModule) for m in (student, teacher) for layer in decoder_layers(m)],
+            "split": [isinstance(p, DTensor) for m in (student, teacher) for p in m.parameters()],
+            "split_state": [isinstance(tensor, DTensor) for tensor in state],
+            "interrupted": trainer.interrupted,
+        }
+        (folder / "seen.json").write_text(json.dumps(seen))
+        torch.save(tensors["model"], folder / "weights.pt")
+
+if __name__ == "__main__":  # a process that reads the text imports this file
+    main()
 """
 
 

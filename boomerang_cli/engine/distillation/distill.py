@@ -89,7 +89,8 @@ def distill(
     """Distil ``student_init`` from its teacher, and write the student to ``output``.
 
     Checkpoints stand in ``<output>.training`` until the student is written. In a process that torchrun started, this
-    is one part of the same training; rank 0 alone writes.
+    is one part of the same training; rank 0 alone writes. A script for torchrun must call this under ``if __name__ ==
+    "__main__":``, because the process that reads the text imports it.
 
     Args:
         teacher, keep: see ``pair.open_pair``.

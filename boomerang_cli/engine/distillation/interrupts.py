@@ -62,7 +62,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-def ignore_interrupts(worker: int) -> None:
+def ignore_interrupts() -> None:
     """Let a data-loading process finish its work when the terminal sends Ctrl-C to all processes."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

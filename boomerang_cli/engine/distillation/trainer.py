@@ -19,7 +19,8 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerContr
 from transformers.trainer_callback import PrinterCallback
 
 from boomerang_cli.engine.distillation import training_folder
-from boomerang_cli.engine.distillation.interrupts import Interrupts, ignore_interrupts
+from boomerang_cli.engine.distillation.arguments import prepare_loading_process
+from boomerang_cli.engine.distillation.interrupts import Interrupts
 from boomerang_cli.engine.distillation.losses import distillation_loss
 from boomerang_cli.engine.distillation.micro_batch import choose_micro_batch_size
 from boomerang_cli.engine.distillation.progress import PARTS, Clock, ProgressCallback, TrainingProgress
@@ -124,11 +125,14 @@ class DistillationTrainer(Trainer):
     # Data
 
     def get_train_dataloader(self) -> DataLoader[Any]:
+        workers = self.args.dataloader_num_workers
         loader = DataLoader(
             self.text,
             batch_size=self._train_batch_size,
-            num_workers=self.args.dataloader_num_workers,
-            worker_init_fn=ignore_interrupts,
+            num_workers=workers,
+            # A process forked while a thread of gloo's enters the interpreter can wait for ever (CPython before 3.12).
+            multiprocessing_context="forkserver" if workers and is_distributed() else None,
+            worker_init_fn=prepare_loading_process,
             pin_memory=self.args.dataloader_pin_memory,
             drop_last=True,
             generator=torch.Generator().manual_seed(self.recipe.seed),  # a loader draws a number; not from the run's
