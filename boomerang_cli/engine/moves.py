@@ -155,14 +155,13 @@ def copy_range(
     """
     with _open_source(source) as file:
         position = start
-        buffer = memoryview(bytearray(0 if by_kernel else min(_BUFFER_BYTES, stop - start)))
+        buffer = memoryview(bytearray(min(_BUFFER_BYTES, stop - start)))
         while position < stop:
             moved = 0
             if by_kernel:
                 moved = _copy_by_kernel(file, position, stop, output)
                 by_kernel = moved > 0
             if not moved:
-                buffer = buffer or memoryview(bytearray(_BUFFER_BYTES))
                 file.seek(position)
                 moved = _write_all(output, buffer[: file.readinto(buffer[: stop - position])])
             if not moved:

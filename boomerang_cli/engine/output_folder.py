@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.system_calls import exchange
+from boomerang_cli.engine.system_calls import NO_ROOM, exchange
 
 _PARTIAL = ".partial-"
 _PREVIOUS = f"{_PARTIAL}previous"
@@ -175,6 +175,6 @@ def _umask() -> int:
 
 
 def _reason(error: OSError, place: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_ROOM:
         return f"no space left on the disk of {place.parent}"
     return error.strerror or str(error)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fs.h
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""What a full disk, or a used-up quota, answers."""
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -33,7 +34,7 @@ def reserve(descriptor: int, size_bytes: int) -> None:
     if fallocate is None:
         return
     failed = fallocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size_bytes))
-    if failed and ctypes.get_errno() in _NO_ROOM:  # anything else shows, if it matters, when bytes are written
+    if failed and ctypes.get_errno() in NO_ROOM:  # anything else shows, if it matters, when bytes are written
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
