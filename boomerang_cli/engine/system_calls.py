@@ -1,4 +1,4 @@
-"""System calls that Python's ``os`` lacks: two folders exchanged in one step, and room on the disk reserved."""
+"""What Python's ``os`` lacks, or says otherwise on each system: exchanges, room on the disk, locks, durability."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import errno
 import os
 from pathlib import Path
 from typing import Any
+
+from boomerang_cli.engine.errors import BoomerangError
+
+try:
+    import fcntl
+except ModuleNotFoundError:
+    raise BoomerangError("boomerang runs on Linux and macOS: on Windows, use it under WSL") from None
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fs.h
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -36,6 +43,49 @@ def reserve(descriptor: int, size_bytes: int) -> None:
     failed = fallocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size_bytes))
     if failed and ctypes.get_errno() in NO_ROOM:  # anything else shows, if it matters, when bytes are written
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Lock an open file or folder for this process alone, until the descriptor is closed or the process ends.
+
+    Returns:
+        Whether it is locked now; False: another process holds it; None: this file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def sync_tree(path: Path) -> None:
+    """Wait until a file, or a folder and all that is in it, is on the disk, so that a power cut cannot take it.
+
+    Raises:
+        OSError: the disk is full, or fails.
+    """
+    if path.is_dir() and not path.is_symlink():
+        for inner in path.iterdir():
+            sync_tree(inner)
+    _sync(path)
+
+
+def sync_name(path: Path) -> None:
+    """Wait until the name of a file or folder, after a rename, is on the disk (errors as in :func:`sync_tree`)."""
+    _sync(path.absolute().parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot, for folders above all
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _libc_function(name: str) -> Any:
