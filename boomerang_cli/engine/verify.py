@@ -65,8 +65,9 @@ def _compare_files(plan: Plan, folder: Path) -> None:
     if len(plan.shards) > 1:
         texts[INDEX_FILE] = as_json_text(index_of(plan))
     shards, companions = {shard.file for shard in plan.shards}, {file.name: file for file in plan.companions}
-    found = {path.name for path in folder.iterdir()}
-    if difference := found ^ {*texts, *shards, *companions}:
+    planned = {*texts, *shards, *companions, *(file.within for file in companions.values() if file.within)}
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    if difference := found ^ planned:
         raise OutputError(f"{folder} holds other files than planned: {', '.join(sorted(difference))}")
     for name, text in texts.items():
         if (folder / name).read_bytes() != text.encode("utf-8", "backslashreplace"):

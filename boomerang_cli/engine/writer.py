@@ -62,6 +62,7 @@ def write_files(plan: Plan, folder: Path, *, on_progress: ByteProgress | None = 
         _write_json(folder / INDEX_FILE, index_of(plan))
     _write_json(folder / CONFIG_FILE, dict(plan.config))
     for companion in plan.companions:
+        (folder / companion.name).parent.mkdir(exist_ok=True)
         copy_file(companion, folder / companion.name)
     for name, content in plan.documents.items():
         _write_text(folder / name, content)

@@ -11,11 +11,11 @@ from typing import Any
 
 from boomerang_cli.engine.card import CARD_FILE, is_ours, model_card
 from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE, Checkpoint, open_checkpoint, read_json
+from boomerang_cli.engine.companions import companions
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.families import Family, family_of
 from boomerang_cli.engine.hub.reading import is_repo_id
 from boomerang_cli.engine.parts import take_apart
-from boomerang_cli.engine.plan import companions
 from boomerang_cli.engine.provenance import PROVENANCE_FILE, public, student_provenance
 from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, read_student_config
 from boomerang_cli.engine.writer import as_json_text
