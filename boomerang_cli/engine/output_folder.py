@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from boomerang_cli.engine.errors import OutputError
@@ -91,6 +91,7 @@ def output_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(place)
+        remove_abandoned_temporaries()
         with _private_folder(place) as partial:
             yield partial
             partial.chmod(0o777 & ~_umask())
@@ -100,6 +101,37 @@ def output_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)  # after an exchange, what stood there before
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield an empty, private folder for what is on its way elsewhere; it is removed in any case.
+
+    A kill leaves it behind, as one of :func:`output_folder`: the next run that writes or sends anything removes it.
+
+    Raises:
+        OutputError: no folder for temporary files may be written; errors of the block are its own.
+    """
+    remove_abandoned_temporaries()
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(_private_folder(_temporaries()))
+        except OSError as error:
+            raise OutputError(
+                f"no temporary folder can be made: {error.strerror or error}: set TMPDIR to one that may be written"
+            ) from None
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
+
+
+def remove_abandoned_temporaries() -> None:
+    """Remove what killed runs left of their temporary folders; those of others, and of runs at work, stay."""
+    with suppress(OSError):  # there is no folder for them
+        _remove_abandoned(_temporaries())
+
+
+def _temporaries() -> Path:
+    return Path(tempfile.gettempdir()).absolute() / "boomerang"
 
 
 def _publish(partial: Path, place: Path, *, overwrite: bool) -> None:
@@ -156,6 +188,8 @@ def _remove_abandoned(place: Path) -> None:
         except OSError:
             continue
         try:
+            if os.fstat(descriptor).st_uid != os.geteuid():
+                continue  # somebody else's, in a folder for everybody; root could remove it
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(partial, ignore_errors=True)
         except OSError:
