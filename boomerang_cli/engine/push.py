@@ -35,6 +35,7 @@ class PushResult:
         commit: that holds the files; None in a dry run.
         bytes: of all files, those that the Hub had already too.
         url: of the model, or of the pull request.
+        removed: what of the folder is private, and so is not sent: ``config.json: _name_or_path``.
     """
 
     repo: str
@@ -43,6 +44,7 @@ class PushResult:
     files: tuple[PushedFile, ...]
     bytes: int
     url: str
+    removed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCal
     from boomerang_cli.engine.hub.upload import MAIN, send
 
     files = tuple(PushedFile(name, size) for name, size in model.sizes.items())
-    planned = PushResult(to.repo_id, to.revision or MAIN, None, files, sum(file.bytes for file in files), to.url)
+    size = sum(file.bytes for file in files)
+    planned = PushResult(to.repo_id, to.revision or MAIN, None, files, size, to.url, model.removed)
     if dry_run:
         return planned
     if on_model:
