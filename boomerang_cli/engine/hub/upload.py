@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, HfApi, constants
-from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import enable_progress_bars
 
 from boomerang_cli.engine.card import CARD_FILE, is_ours
 from boomerang_cli.engine.errors import HubError
 from boomerang_cli.engine.hub.errors import hub_errors, plain, retried
 from boomerang_cli.engine.hub.reading import be_quiet
+from boomerang_cli.engine.output_folder import temporary_folder
 
 MAIN = "main"
 _WAITS_SECONDS = (1.0, 4.0)
@@ -112,11 +113,13 @@ def _make_ready(api: HfApi, to: Destination) -> None:
 
 
 def _has_own_card(api: HfApi, to: Destination) -> bool:
-    try:
-        path = retried(lambda: api.hf_hub_download(to.repo_id, CARD_FILE, revision=to.revision))
-    except RemoteEntryNotFoundError:
+    # At one commit: between two requests somebody else may write. Past the cache, which need not be writable.
+    info = retried(lambda: api.model_info(to.repo_id, revision=to.revision))
+    if not any(sibling.rfilename == CARD_FILE for sibling in info.siblings or []):
         return False
-    return not is_ours(_text(Path(path)))
+    with temporary_folder() as scratch:
+        card = retried(lambda: api.hf_hub_download(to.repo_id, CARD_FILE, revision=info.sha, local_dir=scratch))
+        return not is_ours(_text(Path(card)))
 
 
 def _upload(api: HfApi, folder: Path, to: Destination, *, without: list[str]) -> CommitInfo:
