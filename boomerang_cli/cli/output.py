@@ -190,7 +190,7 @@ def _set_aside_lines() -> checkpoint.SetAsideCallback:
         if model not in told:
             told.add(model)
             read, unread = _few(used), _few(others)
-            line = f"note: {model}: weights are read from {read}, as transformers does; set aside: {unread}"
+            line = f"{model}: weights are read from {read}, as transformers does; set aside: {unread}"
             print(_harmless(line), file=sys.stderr, flush=True)
 
     return tell

@@ -22,7 +22,7 @@ class Family:
         before: names or prefixes of what runs before the layers; the first is the embedding matrix.
         after: names or prefixes of what runs after the layers.
         final_norm: prefix of the norm that every checkpoint of the family must hold, if it has one.
-        head: the language-model head's weight; tied models do not store it.
+        head: the language-model head's weight; tied models do not need to store it.
         tied_bias: the head's bias, and the tensor that it is in a tied model, where it is not stored by its own name.
         tied_by_default: whether a configuration without ``tie_word_embeddings`` means tied.
         depth_field: the number of layers in ``config.json``.

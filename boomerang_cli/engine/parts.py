@@ -9,10 +9,11 @@ from sys import intern
 from typing import Any
 
 from boomerang_cli.engine.checkpoint import Checkpoint
-from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
+from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.families import Family
 from boomerang_cli.engine.layer_config import is_dense, whole_number
 from boomerang_cli.engine.tensors import Tensor
+from boomerang_cli.engine.ties import has_own_head, is_tied
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
             f"{checkpoint.name} holds {len(checkpoint.tensors)} tensors, and its config.json counts {depth} layers"
         )
     extra = whole_number(checkpoint.config, family.prediction_layers_field or "", 0)
-    tied = is_tied(checkpoint.config, family)
+    tensors, tied = _tie(_full_names(checkpoint, family), checkpoint.config, family)
     before: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}
     layers: list[dict[str, Tensor]] = [{} for _ in range(depth)]
     # An index has one spelling: "03" or another script's digits would be layer 3 a second time.
     layer_name = re.compile(rf"{re.escape(family.layers)}(0|[1-9][0-9]{{0,8}})\.(.+)", re.DOTALL)
-    for name, tensor in _full_names(checkpoint, family).items():
+    for name, tensor in tensors.items():
         if any(re.search(pattern, name) for pattern in family.dropped):
             continue
         if match := layer_name.fullmatch(name):
@@ -66,7 +67,7 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
         elif name.startswith(family.before):
             before[name] = tensor
         elif tied and name == family.head:
-            continue  # a copy of the embedding that no reader looks at
+            continue  # a copy of the embedding
         elif name.startswith(family.after):
             after[name] = tensor
         else:
@@ -76,16 +77,18 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
     return parts
 
 
-def is_tied(config: Mapping[str, Any], family: Family) -> bool:
-    """Tell whether a configuration uses the embedding matrix as the head.
-
-    Raises:
-        UnsupportedModelError: it does not say so with true or false.
-    """
-    tied = config.get("tie_word_embeddings", family.tied_by_default)
-    if not isinstance(tied, bool):  # readers disagree about "false" and null
-        raise UnsupportedModelError(f"config.json has no usable tie_word_embeddings: {tied!r}")
-    return tied
+def _tie(tensors: Mapping[str, Tensor], config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Tensor], bool]:
+    """Decide whether embedding and head are one matrix, and put it where a family's tied models have it."""
+    if not is_tied(config, family):
+        return tensors, False
+    if family.embedding not in tensors and family.head in tensors:  # either is read as both
+        tensors = {family.embedding if name == family.head else name: tensor for name, tensor in tensors.items()}
+    if not has_own_head(tensors, family):
+        return tensors, True
+    if family.tied_bias and family.tied_bias[1] in tensors:
+        name, source = family.tied_bias
+        tensors = {name: tensors[source], **tensors}
+    return tensors, False
 
 
 def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:
@@ -102,12 +105,13 @@ def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> Non
         raise CheckpointError(f"{checkpoint.name} lacks the tensor {missing[0]}")
     if family.final_norm and not any(name.startswith(family.final_norm) for name in parts.after):
         raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.final_norm}*")
-    vocabulary, shape = checkpoint.config.get("vocab_size"), parts.before[family.embedding].shape
-    if isinstance(vocabulary, int) and shape[:1] != (vocabulary,):
-        raise CheckpointError(
-            f"{checkpoint.name}: {family.embedding} has the shape {list(shape)}, "
-            f"config.json the vocab_size {vocabulary}"
-        )
+    vocabulary = checkpoint.config.get("vocab_size")
+    for name in needed:
+        if isinstance(vocabulary, int) and found[name].shape[:1] != (vocabulary,):
+            raise CheckpointError(
+                f"{checkpoint.name}: {name} has the shape {list(found[name].shape)}, "
+                f"config.json the vocab_size {vocabulary}"
+            )
     if empty := [index for index, layer in enumerate(parts.layers) if not layer]:
         raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.layers}{empty[0]}.*")
 
