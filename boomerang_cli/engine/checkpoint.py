@@ -10,8 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from boomerang_cli.engine.companions import companions
 from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError
-from boomerang_cli.engine.files import File, RemoteFile, SourceFile, files_of, is_stray_link
+from boomerang_cli.engine.files import File, RemoteFile, SourceFile, files_of, is_stray_link, refuse_pointer
+from boomerang_cli.engine.foreign import refuse_adapter
 from boomerang_cli.engine.tensors import MAX_HEADER_BYTES, Tensor, read_header
 from boomerang_cli.engine.weights import (
     PICKLES,
@@ -28,6 +30,8 @@ BUILTIN_DEMO = "builtin:demo"
 """The small teacher that ships inside the package."""
 
 _MAX_JSON_BYTES = MAX_HEADER_BYTES  # an index says no more of a tensor than a header
+_LONGEST_POINTER_BYTES = 1024
+"""Of what Git LFS leaves in place of a file, by its own specification."""
 _MAX_NESTING = 100
 """Of JSON: what goes deeper is no model's, and cannot be written again within Python's recursion limit."""
 
@@ -109,6 +113,7 @@ def read_checkpoint(
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from None
     _check_links(files)
+    refuse_adapter(files, name, is_model=CONFIG_FILE in files)
     if CONFIG_FILE not in files:
         raise CheckpointError(f"{folder} has no {CONFIG_FILE}")
     config = read_json(folder / CONFIG_FILE)
@@ -116,6 +121,9 @@ def read_checkpoint(
     if entry not in files:
         raise CheckpointError(f"{name} has no {entry}{nothing_found(files)}")
     tensors = _read_sharded(folder / entry, files) if is_index(entry) else _read_header(files[entry])
+    for companion in companions(files):
+        if isinstance(companion, SourceFile) and companion.size_bytes <= _LONGEST_POINTER_BYTES:
+            refuse_pointer(companion, _beginning(companion.path))
     used = {entry, *(tensor.file.name for tensor in tensors.values())}
     if on_set_aside is not None and (others := set_aside(files, used)):
         on_set_aside(name, sorted(used), others)
@@ -139,7 +147,9 @@ def read_json_value(path: Path) -> Any:
     try:
         if (size := path.stat().st_size) > _MAX_JSON_BYTES:
             raise CheckpointError(f"{path} has {size:,} bytes: JSON of more than {_MAX_JSON_BYTES:,} is not read")
-        content = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        refuse_pointer(path, data)
+        content = json.loads(data)
     except FileNotFoundError:
         raise CheckpointError(f"{path.parent} has no {path.name}") from None
     except (ValueError, RecursionError) as error:
@@ -166,6 +176,14 @@ def _check_links(files: Mapping[str, File]) -> None:
         weights = name.endswith((".safetensors", *PICKLES))
         if isinstance(file, SourceFile) and not weights and is_stray_link(file.path):
             raise CheckpointError(f"{file} is a link to a file outside the model's folder: put a copy in its place")
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as opened:
+            return opened.read(_LONGEST_POINTER_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _read_header(file: File) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import Any
 from boomerang_cli.engine.checkpoint import Checkpoint
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.families import Family
+from boomerang_cli.engine.foreign import refuse_quantised, refuse_wrapped
 from boomerang_cli.engine.layer_config import is_dense, whole_number
 from boomerang_cli.engine.tensors import Tensor
 from boomerang_cli.engine.ties import has_own_head, is_tied
@@ -41,29 +42,32 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
 
     Raises:
         CheckpointError: names the first tensor that is missing, left over, or of a shape that contradicts the others.
-        UnsupportedModelError: a value of ``config.json`` that is not of the kind that it must be.
+        UnsupportedModelError: quantised weights, or a value of ``config.json`` that is not of the kind that it must be.
     """
+    refuse_wrapped(checkpoint.tensors, checkpoint.name)
+    tensors = _without_dropped(_full_names(checkpoint, family), family)
+    refuse_quantised(tensors, checkpoint.config, checkpoint.files, checkpoint.name)
     depth = family.teacher_depth(checkpoint.config)
     if depth > len(checkpoint.tensors):  # said before a list of so many layers is made
         raise CheckpointError(
             f"{checkpoint.name} holds {len(checkpoint.tensors)} tensors, and its config.json counts {depth} layers"
         )
     extra = whole_number(checkpoint.config, family.prediction_layers_field or "", 0)
-    tensors, tied = _tie(_full_names(checkpoint, family), checkpoint.config, family)
+    tensors, tied = _tie(tensors, checkpoint.config, family)
     before: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}
     layers: list[dict[str, Tensor]] = [{} for _ in range(depth)]
     # An index has one spelling: "03" or another script's digits would be layer 3 a second time.
     layer_name = re.compile(rf"{re.escape(family.layers)}(0|[1-9][0-9]{{0,8}})\.(.+)", re.DOTALL)
     for name, tensor in tensors.items():
-        if any(re.search(pattern, name) for pattern in family.dropped):
-            continue
         if match := layer_name.fullmatch(name):
             index = int(match[1])
             if index < depth:
                 layers[index][intern(match[2])] = tensor  # each layer has the same names
             elif index >= depth + extra:
-                raise CheckpointError(f"{checkpoint.name} holds {name}, but its config.json counts {depth} layers")
+                raise CheckpointError(
+                    f"{checkpoint.name} holds {tensor.name}, but its config.json counts {depth} layers"
+                )
         elif name.startswith(family.before):
             before[name] = tensor
         elif tied and name == family.head:
@@ -71,7 +75,11 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
         elif name.startswith(family.after):
             after[name] = tensor
         else:
-            raise CheckpointError(f"{checkpoint.name} holds {name}, which is no tensor of this family")
+            model_type = checkpoint.config.get("model_type")
+            raise CheckpointError(
+                f"{checkpoint.name} holds {tensor.name}, which {model_type} models do not have: "
+                "load it with transformers and save it again, if the tensor does not matter"
+            )
     parts = Parts(before, tuple(layers), after, tied)
     _check_complete(checkpoint, family, parts)
     return parts
@@ -89,6 +97,11 @@ def _tie(tensors: Mapping[str, Tensor], config: Mapping[str, Any], family: Famil
         name, source = family.tied_bias
         tensors = {name: tensors[source], **tensors}
     return tensors, False
+
+
+def _without_dropped(tensors: Mapping[str, Tensor], family: Family) -> Mapping[str, Tensor]:
+    dropped = [re.compile(pattern) for pattern in family.dropped]
+    return {name: tensor for name, tensor in tensors.items() if not any(each.search(name) for each in dropped)}
 
 
 def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:

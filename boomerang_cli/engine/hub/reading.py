@@ -13,6 +13,7 @@ from boomerang_cli.engine.checkpoint import CONFIG_FILE, read_json
 from boomerang_cli.engine.companions import is_companion
 from boomerang_cli.engine.errors import CheckpointError, HubError, ModelNotFoundError
 from boomerang_cli.engine.files import TEMPLATES_FOLDER, File, RemoteFile, SourceFile, files_of
+from boomerang_cli.engine.foreign import refuse_adapter
 from boomerang_cli.engine.weights import SINGLE_FILE, entry_file, is_index, shard_files
 
 # What is read before a plan can be made, beside the headers of the weights.
@@ -92,6 +93,7 @@ def locate(model: str) -> Snapshot:
             )
             commit, siblings = str(info.sha), info.siblings or []
             listed = {each.rfilename: int(each.size or 0) for each in siblings if _is_in_sight(each.rfilename)}
+            refuse_adapter(listed, repo_id, is_model=CONFIG_FILE in listed)
             if CONFIG_FILE not in listed:
                 raise CheckpointError(f"{repo_id} has no {CONFIG_FILE}: it is no transformers model")
 
