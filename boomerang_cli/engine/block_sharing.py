@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from boomerang_cli.engine.checkpoint import SINGLE_FILE
 from boomerang_cli.engine.files import SourceFile
 from boomerang_cli.engine.plan import Copy, Plan, Shard, shard_names
 from boomerang_cli.engine.tensors import BLOCK_BYTES
+from boomerang_cli.engine.weights import SINGLE_FILE
 
 _FICLONERANGE = 0x4020940D  # linux/fs.h
 _WORTH_A_FILE_BYTES = 8 * 2**20

@@ -11,8 +11,8 @@ from boomerang_cli.engine.files import TEMPLATES_FOLDER, File
 COMPANIONS = (
     # What tokenizers of transformers write and read, and what was written before there was tokenizer.json.
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "vocab.txt", "vocab.bpe", "vocab-src.json", "vocab-tgt.json", "target_vocab.json", "entity_vocab.json",
-    "merges.txt", "bpe.codes", "dict.txt", "emoji.json", "normalizer.json", "byte_maps.json",
+    "vocab.json", "vocab.txt", "vocab.bpe", "vocab-src.json", "vocab-tgt.json", "target_vocab.json",
+    "entity_vocab.json", "merges.txt", "bpe.codes", "dict.txt", "emoji.json", "normalizer.json", "byte_maps.json",
     "word_shape.json", "word_pronunciation.json", "prophetnet.tokenizer", "tekken.json", "*.tiktoken", "tiktoken.model",
     "tokenizer.model", "tokenizer.model.v[0-9]*", "spiece.model", "spm.model", "spm_char.model", "source.spm",
     "target.spm", "sentencepiece.model", "sentencepiece.bpe.model",
@@ -24,7 +24,8 @@ COMPANIONS = (
 """Patterns of names within a model's folder; licences and notices belong to it too."""
 
 _LEGAL = re.compile(
-    r"(licen[cs]e|notice|use_policy|copying|copyright|third[-_ ]?party[-_ ]?notices?)s?([-_ ][\w-]+)*(\.(txt|md|rst|pdf))?",
+    r"(licen[cs]e|notice|use_policy|copying|copyright|third[-_ ]party[-_ ]notice)s?"
+    r"([-_ ][\w-]+)*(\.(txt|md|rst|pdf))?",
     re.IGNORECASE,
 )
 

@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from boomerang_cli.engine.errors import CheckpointError
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 TEMPLATES_FOLDER = "additional_chat_templates"
 """The one folder in a model's that is part of it: transformers puts chat templates there that have a name."""
 
@@ -67,6 +71,19 @@ def files_of(folder: Path) -> Mapping[str, File]:
     inner = sorted(templates.iterdir()) if templates.is_dir() else []
     own += [SourceFile.of(path, TEMPLATES_FOLDER) for path in inner if path.is_file()]
     return {file.name: file for file in own}
+
+
+def refuse_pointer(file: object, beginning: bytes) -> None:
+    """Refuse what Git leaves in place of a large file that it has not fetched.
+
+    Args:
+        beginning: of the file, at least its first 8 bytes.
+
+    Raises:
+        CheckpointError: says how to fetch it.
+    """
+    if len(beginning) >= 8 and _LFS_POINTER.startswith(beginning[: len(_LFS_POINTER)]):
+        raise CheckpointError(f"{file} is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository")
 
 
 def ask(test: Callable[[], bool]) -> bool:

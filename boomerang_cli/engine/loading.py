@@ -11,7 +11,6 @@ from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
 from boomerang_cli.engine.layer_config import config_for_layers
 from boomerang_cli.engine.layers import Owner
 from boomerang_cli.engine.pair import Pair
-from boomerang_cli.engine.parts import is_tied
 
 if TYPE_CHECKING:
     import torch
@@ -33,10 +32,10 @@ def pair_config(pair: Pair, owner: Owner) -> dict[str, Any]:
 
     The student's is made from the teacher's: students of older tools carry per-layer lists of the teacher's length.
     """
-    if owner == "teacher":
-        return pair.teacher.config
-    config = config_for_layers(pair.teacher.config, pair.family, pair.layer_map.kept, pair.teacher.name)
-    return {**config, "tie_word_embeddings": is_tied(pair.student.config, pair.family)}
+    config = pair.teacher.config
+    if owner == "student":
+        config = config_for_layers(config, pair.family, pair.layer_map.kept, pair.teacher.name)
+    return {**config, "tie_word_embeddings": pair.parts[owner].tied}
 
 
 def load_model(

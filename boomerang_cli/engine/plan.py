@@ -13,7 +13,7 @@ from itertools import chain, groupby
 from math import prod
 from typing import Any
 
-from boomerang_cli.engine.checkpoint import SINGLE_FILE, Checkpoint
+from boomerang_cli.engine.checkpoint import Checkpoint
 from boomerang_cli.engine.companions import companions
 from boomerang_cli.engine.dtypes import CONFIG_NAMES
 from boomerang_cli.engine.errors import UnsupportedModelError
@@ -21,8 +21,10 @@ from boomerang_cli.engine.families import Family
 from boomerang_cli.engine.files import File, RemoteFile
 from boomerang_cli.engine.layer_config import config_for_layers
 from boomerang_cli.engine.layers import LayerSource, Owner
-from boomerang_cli.engine.parts import Parts, is_tied
+from boomerang_cli.engine.parts import Parts
 from boomerang_cli.engine.tensors import DTYPE_BYTES, Tensor
+from boomerang_cli.engine.ties import is_tied
+from boomerang_cli.engine.weights import SINGLE_FILE
 
 OWNERS: tuple[Owner, ...] = ("student", "teacher")
 

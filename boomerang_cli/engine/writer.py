@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE
+from boomerang_cli.engine.checkpoint import CONFIG_FILE
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.files import File, SourceFile
 from boomerang_cli.engine.moves import Mover, copy_file
@@ -17,6 +17,7 @@ from boomerang_cli.engine.output_folder import check_output, output_folder
 from boomerang_cli.engine.plan import Plan, Shard
 from boomerang_cli.engine.system_calls import reserve
 from boomerang_cli.engine.tensors import BLOCK_BYTES, LENGTH_BYTES, MAX_HEADER_BYTES
+from boomerang_cli.engine.weights import INDEX_FILE
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.verify import Verification

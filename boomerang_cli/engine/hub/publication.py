@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.card import CARD_FILE, is_ours, model_card
-from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE, Checkpoint, open_checkpoint, read_json
+from boomerang_cli.engine.checkpoint import CONFIG_FILE, Checkpoint, open_checkpoint, read_json
 from boomerang_cli.engine.companions import companions
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.families import Family, family_of
@@ -20,6 +20,7 @@ from boomerang_cli.engine.parts import take_apart
 from boomerang_cli.engine.privacy import Cleaner, public
 from boomerang_cli.engine.provenance import PROVENANCE_FILE, student_provenance
 from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, read_student_config
+from boomerang_cli.engine.weights import INDEX_FILE
 from boomerang_cli.engine.writer import as_json_text
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
