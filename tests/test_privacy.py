@@ -43,10 +43,9 @@ def model(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def bytes_sent(hub: HubDouble) -> bytes:
     """Return all that arrived at the Hub, what is encoded in it too."""
-    bodies = [request.body for request in hub.requests] + [request.path.encode() for request in hub.requests]
-    for line in b"\n".join(bodies).splitlines():
-        if line.startswith(b'{"key": "file"') or line.startswith(b'{"key":"file"'):
-            bodies.append(base64.b64decode(json.loads(line)["value"]["content"]))
+    bodies = [part for request in hub.requests for part in (request.body, request.path.encode())]
+    lines = [json.loads(line) for body in bodies for line in body.splitlines() if line.startswith(b'{"key"')]
+    bodies += [base64.b64decode(line["value"]["content"]) for line in lines if line["key"] == "file"]
     return b"\n".join([*bodies, *hub.files(REPO).values()])
 
 
@@ -54,7 +53,9 @@ def test_what_a_model_was_made_in_is_in_no_byte_that_is_sent(hub: HubDouble, mod
     here = str(model.parent)
     edit_json(model / "config.json", _name_or_path=f"{here}/teacher", train={"log": f"{here}/run"}, auth_token=TOKEN)
     edit_json(model / "generation_config.json", _name_or_path="~/secret/teacher", trained=f"file://{here}/x")
-    edit_json(model / "tokenizer_config.json", name_or_path=here, vocab_file=f"{here}/vocab.json", cache_dir="C:\\lovelace")
+    edit_json(
+        model / "tokenizer_config.json", name_or_path=here, vocab_file=f"{here}/vocab.json", cache_dir="C:\\lovelace"
+    )
     edit_json(model / "boomerang.json", command=f"boomerang patch --student {here}/small -o ../{UNIQUE}/x")
     (model / "special_tokens_map.json").write_text(json.dumps({"eos_token": "</s>", "from": [f"{here}/a.txt"]}))
     (model / "chat_template.jinja").write_text(f"{{# made in {here}/templates #}}{{{{ messages }}}} /a/b")

@@ -94,7 +94,7 @@ def push(
         SelectionError: options that exclude one another.
         HubError: the Hub refuses or fails.
     """
-    from boomerang_cli.engine.hub.upload import Destination, check_token
+    from boomerang_cli.engine.hub.upload import Destination, check_token, writable_xet_cache
 
     folder = Path(path)
     with suppress(RuntimeError):  # the home of nobody
@@ -111,7 +111,8 @@ def push(
     models = _prepare_sweep(folder, repo_id) if is_sweep else {repo_id: prepare(folder, repo_id)}
     if not dry_run:
         check_token(repo_id)
-    pushed = tuple(_push(model, replace(to, repo_id=name), dry_run, on_model) for name, model in models.items())
+    with writable_xet_cache():
+        pushed = tuple(_push(model, replace(to, repo_id=name), dry_run, on_model) for name, model in models.items())
     if not is_sweep:
         return pushed[0]
     return SweepPushResult(pushed, _gather(pushed, to) if collection and not dry_run else None)
@@ -119,7 +120,10 @@ def push(
 
 def push_model(folder: Path, to: Destination) -> PushResult:
     """Send one model folder (errors as in :func:`push`)."""
-    return _push(prepare(folder, to.repo_id), to, dry_run=False, on_model=None)
+    from boomerang_cli.engine.hub.upload import writable_xet_cache
+
+    with writable_xet_cache():
+        return _push(prepare(folder, to.repo_id), to, dry_run=False, on_model=None)
 
 
 def _prepare_sweep(folder: Path, repo_id: str) -> Mapping[str, Publication]:

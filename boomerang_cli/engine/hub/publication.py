@@ -20,11 +20,11 @@ from boomerang_cli.engine.parts import take_apart
 from boomerang_cli.engine.privacy import Cleaner, public
 from boomerang_cli.engine.provenance import PROVENANCE_FILE, student_provenance
 from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, read_student_config
-from boomerang_cli.engine.weights import INDEX_FILE
+from boomerang_cli.engine.weights import entry_file, is_index
 from boomerang_cli.engine.writer import as_json_text
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
-_OWN = {CONFIG_FILE, INDEX_FILE, CARD_FILE, PROVENANCE_FILE, STUDENT_CONFIG_FILE, "metrics.jsonl"}
+_OWN = {CONFIG_FILE, CARD_FILE, PROVENANCE_FILE, STUDENT_CONFIG_FILE, "metrics.jsonl"}
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ def prepare(folder: Path, repo_id: str, results: Sequence[Mapping[str, Any]] = (
     names = {tensor.file.name for tensor in checkpoint.tensors.values()}
     headers = {name: header for name in sorted(names) if (header := clean_header(checkpoint.folder / name, cleaner))}
     beside = {file.name for file in companions(checkpoint.files)} | (_OWN & checkpoint.files.keys())
+    if (entry := entry_file(checkpoint.files, checkpoint.config, checkpoint.name)) and is_index(entry):
+        beside.add(entry)
     texts = _texts(checkpoint, family, repo_id, results, cleaner)
     texts |= clean_texts(checkpoint.folder, sorted(beside - texts.keys()), cleaner)
     files = {name: checkpoint.folder / name for name in sorted((names | beside) - texts.keys())}
