@@ -81,7 +81,7 @@ def test_a_folder_that_exists_is_refused_before_anything_runs(tmp_path: Path, mo
 
 
 def test_a_project_of_its_own_may_be_overwritten_and_a_folder_of_somebodys_may_not(shown: Any, tmp_path: Path) -> None:
-    check_output(shown[0], overwrite=True)
+    check_output(shown[0], "demo", overwrite=True)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "to-my-mother.txt").write_text("Dear")
     assert_refused("demo", "-o", tmp_path / "letters", "--overwrite", message="holds something else than a model")

@@ -46,10 +46,9 @@ def test_an_output_that_exists_is_refused_and_stays(pair: tuple[Path, Path], tmp
 
 
 def test_overwrite_replaces_the_whole_folder(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    patch_to(tmp_path)
-    (tmp_path / "model" / "left over").write_text("x")
+    patch_to(tmp_path, max_shard_size="10KB")
     patch_to(tmp_path, layers=2, overwrite=True)
-    assert "left over" not in names(tmp_path / "model")
+    assert [path.name for path in (tmp_path / "model").glob("*.safetensors")] == ["model.safetensors"]
     assert names(tmp_path) == ["model", "student", "teacher"]
 
 
@@ -87,7 +86,7 @@ def test_folders_on_the_way_are_made(pair: tuple[Path, Path], tmp_path: Path) ->
 def test_other_users_can_read_the_result_but_not_what_is_being_written(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:
-        with output_folder(tmp_path / "model") as folder:
+        with output_folder(tmp_path / "model", "patched") as folder:
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == 0o755
     finally:
@@ -197,8 +196,8 @@ def test_two_writers_of_one_output_leave_one_whole_model(pair: tuple[Path, Path]
 
 def test_what_a_killed_run_left_is_removed_and_what_a_running_one_writes_is_not(tmp_path: Path) -> None:
     (tmp_path / ".model.partial-dead").mkdir()
-    with output_folder(tmp_path / "model") as alive:
-        with output_folder(tmp_path / "model") as second:
+    with output_folder(tmp_path / "model", "patched") as alive:
+        with output_folder(tmp_path / "model", "patched") as second:
             assert {*names(tmp_path)} == {alive.name, second.name}
         shutil.rmtree(tmp_path / "model")
         (alive / "x").write_text("x")

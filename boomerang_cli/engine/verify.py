@@ -11,6 +11,7 @@ from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE, read_checkp
 from boomerang_cli.engine.dtypes import convert
 from boomerang_cli.engine.errors import BoomerangError, OutputError
 from boomerang_cli.engine.files import RemoteFile, SourceFile
+from boomerang_cli.engine.output_marker import MARKER_FILE
 from boomerang_cli.engine.plan import Copy, Plan
 from boomerang_cli.engine.tensors import DTYPE_BYTES, Tensor
 from boomerang_cli.engine.writer import as_json_text, index_of
@@ -65,7 +66,7 @@ def _compare_files(plan: Plan, folder: Path) -> None:
     if len(plan.shards) > 1:
         texts[INDEX_FILE] = as_json_text(index_of(plan))
     shards, companions = {shard.file for shard in plan.shards}, {file.name: file for file in plan.companions}
-    found = {path.name for path in folder.iterdir()}
+    found = {path.name for path in folder.iterdir()} - {MARKER_FILE}
     if difference := found ^ {*texts, *shards, *companions}:
         raise OutputError(f"{folder} holds other files than planned: {', '.join(sorted(difference))}")
     for name, text in texts.items():
