@@ -54,7 +54,7 @@ def test_each_output_says_what_it_is_and_what_belongs_to_it() -> None:
 def test_an_output_takes_the_place_of_its_like() -> None:
     for command in (["init-student", "teacher", "-o", "init"], ["patch", "--layers", "2", "-o", "patched"]):
         run(*command, "--overwrite")
-    assert json.loads(Path("patched", "boomerang.json").read_text())["patched_blocks"] == [1, 2]
+    assert json.loads(Path("patched", "boomerang.json").read_text())["patched_blocks"] == [1, 3]
 
 
 @pytest.mark.parametrize("made_by", ["results.json", "config.json", "journal.jsonl", "student-init"])

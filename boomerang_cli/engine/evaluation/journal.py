@@ -50,7 +50,7 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not self._path.is_file():
-                self._make()
+                self._make(overwrite)
             self._file: BinaryIO = self._path.open("a+b")
         except OSError as error:
             raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
@@ -85,8 +85,8 @@ class Journal:
         self._write({"key": key, "values": dict(values)})
         self._values[key].update(values)
 
-    def _make(self) -> None:
-        if any(path.name != MARKER_FILE for path in self.folder.iterdir()):
+    def _make(self, overwrite: bool) -> None:
+        if not overwrite and any(path.name != MARKER_FILE for path in self.folder.iterdir()):
             raise OutputError(f"{self.folder} exists and holds no sweep: give another --output")
         write_marker(self.folder, "sweep", [JOURNAL_FILE])
         self._path.touch()
@@ -99,13 +99,14 @@ class Journal:
     def _empty(self) -> None:
         """Remove what another sweep left, now that it is sure that none is at work here."""
         check_output(self.folder, "sweep", overwrite=True)
-        for path in self.folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name not in (JOURNAL_FILE, MARKER_FILE):
-                path.unlink()
-        self._file.truncate(0)
-        write_marker(self.folder, "sweep", [JOURNAL_FILE])
+        with self._told():
+            for path in self.folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name not in (JOURNAL_FILE, MARKER_FILE):
+                    path.unlink()
+            self._file.truncate(0)
+            write_marker(self.folder, "sweep", [JOURNAL_FILE])
 
     def _go_on(self, identity: Identity) -> None:
         """Read what is there, and note what this sweep adds to its identity."""
