@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,11 +86,27 @@ def demo(
         except KeyboardInterrupt as interrupt:
             trained = any((folder / name).exists() for name in ("student.training", "student"))
             if not trained or target.exists():
-                raise KeyboardInterrupt(f"interrupted: nothing of it is kept, start {target} anew") from None
-            stopped = interrupt  # no output in the way: what there is becomes a project to go on with
+                raise KeyboardInterrupt("interrupted: nothing of it is kept, and nothing is replaced") from None
+            stopped = interrupt  # nothing stands in its place: what there is becomes a project to go on with
+        _rename_in_records(folder, target)
     if stopped is not None:
         raise KeyboardInterrupt(_what_is_kept(stopped, target))
     return DemoResult(target, swept, samples)
+
+
+def _rename_in_records(folder: Path, target: Path) -> None:
+    """Let what models and scores record name the project as it will be called, not the folder that it is made in."""
+    here, there = (str(path.parent.resolve() / path.name) for path in (folder, target.absolute()))
+    for record in folder.rglob("*.json*"):
+        content = record.read_bytes()
+        for ascii_only in (False, True):  # JSON has two spellings of a letter like é, and the records both
+            made_in, called = (
+                json.dumps(path, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "backslashreplace")
+                for path in (here, there)
+            )
+            content = content.replace(made_in, called)
+        if content != record.read_bytes():
+            record.write_bytes(content)
 
 
 def _what_is_kept(interrupt: KeyboardInterrupt, target: Path) -> str:
