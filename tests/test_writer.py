@@ -62,6 +62,90 @@ def test_overwrite_works_without_an_atomic_exchange(
     assert names(tmp_path) == ["model", "student", "teacher"]
 
 
+def test_what_is_replaced_goes_only_after_the_new_one_is_on_the_disk(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    exchange, rmtree = output_folders.exchange, shutil.rmtree
+    monkeypatch.setattr(output_folders, "sync_tree", lambda path: done.append("its bytes"))
+    monkeypatch.setattr(output_folders, "exchange", lambda *both: done.append("exchange") or exchange(*both))
+    monkeypatch.setattr(output_folders, "sync_name", lambda path: done.append("its name"))
+    monkeypatch.setattr(shutil, "rmtree", lambda *all, **more: done.append("the old one goes") or rmtree(*all, **more))
+    patch_to(tmp_path)
+    assert "its bytes" not in done  # a model that replaces none, and can be made again
+    done.clear()
+    patch_to(tmp_path, overwrite=True)
+    assert done == ["its bytes", "exchange", "its name", "the old one goes"]
+
+
+def test_a_verified_model_is_on_the_disk_when_that_is_said(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Path] = []
+    for name in ("sync_tree", "sync_name"):
+        monkeypatch.setattr(output_folders, name, done.append)
+    patch_to(tmp_path, verify=True)
+    assert [path.name.split("-")[0] for path in done] == [".model.partial", "model"]
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_a_folder_that_cannot_be_renamed_stays_as_it_was(
+    number: int, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(path: Path, target: Path) -> Path:
+        if path.name == "model" or target.name == "model":
+            raise OSError(number, os.strerror(number))
+        return rename(path, target)
+
+    patch_to(tmp_path)
+    before, rename = content(tmp_path / "model"), Path.rename
+    monkeypatch.setattr(output_folders, "exchange", lambda one, other: False)
+    monkeypatch.setattr(Path, "rename", busy)
+    with pytest.raises(OutputError, match=f"model cannot be written: {os.strerror(number)}"):
+        patch_to(tmp_path, layers=2, overwrite=True)
+    assert content(tmp_path / "model") == before
+    assert names(tmp_path) == ["model", "student", "teacher"]
+
+
+def test_a_new_folder_that_cannot_take_its_place_gives_it_back(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(path: Path, target: Path) -> Path:
+        if target.name == "model" and "previous" not in path.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(path, target)
+
+    patch_to(tmp_path)
+    before, rename = content(tmp_path / "model"), Path.rename
+    monkeypatch.setattr(output_folders, "exchange", lambda one, other: False)
+    monkeypatch.setattr(Path, "rename", once)
+    with pytest.raises(OutputError, match="model cannot be written: Input/output error"):
+        patch_to(tmp_path, layers=2, overwrite=True)
+    assert content(tmp_path / "model") == before
+    assert names(tmp_path) == ["model", "student", "teacher"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_mount_point_is_told_before_any_work(
+    overwrite: bool, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(output_folders, "is_mount_point", lambda folder: folder.name == "disk")
+    with pytest.raises(OutputError, match=r"disk is a mount point, .*: give a folder in it, --output .*disk/patched$"):
+        patch_to(tmp_path, student=tmp_path / "nowhere", output=tmp_path / "disk", overwrite=overwrite)
+
+
+@pytest.mark.parametrize("locked", [False, None])
+def test_only_a_lock_of_its_own_lets_a_run_remove_what_is_left(
+    locked: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without locks, or beside a run that holds one, what lies there may be at work."""
+    (tmp_path / ".model.partial-other").mkdir()
+    monkeypatch.setattr(output_folders, "try_lock", lambda descriptor: locked)
+    output_folders._remove_abandoned(tmp_path / "model")
+    assert names(tmp_path) == [".model.partial-other"]
+
+
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_what_is_no_folder_is_not_overwritten(kind: str, pair: tuple[Path, Path], tmp_path: Path) -> None:
     target = tmp_path / "model"

@@ -62,6 +62,8 @@ def check_writable(target: Path) -> None:
         OutputError: the disk is read-only, or the folder is somebody else's.
     """
     parent = next(folder for folder in target.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise OutputError(f"{target} cannot be written: {parent} is no folder")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"{target} cannot be written: {parent} is read-only, or not yours")
 
