@@ -30,6 +30,8 @@ class _Commands(TyperGroup):
         if os.environ.get("BOOMERANG_DEBUG") == "1":
             return super().invoke(ctx)
         try:
+            import boomerang_cli.engine.system_calls  # noqa: F401  (refuses a system that no command can run on)
+
             with ending_signals_raise():
                 return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
