@@ -36,6 +36,15 @@ class Parts:
     def parameters(self) -> int:
         return sum(tensor.parameters for part in (self.before, *self.layers, self.after) for tensor in part.values())
 
+    def named(self, family: Family) -> dict[str, Tensor]:
+        """Return all tensors by their full names."""
+        layers = {
+            f"{family.layers}{index}.{name}": tensor
+            for index, layer in enumerate(self.layers)
+            for name, tensor in layer.items()
+        }
+        return {**self.before, **layers, **self.after}
+
 
 def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
     """Sort a checkpoint's tensors into parts, and check from headers alone that none is missing or left over.
