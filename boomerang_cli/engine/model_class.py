@@ -42,12 +42,12 @@ def check_tensors(tensors: Mapping[str, Tensor], config: Mapping[str, Any], fami
         shape = shapes.get(full_name)
         if shape is None:
             raise CheckpointError(
-                f"{name} holds {tensor.name}, which {class_name} of transformers does not have with this config.json: "
-                "load it with transformers and save it again, if the tensor does not matter"
+                f"{tensor.file} holds {tensor.name}, which {class_name} of transformers does not have with this config.json: "
+                "load the model with transformers and save it again, if the tensor does not matter"
             )
         if shape != tensor.shape:
             raise CheckpointError(
-                f"{name}: {tensor.name} has the shape {list(tensor.shape)}, {class_name} of transformers "
+                f"{tensor.file}: {tensor.name} has the shape {list(tensor.shape)}, {class_name} of transformers "
                 f"needs {list(shape)}: config.json and weights do not belong together"
             )
     if missing := shapes.keys() - tensors.keys():

@@ -87,7 +87,7 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
             model_type = checkpoint.config.get("model_type")
             raise CheckpointError(
                 f"{checkpoint.name} holds {tensor.name}, which {model_type} models do not have: "
-                "load it with transformers and save it again, if the tensor does not matter"
+                "load the model with transformers and save it again, if the tensor does not matter"
             )
     parts = Parts(before, tuple(layers), after, tied)
     _check_complete(checkpoint, family, parts)
