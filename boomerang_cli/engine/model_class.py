@@ -42,7 +42,7 @@ def check_tensors(tensors: Mapping[str, Tensor], config: Mapping[str, Any], fami
         shape = shapes.get(full_name)
         if shape is None:
             raise CheckpointError(
-                f"{tensor.file} holds {tensor.name}, which {class_name} of transformers does not have with this config.json: "
+                f"{tensor.file} holds {tensor.name}, which {class_name} of transformers does not have: "
                 "load the model with transformers and save it again, if the tensor does not matter"
             )
         if shape != tensor.shape:
