@@ -199,7 +199,7 @@ def break_config(model: Path) -> None:
 
 
 def break_index(model: Path) -> None:
-    (model / "model.safetensors").unlink()  # beside it, an index is not read
+    (model / WEIGHTS).unlink()
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "gone.safetensors"}}))
 
 
