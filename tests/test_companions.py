@@ -20,7 +20,8 @@ BELONGS = (
 FOREIGN = (
     ".env", "secrets.env", "train.log", "params.json", "trainer_state.json", "pytorch_model.bin", "model.onnx_data",
     "model.safetensors.part", "adapter_config.json", "LICENSE.py", "license.env", "additional_chat_templates/.env",
-    "additional_chat_templates/run.py", "original/tokenizer.model", "additional_chat_templates/..\\x.jinja", "tokenizer.json.tmp", "config.json", "README.md",
+    "additional_chat_templates/run.py", "original/tokenizer.model",
+    "additional_chat_templates/..\\x.jinja", "tokenizer.json.tmp", "config.json", "README.md",
 )  # fmt: skip
 
 
