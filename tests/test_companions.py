@@ -20,7 +20,8 @@ BELONGS = (
 FOREIGN = (
     ".env", "secrets.env", "train.log", "params.json", "trainer_state.json", "pytorch_model.bin", "model.onnx_data",
     "model.safetensors.part", "adapter_config.json", "LICENSE.py", "license.env", "additional_chat_templates/.env",
-    "additional_chat_templates/run.py", "original/tokenizer.model", "tokenizer.json.tmp", "config.json", "README.md",
+    "additional_chat_templates/run.py", "original/tokenizer.model",
+    "additional_chat_templates/..\\x.jinja", "tokenizer.json.tmp", "config.json", "README.md",
 )  # fmt: skip
 
 
@@ -61,3 +62,11 @@ def test_named_chat_templates_go_along_and_foreign_files_do_not(teacher: Path, t
         assert folder is not None
         assert (folder / TEMPLATE).read_text() == TEMPLATE
         assert not {".env", "train.log", "params.json", "model.fp16.safetensors"} & set(names(folder))
+
+
+def test_a_folder_of_templates_that_is_a_link_is_not_followed(teacher: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "private.jinja").write_text("x")
+    (teacher / "additional_chat_templates").symlink_to(tmp_path / "elsewhere")
+    student = init_student(teacher, output=tmp_path / "student").path
+    assert "additional_chat_templates" not in names(student)

@@ -305,7 +305,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a missing weight of the teacher": (lambda t, s: drop(t, WEIGHT), "layer 3 is not like layer 0"),
     "a missing head": (lambda t, s: drop(t, "embed_out.weight"), "lacks the tensor embed_out.weight"),
     "an extra weight": (lambda t, s: add(s, "gpt_neox.layers.3.mlp.extra"), "extra is left over"),
-    "a weight of no family": (lambda t, s: add(s, "visual.patches"), "visual.patches, which gpt_neox models do not have"),
+    "a weight of no family": (lambda t, s: add(s, "visual.patches"), "visual.patches, which gpt_neox models do not"),
     "a teacher that is gone": (lambda t, s: shutil.rmtree(t), "no model at|neither"),
 }  # fmt: skip
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from boomerang_cli.engine.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
 from boomerang_cli.engine.dtypes import CONFIG_NAMES, stored_dtype
-from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.errors import CheckpointError, SelectionError
 from boomerang_cli.engine.families import Family, family_of
 from boomerang_cli.engine.layers import LayerMap, LayerSource, default_kept_layers
 from boomerang_cli.engine.output_folder import check_output, check_spares, temporary_folder
@@ -94,7 +95,7 @@ def init_student(
     if not dry_run:
         with temporary_folder() as folder:
             if random_init:
-                plan = _with_random_weights(plan, folder, max_shard_size)
+                plan = _with_random_weights(plan, family, folder, max_shard_size)
             write_model(plan, target, "student-init", overwrite=overwrite, on_progress=on_progress)
     return InitStudentResult(
         path=target,
@@ -133,21 +134,33 @@ def _choose_layers(
     return layer_map
 
 
-def _with_random_weights(plan: Plan, folder: Path, max_shard_size: str) -> Plan:
-    """Return the same plan with each tensor drawn anew as transformers initialises it; they stand in ``folder``."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+def _with_random_weights(plan: Plan, family: Family, folder: Path, max_shard_size: str) -> Plan:
+    """Return the same plan with each tensor drawn anew as transformers initialises it; they stand in ``folder``.
 
-    settings = dict(plan.config)
-    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    Raises:
+        CheckpointError: the model's class does not have one of the tensors.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForPreTraining
+
+    from boomerang_cli.engine.loading import MASKED, as_transformers_config, quiet_transformers
+
+    settings = as_transformers_config(plan.config)
+    # What is trained on masked words is stored with all of its heads, and the pooler.
+    kind: Any = AutoModelForPreTraining if settings.model_type in MASKED else AutoModelForCausalLM
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
-    dtypes = {copy.dtype for copy in plan.copies} & CONFIG_NAMES.keys()
-    model.to(getattr(torch, CONFIG_NAMES[dtypes.pop()] if len(dtypes) == 1 else "bfloat16"))
-    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    with quiet_transformers():
+        model = kind.from_config(settings, dtype=torch.float32)
+        dtypes = {copy.dtype for copy in plan.copies} & CONFIG_NAMES.keys()
+        model.to(getattr(torch, CONFIG_NAMES[dtypes.pop()] if len(dtypes) == 1 else "bfloat16"))
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
     drawn = read_checkpoint(folder).tensors
-    shards = tuple(
-        replace(shard, copies=tuple(replace(copy, source=drawn[copy.name]) for copy in shard.copies))
-        for shard in plan.shards
-    )
-    return replace(plan, shards=shards)
+    if family.tied_bias and family.tied_bias[1] in drawn:
+        drawn = {family.tied_bias[0]: drawn[family.tied_bias[1]], **drawn}
+    for copy in plan.copies:
+        if copy.name not in drawn:
+            raise CheckpointError(
+                f"{copy.source.file} holds {copy.source.name}, which {type(model).__name__} of transformers does not "
+                "have: it cannot be drawn at random, leave --random-init out"
+            )
+    return plan.with_tensors(drawn)

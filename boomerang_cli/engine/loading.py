@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint import Checkpoint
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
+from boomerang_cli.engine.files import SourceFile
 from boomerang_cli.engine.layer_config import config_for_layers
 from boomerang_cli.engine.layers import Owner
 from boomerang_cli.engine.pair import Pair
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_MASKED = {"bert", "distilbert"}
+MASKED = {"bert", "distilbert"}
+"""Families that predict masked words: they can be patched, and neither distilled nor scored."""
 _TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
 
 
@@ -52,31 +55,61 @@ def load_model(
         CheckpointError: transformers cannot load it, or finds no weights for a part of the model.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from safetensors import SafetensorError
 
-    if config.get("model_type") in _MASKED:
-        raise UnsupportedModelError(
-            f"{checkpoint.name}: {config['model_type']} predicts masked words; only models that continue a text "
-            "can be distilled and scored"
-        )
+    settings, family = causal_class(config, checkpoint.name)
     try:
         with quiet_transformers():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                checkpoint.folder,
-                config=as_transformers_config(config),
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
+            loaded: Any = family.from_pretrained(
+                None, config=settings, state_dict=_slices(checkpoint), dtype=dtype, output_loading_info=True
             )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            set_generation_config(loaded[0], checkpoint.folder)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{checkpoint.name} cannot be loaded: {_first_line(error)}") from None
     model: PreTrainedModel = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):  # transformers would go on with random values
         raise CheckpointError(f"{checkpoint.name} cannot be loaded: it holds no weights for {missing[0]}")
     model.to(torch.device(device))  # type: ignore[arg-type]
     return model
+
+
+def causal_class(config: Mapping[str, Any], name: str) -> tuple[Any, Any]:
+    """Return transformers' configuration and class of a causal language model.
+
+    Raises:
+        UnsupportedModelError: the family has none; ``name`` is the model's, for the error.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if config.get("model_type") in MASKED:
+        raise UnsupportedModelError(
+            f"{name}: {config['model_type']} predicts masked words; only models that continue a text "
+            "can be distilled and scored"
+        )
+    settings = as_transformers_config(config)
+    return settings, MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
+
+
+def set_generation_config(model: PreTrainedModel, folder: Path) -> None:
+    """Give a model the generation settings that a folder holds, if it does."""
+    from transformers import GenerationConfig
+
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+
+
+def _slices(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what transformers reads each tensor from: the files that the headers were read from, and no others."""
+    from safetensors import safe_open
+
+    opened: dict[Path, Any] = {}
+    slices = {}
+    for name, tensor in checkpoint.tensors.items():
+        assert isinstance(tensor.file, SourceFile)  # models are downloaded before they are loaded
+        path = tensor.file.path
+        opened[path] = opened.get(path) or safe_open(path, framework="pt")
+        slices[name] = opened[path].get_slice(name)
+    return slices
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:

@@ -36,6 +36,15 @@ class Parts:
     def parameters(self) -> int:
         return sum(tensor.parameters for part in (self.before, *self.layers, self.after) for tensor in part.values())
 
+    def named(self, family: Family) -> dict[str, Tensor]:
+        """Return all tensors by their full names."""
+        layers = {
+            f"{family.layers}{index}.{name}": tensor
+            for index, layer in enumerate(self.layers)
+            for name, tensor in layer.items()
+        }
+        return {**self.before, **layers, **self.after}
+
 
 def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
     """Sort a checkpoint's tensors into parts, and check from headers alone that none is missing or left over.
@@ -78,7 +87,7 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
             model_type = checkpoint.config.get("model_type")
             raise CheckpointError(
                 f"{checkpoint.name} holds {tensor.name}, which {model_type} models do not have: "
-                "load it with transformers and save it again, if the tensor does not matter"
+                "load the model with transformers and save it again, if the tensor does not matter"
             )
     parts = Parts(before, tuple(layers), after, tied)
     _check_complete(checkpoint, family, parts)

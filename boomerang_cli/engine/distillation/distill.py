@@ -25,6 +25,7 @@ from boomerang_cli.engine.distillation.text import check_sequence_length, open_t
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError, OutputError, TrainingError
+from boomerang_cli.engine.model_class import check_pair
 from boomerang_cli.engine.output_folder import check_output, check_spares, check_writable
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.plan import Plan
@@ -136,6 +137,7 @@ def distill(
     pair = open_student_init(student_init, teacher, keep)
     check_sequence_length(pair.teacher, sequence_length)
     plan = plan_student(pair, dtype)
+    check_pair(pair)
     if dry_run:
         return DistillResult(target, recipe.steps, recipe.tokens, {}, {}, 0.0, 0.0, 0, plan)
 

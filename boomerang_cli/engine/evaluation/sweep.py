@@ -98,7 +98,9 @@ def sweep(
     from boomerang_cli.engine.evaluation.results import write_results
     from boomerang_cli.engine.evaluation.session import open_evaluation
     from boomerang_cli.engine.evaluation.texts import TextSettings, find_texts
+    from boomerang_cli.engine.model_class import check_pair
 
+    check_pair(pair)
     text = TextSettings(data, calibration, sequences, calibration_sequences, sequence_length, stride)
     texts = find_texts(text, pair)
     include = Path(include_path) if include_path else None
