@@ -248,6 +248,25 @@ def kill_push(times: int, chance: random.Random) -> Counter[str]:
     return found
 
 
+@fault("kill patch --push")
+def kill_patch_push(times: int, chance: random.Random) -> Counter[str]:
+    """What a killed run leaves of its temporary model goes with the next run."""
+    words, found = ("patch", "--layers", "2", "--quiet", "--push"), Counter[str]()
+    temporaries = Path("temporaries").absolute()
+    temporaries.mkdir()
+    with hub() as double, mock.patch.object(tempfile, "tempdir", str(temporaries)):
+        seconds = seconds_of(*words, "tester/timing")
+        expected = double.files("tester/timing")
+        for number in range(times):
+            killed((*words, f"tester/model-{number}"), seconds, chance)
+            found["something left, and removed" if names(temporaries) else "nothing left"] += 1
+            run(*words, f"tester/model-{number}")
+            expect(names(temporaries) == [], f"something is left: {names(temporaries)}")
+            sent = double.files(f"tester/model-{number}")
+            expect(sent["model.safetensors"] == expected["model.safetensors"], "the next push differs")
+    return found
+
+
 @contextmanager
 def hub() -> Iterator[HubDouble]:
     """A Hub on loopback that commands of this process's children speak to."""

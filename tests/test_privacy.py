@@ -84,7 +84,8 @@ def test_what_is_read_by_a_model_goes_out_as_it_is(hub: HubDouble, model: Path) 
     edit_json(
         model / "tokenizer_config.json",
         chat_template="{% if '/mnt/data/x' %}/no_think{% endif %}",
-        eos_token="/",
+        eos_token="/a/b",
+        additional_special_tokens=["/home/x/y"],
         added_tokens_decoder={"0": {"content": "/home/x/y"}},
         url="https://example.org/a/b",
     )

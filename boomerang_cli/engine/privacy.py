@@ -161,7 +161,7 @@ class Cleaner:
             return value if all(one is other for one, other in zip(value, cleaned, strict=True)) else cleaned
         if not isinstance(value, str) or not value:
             return value
-        if not _CONTENT_KEYS & {*at}:
+        if not any(map(_is_content, at)):
             inner = _inner_json(value)
             if inner is not None and (shown := self._value(inner, file, at)) is not inner:
                 return json.dumps(shown)
@@ -191,7 +191,7 @@ class Cleaner:
             near = (Path(value), self.folder / value, self.folder.absolute().parent / value)
             return bool(value) and (self._is_local(value) or value.count("/") > 1 or any(map(_is_there, near)))
         is_file = bool(PurePath(_plain(value)).suffix)
-        return key not in _CONTENT_KEYS and self._is_local(value) and not is_file
+        return not _is_content(key) and self._is_local(value) and not is_file
 
     def _is_local(self, value: str) -> bool:
         return _PATH.fullmatch(value) is not None or _plain(value) in self._folders
@@ -204,6 +204,10 @@ class Cleaner:
         said = f"{file}: {at}" if at else file
         if said not in self.removed:
             self.removed.append(said)
+
+
+def _is_content(key: str) -> bool:
+    return key in _CONTENT_KEYS or key.endswith(("tokens", "_token"))
 
 
 def _inner_json(text: str) -> Any:
