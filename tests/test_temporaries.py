@@ -139,6 +139,16 @@ def test_a_card_that_changes_while_it_is_read_does_no_harm(
     assert hub.files(REPO)["README.md"] == b"# Mine, and longer than it was"
 
 
+def test_a_disk_too_small_for_what_is_on_its_way_is_told_before_a_byte_is_written(
+    hub: HubDouble, pair: tuple[Path, Path], temporaries: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(temporaries)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=10))
+    with pytest.raises(OutputError, match="temporaries has 10 free: make room, or set TMPDIR to a larger disk"):
+        patches.patch(layers=1, student=pair[1], teacher=pair[0], push=REPO)
+    assert names(temporaries) == []
+
+
 def test_chat_templates_are_sent_in_their_folder(hub: HubDouble, pair: tuple[Path, Path], tmp_path: Path) -> None:
     shutil.copy(pair[0] / "tokenizer.json", pair[1])
     (pair[1] / "additional_chat_templates").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from boomerang_cli.engine.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.card import model_documents
 from boomerang_cli.engine.dtypes import stored_dtype
-from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.errors import OutputError, SelectionError
 from boomerang_cli.engine.hub.reading import check_repo_id
 from boomerang_cli.engine.layers import Owner
 from boomerang_cli.engine.order import Order, find_order
@@ -185,6 +186,11 @@ def _write_to_hub(
 
     check_token(repo_id)  # before gigabytes are moved
     with temporary_folder() as folder:
+        if plan.size_bytes > (free := shutil.disk_usage(folder).free):
+            raise OutputError(
+                f"the model has {plan.size_bytes:,} bytes on its way to {repo_id}, and {folder.parent} has {free:,} "
+                "free: make room, or set TMPDIR to a larger disk"
+            )
         verified = write_model(plan, folder / "model", "patched", verify=True, on_progress=on_progress)
         return push_model(folder / "model", Destination(repo_id, private)), verified
 

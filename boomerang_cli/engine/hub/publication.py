@@ -11,7 +11,7 @@ from typing import Any
 from boomerang_cli.engine.card import CARD_FILE, is_ours, model_card
 from boomerang_cli.engine.checkpoint import CONFIG_FILE, Checkpoint, open_checkpoint, read_json
 from boomerang_cli.engine.companions import companions
-from boomerang_cli.engine.errors import CheckpointError
+from boomerang_cli.engine.errors import CheckpointError, OutputError
 from boomerang_cli.engine.families import Family, family_of
 from boomerang_cli.engine.hub.clean_files import Header, clean_header, clean_texts
 from boomerang_cli.engine.hub.reading import is_repo_id
@@ -62,16 +62,25 @@ class Publication:
             OutputError: no temporary folder can be made, or it has no room for weights with another header.
         """
         with temporary_folder() as staging:
-            for name in (*self.files, *self.texts):
-                (staging / name).parent.mkdir(exist_ok=True)
-            for name, path in self.files.items():
-                if name not in self.headers:
-                    (staging / name).symlink_to(path.absolute())
-            for name, text in self.texts.items():
-                (staging / name).write_bytes(_bytes(text))
-            for name, header in self.headers.items():
-                header.write(self.files[name], staging / name)
+            try:
+                self._fill(staging)
+            except OSError as error:
+                raise OutputError(
+                    f"{self.folder} cannot be made ready in {staging.parent}: {error.strerror}: "
+                    "set TMPDIR to a folder with more room"
+                ) from None
             yield staging
+
+    def _fill(self, staging: Path) -> None:
+        for name in (*self.files, *self.texts):
+            (staging / name).parent.mkdir(exist_ok=True)
+        for name, path in self.files.items():
+            if name not in self.headers:
+                (staging / name).symlink_to(path.absolute())
+        for name, text in self.texts.items():
+            (staging / name).write_bytes(_bytes(text))
+        for name, header in self.headers.items():
+            header.write(self.files[name], staging / name)
 
 
 def prepare(folder: Path, repo_id: str, results: Sequence[Mapping[str, Any]] = ()) -> Publication:
