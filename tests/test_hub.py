@@ -181,7 +181,7 @@ def test_a_hub_that_fails_in_the_middle_of_writing_leaves_nothing(pair: HubDoubl
     plan = patch_from_hub(tmp_path / "out", dry_run=True).plan
     pair.fail("GET", "/lab/teacher/objects/", status=500, times=None)
     with pytest.raises(HubError, match="cannot read lab/teacher: the Hub fails with status 500"):
-        write_model(plan, tmp_path / "out")
+        write_model(plan, tmp_path / "out", "patched")
     assert names(tmp_path) == ["cache"]
 
 

@@ -29,6 +29,8 @@ class _Commands(TyperGroup):
         if os.environ.get("BOOMERANG_DEBUG") == "1":
             return super().invoke(ctx)
         try:
+            import boomerang_cli.engine.system_calls  # noqa: F401  (refuses a system that no command can run on)
+
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             output.error(str(interrupt) or "interrupted")

@@ -74,7 +74,7 @@ def init_student(
         BoomerangError: a teacher, layers or an output that cannot be used; nothing is left behind.
     """
     target = Path(output)
-    check_output(target, overwrite=overwrite or dry_run)
+    check_output(target, "student-init", overwrite=overwrite, dry_run=dry_run)
     max_shard_bytes, stored = parse_bytes(max_shard_size, "--max-shard-size"), stored_dtype(dtype)
     checkpoint = open_checkpoint(teacher, download=download and not dry_run)
     check_spares(target, checkpoint.folder)
@@ -97,7 +97,7 @@ def init_student(
         with tempfile.TemporaryDirectory() as folder:
             if random_init:
                 plan = _with_random_weights(plan, family, Path(folder), max_shard_size)
-            write_model(plan, target, overwrite=overwrite, on_progress=on_progress)
+            write_model(plan, target, "student-init", overwrite=overwrite, on_progress=on_progress)
     return InitStudentResult(
         path=target,
         teacher=checkpoint.name,

@@ -130,7 +130,7 @@ def distill(
         repeat=repeat,
     )
     target = Path(output)
-    check_output(target, overwrite=overwrite or dry_run)
+    check_output(target, "student", overwrite=overwrite, dry_run=dry_run)
     check_reporter(report_to)
     check_save_every(save_every)
     sources = find_sources(recipe.data, recipe.eval_data)

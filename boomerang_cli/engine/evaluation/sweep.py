@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from boomerang_cli.engine.errors import DataError, SelectionError
 from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, plan_rows
-from boomerang_cli.engine.evaluation.sweep_models import check_space, write_models
+from boomerang_cli.engine.evaluation.sweep_models import check_models, write_models
 from boomerang_cli.engine.order import Order, find_order
+from boomerang_cli.engine.output_folder import check_output
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.patch import Planner
 
@@ -77,6 +78,8 @@ def sweep(
     """
     if beam < 1 or (batch_size is not None and batch_size < 1):
         raise SelectionError("--beam and --batch-size must be 1 or more")
+    if overwrite:
+        check_output(Path(output), "sweep", overwrite=True)
     pair = open_pair(student, teacher, keep=keep, download=not dry_run)
     planner = Planner(pair)
     names = list(dict.fromkeys(name.strip() for given in order for name in given.split(",")))
@@ -86,7 +89,7 @@ def sweep(
     if dry_run:
         return result
     if write:
-        check_space(rows, result.path)
+        check_models(rows, result.path)
     if on_progress:
         on_progress("Loading libraries", 0, 1)
 
@@ -118,7 +121,7 @@ def sweep(
         orders = _search(names, pair, evaluation, beam=beam, yes=yes)
         rows = plan_rows(orders, layers, planner)
         if write:
-            check_space(rows, result.path)
+            check_models(rows, result.path)
         rows = measure_rows(rows, evaluation, harness=harness, speed=speed, baseline=baseline)
         misses = find_misses(rows, max_perplexity, max_kl)
         scored_on = tuple(source.name for source in texts.data)
