@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from boomerang_cli.engine.dtypes import CONFIG_NAMES, stored_dtype
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
 from boomerang_cli.engine.families import Family, family_of
 from boomerang_cli.engine.layers import LayerMap, LayerSource, default_kept_layers
-from boomerang_cli.engine.output_folder import check_output, check_spares
+from boomerang_cli.engine.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.parts import check_layers_alike, take_apart
 from boomerang_cli.engine.plan import Plan, plan_model
 from boomerang_cli.engine.sizes import parse_bytes
@@ -94,9 +93,9 @@ def init_student(
     plan = plan.with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
     plan = arrange_for_sharing(plan, target)
     if not dry_run:
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             if random_init:
-                plan = _with_random_weights(plan, family, Path(folder), max_shard_size)
+                plan = _with_random_weights(plan, family, folder, max_shard_size)
             write_model(plan, target, "student-init", overwrite=overwrite, on_progress=on_progress)
     return InitStudentResult(
         path=target,

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from boomerang_cli.engine.errors import OutputError
@@ -99,6 +99,7 @@ def output_folder(target: Path, kind: Kind, *, overwrite: bool = False, durable:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(place)
+        remove_abandoned_temporaries()
         with _private_folder(place) as partial:
             yield partial
             write_marker(partial, kind)
@@ -116,6 +117,37 @@ def output_folder(target: Path, kind: Kind, *, overwrite: bool = False, durable:
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)  # after an exchange, what stood there before
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield an empty, private folder for what is on its way elsewhere; it is removed in any case.
+
+    A kill leaves it behind, as one of :func:`output_folder`: the next run that writes or sends anything removes it.
+
+    Raises:
+        OutputError: no folder for temporary files may be written; errors of the block are its own.
+    """
+    remove_abandoned_temporaries()
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(_private_folder(_temporaries()))
+        except OSError as error:
+            raise OutputError(
+                f"no temporary folder can be made: {error.strerror or error}: set TMPDIR to one that may be written"
+            ) from None
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
+
+
+def remove_abandoned_temporaries() -> None:
+    """Remove what killed runs left of their temporary folders; those of others, and of runs at work, stay."""
+    with suppress(OSError):  # there is no folder for them
+        _remove_abandoned(_temporaries())
+
+
+def _temporaries() -> Path:
+    return Path(tempfile.gettempdir()).absolute() / "boomerang"
 
 
 def _publish(partial: Path, place: Path, *, replaces: bool) -> None:
@@ -179,7 +211,8 @@ def _remove_abandoned(place: Path) -> None:
         except OSError:
             continue
         try:
-            if try_lock(descriptor):
+            theirs = os.fstat(descriptor).st_uid != os.geteuid()  # in a folder for everybody; root could remove it
+            if not theirs and try_lock(descriptor):
                 shutil.rmtree(partial, ignore_errors=True)
         finally:
             os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.hub.reading import check_repo_id
 from boomerang_cli.engine.layers import Owner
 from boomerang_cli.engine.order import Order, find_order
-from boomerang_cli.engine.output_folder import check_output, check_spares
+from boomerang_cli.engine.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.plan import Plan, plan_model
 from boomerang_cli.engine.provenance import layer_sources
@@ -185,9 +184,9 @@ def _write_to_hub(
     from boomerang_cli.engine.hub.upload import Destination, check_token
 
     check_token(repo_id)  # before gigabytes are moved
-    with tempfile.TemporaryDirectory(prefix="boomerang-") as folder:
-        verified = write_model(plan, Path(folder) / "model", "patched", verify=True, on_progress=on_progress)
-        return push_model(Path(folder) / "model", Destination(repo_id, private)), verified
+    with temporary_folder() as folder:
+        verified = write_model(plan, folder / "model", "patched", verify=True, on_progress=on_progress)
+        return push_model(folder / "model", Destination(repo_id, private)), verified
 
 
 class Planner:
