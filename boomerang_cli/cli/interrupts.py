@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -19,17 +19,14 @@ def install() -> None:
     if os.environ.get("BOOMERANG_DEBUG") == "1" or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return
     signal.signal(signal.SIGINT, _interrupt)
-    sys.unraisablehook = _raise_again
 
 
 def end_at_once() -> NoReturn:
     """Say that the command was interrupted, and end the process; of several that train together, one speaks."""
     if os.environ.get("RANK", "0") == "0":
         tidied = _SHOW_CURSOR if "rich.live" in sys.modules and os.isatty(2) else ""
-        try:
+        with suppress(OSError):  # nobody listens
             os.write(2, f"{tidied}error: interrupted\n".encode())
-        except OSError:
-            pass  # nobody listens
     os._exit(EXIT_CODE)
 
 
@@ -54,10 +51,3 @@ def _is_importing(frame: FrameType | None) -> bool:
         frame = frame.f_back
     return False
 
-
-def _raise_again(unraisable: sys.UnraisableHookArgs) -> None:
-    """An interrupt that arrived in a destructor, where nothing can be raised, arrives once more after it."""
-    if unraisable.exc_type is not None and issubclass(unraisable.exc_type, KeyboardInterrupt):
-        _thread.interrupt_main()
-    else:
-        sys.__unraisablehook__(unraisable)

@@ -46,7 +46,7 @@ Keep = Annotated[
     Numbers | None,
     typer.Option(
         parser=numbers,
-        metavar="0,2,4,…",
+        metavar="0,2,4,...",
         help="Teacher layers that the student copied, where it has no student_config.json.",
     ),
 ]

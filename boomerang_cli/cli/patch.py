@@ -26,7 +26,7 @@ def patch(
     ] = None,
     blocks: Annotated[
         options.Numbers | None,
-        typer.Option(parser=options.numbers, metavar="3,7,…", help="The blocks to patch, one by one."),
+        typer.Option(parser=options.numbers, metavar="3,7,...", help="The blocks to patch, one by one."),
     ] = None,
     order: Annotated[
         str,

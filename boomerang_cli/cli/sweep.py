@@ -59,7 +59,7 @@ def sweep(
     ] = False,
     speed: Annotated[bool, typer.Option("--speed", help="Measure tokens per second, and memory on a GPU.")] = False,
     tasks: Annotated[
-        str | None, typer.Option(metavar="TASK,…", help="Tasks of lm-eval (pip install 'boomerang-cli[eval]').")
+        str | None, typer.Option(metavar="TASK,...", help="Tasks of lm-eval (pip install 'boomerang-cli[eval]').")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Examples of each task. [default: all]")] = None,
     num_fewshot: Annotated[int | None, typer.Option(help="Examples in the context. [default: the task's]")] = None,
