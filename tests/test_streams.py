@@ -23,9 +23,7 @@ INTERRUPTED_IMPORT = (
 )
 
 
-def shell(
-    folder: Path, *arguments: str, after: str = "", **environment: str
-) -> subprocess.CompletedProcess[bytes]:
+def shell(folder: Path, *arguments: str, after: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run ``boomerang`` in a shell, with redirections ``after`` it."""
     return subprocess.run(
         ["bash", "-c", f"{shlex.join([*PROGRAM, *arguments])} {after}"],
