@@ -14,9 +14,9 @@ from boomerang_cli.cli.terminal_curve import terminal_curve
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Project folder to make.", metavar="FOLDER")] = Path(
-        "boomerang-demo"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=options.home, help="Project folder to make.", metavar="FOLDER")
+    ] = Path("boomerang-demo"),
     steps: Annotated[
         int | None, typer.Option(help="Steps of distillation. [default: under two minutes' worth]")
     ] = None,

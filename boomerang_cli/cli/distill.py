@@ -35,6 +35,7 @@ def distill(
         typer.Option(
             help="Text: a Hub dataset (owner/name[:config][@revision]), a .txt, .jsonl or .parquet file, or a folder "
             f"of them; repeatable. [default: {DEFAULT_DATA[0]}]",
+            parser=options.text,
             metavar="TEXT",
         ),
     ] = None,
@@ -42,6 +43,7 @@ def distill(
         list[str] | None,
         typer.Option(
             help="Text for the held-out perplexity; repeatable. [default: a Hub dataset's first documents]",
+            parser=options.text,
             metavar="TEXT",
         ),
     ] = None,

@@ -40,7 +40,13 @@ def patch(
     keep: options.Keep = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder to write. [default: patched-<depth>L]", metavar="FOLDER"),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=options.home,
+            help="Folder to write. [default: patched-<depth>L]",
+            metavar="FOLDER",
+        ),
     ] = None,
     dtype: options.DType = "auto",
     max_shard_size: options.MaxShardSize = "5GB",

@@ -58,10 +58,16 @@ class _Stderr(io.FileIO):
 def _open_closed() -> None:
     """Open what is closed to nowhere: else the first file of a model would be stderr, with messages in it."""
     for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
+        if not _is_open(descriptor):
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free, this one
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _text(raw: io.FileIO, before: TextIO | None) -> TextIO:

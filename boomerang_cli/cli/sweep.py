@@ -31,6 +31,7 @@ def sweep(
     data: Annotated[
         list[str] | None,
         typer.Option(
+            parser=options.text,
             metavar="TEXT",
             help="Text to score on: .txt, .jsonl, .parquet, a folder of them, or a Hub dataset; repeatable. "
             "[default: what the student's distillation was evaluated on]",
@@ -49,7 +50,11 @@ def sweep(
     ] = None,
     calibration: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT", help="Text to search orders on. [default: the beginning of --data]"),
+        typer.Option(
+            parser=options.text,
+            metavar="TEXT",
+            help="Text to search orders on. [default: the beginning of --data]",
+        ),
     ] = None,
     calibration_sequences: Annotated[int, typer.Option(help="Windows to search orders on, at most.")] = 64,
     beam: Annotated[int, typer.Option(help="Sets of each size that greedy goes on from.")] = 1,
@@ -64,7 +69,8 @@ def sweep(
     limit: Annotated[int | None, typer.Option(help="Examples of each task. [default: all]")] = None,
     num_fewshot: Annotated[int | None, typer.Option(help="Examples in the context. [default: the task's]")] = None,
     include_path: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Definitions of your own tasks for lm-eval.")
+        Path | None,
+        typer.Option(parser=options.home, metavar="FOLDER", help="Definitions of your own tasks for lm-eval."),
     ] = None,
     batch_size: Annotated[
         str, typer.Option(metavar="auto|N", help="Windows, and examples of tasks, at once.")

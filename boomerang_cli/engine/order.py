@@ -75,7 +75,11 @@ def find_order(order: str, layer_map: LayerMap, recorded: str | Sequence[int] | 
     if order == "auto":
         chosen = default if recorded is None else recorded
         return Order.of_sequence(chosen if isinstance(chosen, str) else "given", layer_map.order(chosen))
-    return read_order(Path(order), layer_map)
+    try:
+        path = Path(order).expanduser()
+    except RuntimeError:  # the home of nobody
+        path = Path(order)
+    return read_order(path, layer_map)
 
 
 def read_order(path: Path, layer_map: LayerMap) -> Order:
