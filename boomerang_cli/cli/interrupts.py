@@ -6,8 +6,11 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from types import FrameType
-from typing import NoReturn
+
+TYPE_CHECKING = False  # typing itself takes milliseconds, in which nobody listens to Ctrl-C yet
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
 
 EXIT_CODE = 130
 _SHOW_CURSOR = "\r\x1b[K\x1b[?25h"

@@ -31,14 +31,16 @@ def numbers(text: str) -> Numbers:
 def home(path: str | Path) -> Path:
     """Put somebody's home in the place of ``~`` (for an option's ``parser``): a shell does not in ``--output=~/x``."""
     try:
-        return Path(path).expanduser()
+        if str(path):
+            return Path(path).expanduser()
+        raise typer.BadParameter("it is empty: is a variable not set?")
     except RuntimeError:
         raise typer.BadParameter(f"{str(path)!r}: there is no such home; ./~… is a folder of that name") from None
 
 
 def text(name: str) -> str:
     """As :func:`home`, for what may also be a name on the Hub."""
-    return str(home(name)) if name.startswith("~") else name
+    return name if home(name) == Path(name) else str(home(name))
 
 
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -46,6 +48,7 @@ DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 Student = Annotated[
     str | None,
     typer.Option(
+        parser=text,
         help="Folder or owner/name[@revision] of the student. Without it: BOOMERANG_STUDENT, this folder, ./student.",
         metavar="MODEL",
     ),
@@ -53,6 +56,7 @@ Student = Annotated[
 Teacher = Annotated[
     str | None,
     typer.Option(
+        parser=text,
         help="Folder or owner/name[@revision] of the teacher. Without it: BOOMERANG_TEACHER, what the student records.",
         metavar="MODEL",
     ),
