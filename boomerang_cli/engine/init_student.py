@@ -16,6 +16,7 @@ from boomerang_cli.engine.layers import LayerMap, LayerSource, default_kept_laye
 from boomerang_cli.engine.output_folder import check_output, check_spares
 from boomerang_cli.engine.parts import check_layers_alike, take_apart
 from boomerang_cli.engine.plan import Plan, plan_model
+from boomerang_cli.engine.quiet import quiet_transformers
 from boomerang_cli.engine.sizes import parse_bytes
 from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, StudentConfig
 from boomerang_cli.engine.writer import ByteProgress, as_json_text, write_model
@@ -141,11 +142,12 @@ def _with_random_weights(plan: Plan, folder: Path, max_shard_size: str) -> Plan:
 
     settings = dict(plan.config)
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     dtypes = {copy.dtype for copy in plan.copies} & CONFIG_NAMES.keys()
-    model.to(getattr(torch, CONFIG_NAMES[dtypes.pop()] if len(dtypes) == 1 else "bfloat16"))
-    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    torch.manual_seed(0)
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        model.to(getattr(torch, CONFIG_NAMES[dtypes.pop()] if len(dtypes) == 1 else "bfloat16"))
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
     drawn = read_checkpoint(folder).tensors
     shards = tuple(
         replace(shard, copies=tuple(replace(copy, source=drawn[copy.name]) for copy in shard.copies))

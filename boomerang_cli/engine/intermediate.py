@@ -55,7 +55,8 @@ def _materialise(plan: Plan, companions: Path) -> PreTrainedModel:
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
 
-    from boomerang_cli.engine.loading import as_transformers_config, quiet_transformers
+    from boomerang_cli.engine.loading import as_transformers_config
+    from boomerang_cli.engine.quiet import quiet_transformers
 
     config = as_transformers_config(plan.config)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:

@@ -12,6 +12,7 @@ from typing import Any
 from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, read_json
 from boomerang_cli.engine.errors import CheckpointError, HubError, ModelNotFoundError
 from boomerang_cli.engine.files import File, RemoteFile, SourceFile, files_of
+from boomerang_cli.engine.quiet import keep_quiet
 
 # Weights in other formats stay where they are, and so does code; folders in a repository are no part of the model.
 DOWNLOADED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*", "*.md")
@@ -173,11 +174,7 @@ def _told(repo_id: str) -> Any:
 
 def be_quiet() -> None:
     """Leave the terminal to the command: no bar of huggingface_hub's, and no warning about what is tried again."""
-    from huggingface_hub.utils import logging
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    disable_progress_bars()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    keep_quiet("huggingface_hub")
 
 
 def _split(model: str) -> tuple[str, str | None]:
