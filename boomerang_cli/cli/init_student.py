@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from boomerang_cli.cli import options
+from boomerang_cli.cli.next_command import distill_command
 from boomerang_cli.cli.output import Output
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
@@ -71,5 +71,5 @@ def init_student(
         out.plan(result, result.plan)
         return
     out.result(result, str(result.path))
-    where = "" if result.path == Path("student-init") else f" {shlex.quote(str(result.path))}"
-    out.hint(f"boomerang distill{where}", "distil it")
+    if result.patchable_blocks:
+        out.hint(distill_command(result.path, result.teacher), "distil it")

@@ -83,7 +83,7 @@ def open_pair(
         CheckpointError, UnsupportedModelError: one of them cannot be used.
         PairError: they do not belong together.
     """
-    named_student = _find_student(student)
+    named_student = find_student(student)
     with told(named_student.origin):
         student_checkpoint = open_checkpoint(named_student.model, download=download)
         recorded = _recorded(student_checkpoint, keep)
@@ -103,7 +103,8 @@ def open_pair(
     return pair
 
 
-def _find_student(student: str | Path | None) -> Named:
+def find_student(student: str | Path | None) -> Named:
+    """Return the student that a command means that is given ``student`` (see :func:`open_pair`)."""
     if student:
         return Named(student)
     if from_environment := os.environ.get("BOOMERANG_STUDENT"):
@@ -115,7 +116,7 @@ def _find_student(student: str | Path | None) -> Named:
     undistilled = "; ./student-init is not distilled yet, --student student-init takes it as it is"
     raise ModelNotFoundError(
         "no student: BOOMERANG_STUDENT is not set, and neither this folder nor ./student is one; give --student"
-        + (undistilled if Path("student-init").is_dir() else "")
+        + (undistilled if is_student(Path("student-init")) else "")
     )
 
 
@@ -129,9 +130,10 @@ def _recorded(student: Checkpoint, keep: Sequence[int] | None) -> StudentConfig 
             )
         return recorded
     if keep is None:
+        depth = family_of(student.config, student.name).teacher_depth(student.config)
         raise PairError(
-            f"{student.name} has no {STUDENT_CONFIG_FILE}: say with --keep which teacher layers it copied, "
-            "such as --keep 0,2,4"
+            f"{student.name} has no {STUDENT_CONFIG_FILE}: say with --keep which teacher layers its {depth} layers "
+            f"copied, such as --keep {_listed(range(0, 2 * depth, 2))}"
         )
     return None
 
