@@ -7,9 +7,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from boomerang_cli.engine.pair import find_student
-from boomerang_cli.engine.student_config import read_student_config
-
 
 def distill_command(student_init: Path, teacher: str) -> str:
     """Return the command that distils a student from the teacher that it was made from."""
@@ -23,8 +20,10 @@ def patch_command(student: Path, teacher: str | None) -> str | None:
     Args:
         teacher: as the user named it; None if they did not.
     """
-    config = read_student_config(student)
-    between = len(config.layer_map.patchable) - 1
+    from boomerang_cli.engine.pair import find_student
+    from boomerang_cli.engine.student_config import read_student_config
+
+    between = len(read_student_config(student).layer_map.patchable) - 1
     if between < 1:
         return None
     found = Path(find_student(None).model)
