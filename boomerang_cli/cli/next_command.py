@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from boomerang_cli.engine.errors import ModelNotFoundError
+
 
 def distill_command(student_init: Path, teacher: str) -> str:
     """Return the command that distils a student from the teacher that it was made from."""
@@ -26,8 +28,11 @@ def patch_command(student: Path, teacher: str | None) -> str | None:
     between = len(read_student_config(student).layer_map.patchable) - 1
     if between < 1:
         return None
-    found = Path(find_student(None).model)
-    which = [] if found.resolve() == student.resolve() else ["--student", str(student)]
+    try:
+        is_default = Path(find_student(None).model).resolve() == student.resolve()
+    except ModelNotFoundError:
+        is_default = False
+    which = [] if is_default else ["--student", str(student)]
     return shlex.join(["boomerang", "patch", "--layers", str(min(2, between)), *which, *_teacher(teacher)])
 
 

@@ -103,7 +103,7 @@ def _parse_order(content: Any, layer_map: LayerMap) -> Order:
     depth = content.get("teacher_layers", layer_map.teacher_layers)
     if kept != list(layer_map.kept) or depth != layer_map.teacher_layers:
         raise SelectionError(
-            f"for another student: it keeps {kept} of {depth} layers, "
+            f"this order is for another student: it keeps {kept} of {depth} layers, "
             f"this one keeps {list(layer_map.kept)} of {layer_map.teacher_layers}"
         )
     sets = content["patched_blocks"]
