@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import re
@@ -44,9 +43,7 @@ class Output:
 
     def result(self, result: Any, text: str) -> None:
         """Print what the command made: ``text``, or the fields of ``result`` (a dataclass or a mapping) as JSON."""
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a path that is no UTF-8 goes out as the bytes that it is
-            sys.stdout.reconfigure(errors="backslashreplace" if self._as_json else "surrogateescape")
-        print(json.dumps(as_plain(result), ensure_ascii=False) if self._as_json else text, flush=True)
+        print(json.dumps(as_plain(result)) if self._as_json else text, flush=True)  # ASCII: JSON in any encoding
 
     def plan(self, result: Any, plan: Plan) -> None:
         """Print what a command would write, and from where."""
@@ -221,7 +218,7 @@ def _stage_bar() -> Iterator[Callable[[str, int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     # A copy of stderr of its own: while an evaluation task runs, nothing comes through the other.
     with (
-        os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding) as stderr,
+        os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors) as stderr,
         Progress(*columns, console=Console(file=stderr), transient=True, redirect_stdout=False) as bar,
     ):
         task = bar.add_task("", total=None)

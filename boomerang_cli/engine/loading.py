@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from boomerang_cli.engine.files import SourceFile
 from boomerang_cli.engine.layer_config import config_for_layers
 from boomerang_cli.engine.layers import Owner
 from boomerang_cli.engine.pair import Pair
+from boomerang_cli.engine.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -143,22 +143,6 @@ def as_transformers_config(config: Mapping[str, Any]) -> Any:
     # A repository may name code to fetch: a class of its own, or a kernel from the Hub.
     plain = {key: value for key, value in config.items() if key != "auto_map" and not key.endswith("_implementation")}
     return CONFIG_MAPPING[config["model_type"]].from_dict(plain)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Leave the terminal to the command: no bar, and no report of a checkpoint's tensors that are not used."""
-    from transformers.utils import logging
-
-    verbosity, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shows_bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,6 @@ same at any version of the libraries: the shuffle is our own.
 from __future__ import annotations
 
 import json
-import logging
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import pyarrow.parquet
 
 from boomerang_cli.engine.errors import DataError
 from boomerang_cli.engine.files import ask
+from boomerang_cli.engine.quiet import keep_quiet
 
 END_OF_TEXT = "<|endoftext|>"
 """Separates the documents of a .txt file, whatever the tokenizer's own end-of-text token is."""
@@ -90,10 +90,7 @@ class HubText:
         """
         import datasets
 
-        # Also in a loading process, which does not inherit this where processes are spawned (macOS).
-        datasets.disable_progress_bars()
-        datasets.utils.logging.set_verbosity_error()
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+        keep_quiet("datasets", "huggingface_hub")
         try:
             rows = datasets.load_dataset(
                 self.repo_id, self.config, split="train", streaming=True, revision=self.revision

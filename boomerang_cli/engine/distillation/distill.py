@@ -14,7 +14,7 @@ import torch
 
 from boomerang_cli.engine import provenance
 from boomerang_cli.engine.distillation import sharding, training_folder
-from boomerang_cli.engine.distillation.arguments import check_reporter, keep_libraries_quiet, training_arguments
+from boomerang_cli.engine.distillation.arguments import check_reporter, training_arguments
 from boomerang_cli.engine.distillation.data import find_sources
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
@@ -29,6 +29,7 @@ from boomerang_cli.engine.model_class import check_pair
 from boomerang_cli.engine.output_folder import check_output, check_spares, check_writable
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.plan import Plan
+from boomerang_cli.engine.quiet import keep_libraries_quiet
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,5 @@ def _check_purpose(texts: Texts, harness: Harness | None, names: Sequence[str], 
         raise DataError(f"{need_text[0]} needs text to score on: give --data")
     if not texts.data and harness is None:
         raise DataError(
-            "nothing to score on, as the student records no text that it was evaluated on: give --data or --tasks, "
-            "or --dry-run to see the sizes"
+            f"nothing to score on, as {texts.lacking}: give --data or --tasks, or --dry-run to see the sizes"
         )

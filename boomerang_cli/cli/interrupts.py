@@ -1,0 +1,55 @@
+"""Ctrl-C at any moment: one line and 130, also while modules load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+
+TYPE_CHECKING = False  # typing itself takes milliseconds, in which nobody listens to Ctrl-C yet
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
+
+EXIT_CODE = 130
+_SHOW_CURSOR = "\r\x1b[K\x1b[?25h"
+"""What a progress display that is on the screen would do last: clear its line, and show the cursor."""
+
+
+def install() -> None:
+    """Take Ctrl-C from here on, unless it is ignored (a job in the background) or a traceback is wanted."""
+    if os.environ.get("BOOMERANG_DEBUG") == "1" or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    signal.signal(signal.SIGINT, _interrupt)
+
+
+def end_at_once() -> NoReturn:
+    """Say that the command was interrupted, and end the process; of several that train together, one speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        tidied = _SHOW_CURSOR if "rich.live" in sys.modules and os.isatty(2) else ""
+        with suppress(OSError):  # nobody listens
+            os.write(2, f"{tidied}error: interrupted\n".encode())
+    os._exit(EXIT_CODE)
+
+
+def hurry(exit_code: int) -> None:
+    """From now on Ctrl-C only shortens the way out: the command is done, and Python is tidying up."""
+    if signal.getsignal(signal.SIGINT) is _interrupt:
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(exit_code))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # An exception in the middle of an import can come out as another one (torch, numpy and transformers turn it into
+    # ImportError, SystemError, a warning, or nothing). Whatever is open then stands a kill as well.
+    if _is_importing(frame):
+        end_at_once()
+    raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

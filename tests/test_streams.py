@@ -1,0 +1,138 @@
+"""The process around a command: Ctrl-C while modules load, and streams that are closed, full or narrow."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli import run
+from files import names
+from test_cli import COMMANDS
+
+PROGRAM = (sys.executable, "-m", "boomerang_cli")
+INIT = ("init-student", "builtin:demo", "-o", "made")
+INTERRUPTED_IMPORT = (
+    "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    for _ in range(1000): pass\n"
+    "except BaseException:\n    raise ImportError('what was interrupted') from None\n"
+)
+
+
+def shell(folder: Path, *arguments: str, after: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run ``boomerang`` in a shell, with redirections ``after`` it."""
+    return subprocess.run(
+        ["bash", "-c", f"{shlex.join([*PROGRAM, *arguments])} {after}"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
+        check=False,
+        capture_output=True,
+    )
+
+
+# Ctrl-C
+
+
+def heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores them
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("torch", ["distill"]),
+        ("torch", ["demo"]),
+        ("torch", [*INIT, "--random-init"]),
+        ("huggingface_hub", ["push", ".", "me/model"]),
+        ("yaml", ["patch", "--layers", "1"]),
+        ("typer", ["--help"]),
+    ],
+)
+def test_an_interrupt_that_an_import_turns_into_another_error_is_one(
+    tmp_path: Path, module: str, command: list[str]
+) -> None:
+    (tmp_path / f"{module}.py").write_text(INTERRUPTED_IMPORT)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    done = subprocess.run(
+        [*PROGRAM, *command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=False,
+        capture_output=True, text=True, preexec_fn=heed_interrupts,
+    )  # fmt: skip
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, done.stdout, last) == (130, "", "error: interrupted")
+    assert done.stderr.count("interrupted") == 1
+    assert "Traceback" not in done.stderr
+
+
+# Closed and full
+
+
+def test_closed_stderr_is_nowhere_and_the_command_works(tmp_path: Path) -> None:
+    done = shell(tmp_path, *INIT, after="2>&-")
+    assert (done.returncode, done.stdout) == (0, b"made\n")
+
+
+def test_no_file_that_a_command_writes_becomes_a_closed_stream(tmp_path: Path) -> None:
+    assert shell(tmp_path, *INIT).returncode == 0
+    assert shell(tmp_path, *INIT[:3], "other", after="<&- >&- 2>&-").returncode == 0
+    for name in names(tmp_path / "made"):
+        assert (tmp_path / "other" / name).read_bytes() == (tmp_path / "made" / name).read_bytes()
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["patch", "--help"], [*INIT, "--dry-run", "--quiet"]])
+def test_a_full_disk_under_stdout_is_one_line_and_exit_code_1(tmp_path: Path, arguments: list[str]) -> None:
+    done = shell(tmp_path, *arguments, after=">/dev/full")
+    assert done.returncode == 1
+    assert done.stderr == b"error: the result cannot be printed on stdout: No space left on device\n"
+
+
+def test_a_full_disk_under_stderr_costs_no_model(tmp_path: Path) -> None:
+    done = shell(tmp_path, *INIT, after="2>/dev/full")
+    assert (done.returncode, done.stdout) == (0, b"made\n")
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    done = shell(tmp_path, "--version", after="| (sleep 1); exit ${PIPESTATUS[0]}")
+    assert (done.returncode, done.stderr) == (1, b"") or done.returncode == 0
+
+
+# Encodings
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_help_can_be_read_in_a_narrow_encoding(tmp_path: Path, encoding: str) -> None:
+    done = shell(tmp_path, "sweep", "--help", PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_ascii(command: str) -> None:
+    assert run(command, "--help").stdout.isascii()
+
+
+def test_what_an_encoding_lacks_is_printed_in_its_own_characters(tmp_path: Path) -> None:
+    code = "from boomerang_cli.cli import streams\nstreams.prepare()\nprint('12.5 ± 0.1 … é 猫 \\udcff')"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    printed = {
+        encoding: subprocess.run(
+            [sys.executable, "-c", code], env={**environment, "PYTHONIOENCODING": encoding}, check=True,
+            capture_output=True,
+        ).stdout
+        for encoding in ("ascii", "latin-1", "utf-8")
+    }  # fmt: skip
+    assert printed["ascii"] == b"12.5 +- 0.1 ... \\xe9 \\u732b \xff\n"
+    assert printed["latin-1"] == "12.5 ± 0.1 ... é \\u732b ÿ\n".encode("latin-1")
+    assert printed["utf-8"] == "12.5 ± 0.1 … é 猫 ".encode() + b"\xff\n"
+
+
+def test_a_name_that_is_no_utf_8_goes_out_as_its_bytes_and_comes_back_from_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    assert shell(tmp_path, *INIT[:3], name, "--quiet").stdout == b"caf\xe9\n"
+    said = shell(tmp_path, *INIT[:3], name, "--overwrite", "--json", "--quiet", PYTHONIOENCODING="latin-1")
+    assert json.loads(said.stdout)["path"] == name
+    assert (tmp_path / name / "model.safetensors").is_file()
+    again = shell(tmp_path, "patch", "--student", name, "--layers", "1", "-o", f"{name}-1", "--verify", "--quiet")
+    assert (again.returncode, again.stdout) == (0, b"caf\xe9-1\n")
