@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from boomerang_cli.engine.distillation.interrupts import ignore_interrupts
 from boomerang_cli.engine.distillation.models import has_bfloat16
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import TrainingError
@@ -86,12 +85,6 @@ def keep_libraries_quiet() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
     # Tokenising happens in a process that may be forked, where tokenizers would warn that it gives up its own threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def prepare_loading_process(worker: int) -> None:
-    """Set up a process that reads the text: one that was not forked has none of the settings of this one."""
-    ignore_interrupts()
-    keep_libraries_quiet()
 
 
 def _has_accelerator() -> bool:

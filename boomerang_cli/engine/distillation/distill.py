@@ -16,6 +16,7 @@ from boomerang_cli.engine import provenance
 from boomerang_cli.engine.distillation import sharding, training_folder
 from boomerang_cli.engine.distillation.arguments import check_reporter, keep_libraries_quiet, training_arguments
 from boomerang_cli.engine.distillation.data import find_sources
+from boomerang_cli.engine.distillation.failing_together import failing_together
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.progress import ProgressCallback
