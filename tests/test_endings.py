@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from cli import assert_refused
 from distilling import RECIPE, make_project
 from test_cli_distill import MODULE, TORCHRUN, start, wait_for
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _MASKED = {"bert", "distilbert"}
-_TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
+TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
 
 
 def load_pair_model(
@@ -88,7 +88,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    if not any(name.endswith(_TOKENIZER_FILES) for name in checkpoint.files):  # transformers would make an empty one
+    if not any(name.endswith(TOKENIZER_FILES) for name in checkpoint.files):  # transformers would make an empty one
         raise CheckpointError(f"{checkpoint.name} has no tokenizer, neither tokenizer.json nor one of another kind")
     try:
         with quiet_transformers():

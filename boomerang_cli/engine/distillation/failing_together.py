@@ -7,8 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import torch.distributed as distributed
-from torch.distributed.distributed_c10d import _get_default_store
+from torch.distributed.distributed_c10d import Store, _get_default_store
 
 from boomerang_cli.engine.distillation.sharding import is_distributed, rank
 from boomerang_cli.engine.errors import BoomerangError
@@ -48,7 +47,7 @@ def failing_together() -> Iterator[None]:
         done.set()
 
 
-def _end_with_others(store: distributed.Store, done: threading.Event) -> None:
+def _end_with_others(store: Store, done: threading.Event) -> None:
     while not done.wait(_LOOK_SECONDS):
         with suppress(RuntimeError):
             if store.check([_FAILED]):

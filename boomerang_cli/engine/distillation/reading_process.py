@@ -15,8 +15,8 @@ class ReadingProcess:
     """Called in the process that reads, when it starts; held by the one that trains, to end it.
 
     Signals must not end it: the terminal and launchers send theirs to all processes, while the one that trains still
-    needs text to finish its step. So it ends by a word from there, or with the process that trains itself. Otherwise the
-    end of Python, which sends SIGTERM and waits, would wait for ever.
+    needs text to finish its step. So it ends at a word from there, or when that process has gone. Otherwise the end of
+    Python there, which sends SIGTERM and waits, would wait for ever.
     """
 
     def __init__(self) -> None:
