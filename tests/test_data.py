@@ -22,8 +22,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from boomerang_cli.engine.distillation import data
-from boomerang_cli.engine.distillation.data import HubText, find_sources, read_documents
+from boomerang_cli.engine.distillation import data, readers, stream
+from boomerang_cli.engine.distillation.data import HubText, find_sources
 from boomerang_cli.engine.distillation.sequences import (
     PackedSequences,
     Position,
@@ -31,6 +31,7 @@ from boomerang_cli.engine.distillation.sequences import (
     count_tokens,
     evaluation_sequences,
 )
+from boomerang_cli.engine.distillation.stream import read_documents
 from boomerang_cli.engine.errors import DataError
 
 SEQUENCES = "boomerang_cli.engine.distillation.sequences"
@@ -122,7 +123,7 @@ def test_a_long_txt_document_is_cut_at_line_breaks_without_losing_a_line(tmp_pat
     path.write_text("\n".join(lines), encoding="utf-8")
     pieces = documents(path)
     assert "\n".join(pieces).split("\n") == lines
-    assert all(data.PIECE_CHARACTERS / 2 <= len(piece) <= data.PIECE_CHARACTERS for piece in pieces[:-1])
+    assert all(readers.PIECE_CHARACTERS / 2 <= len(piece) <= readers.PIECE_CHARACTERS for piece in pieces[:-1])
 
 
 @pytest.mark.parametrize("character", ["a", "é", "漢", "🪃", "a "])
@@ -135,7 +136,7 @@ def test_characters_at_the_borders_of_reading_stay_whole(tmp_path: Path, charact
 
 @pytest.mark.parametrize("shift", range(14))
 def test_end_of_text_is_found_at_the_borders_of_reading_and_cutting(tmp_path: Path, shift: int) -> None:
-    stories = ["a" * (data.PIECE_CHARACTERS - shift), "b" * (3 * data.PIECE_CHARACTERS - shift), "c"]
+    stories = ["a" * (readers.PIECE_CHARACTERS - shift), "b" * (3 * readers.PIECE_CHARACTERS - shift), "c"]
     path = tmp_path / "a.txt"
     path.write_text("<|endoftext|>".join(stories), encoding="utf-8")
     found = documents(path)
@@ -279,7 +280,7 @@ def test_a_seed_gives_an_order_and_another_seed_another(stories: str) -> None:
 
 
 def test_the_files_of_a_folder_are_shuffled_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "SHUFFLE_DOCUMENTS", 0)
+    monkeypatch.setattr(stream, "SHUFFLE_DOCUMENTS", 0)
     for number in range(20):
         (tmp_path / f"{number:02}.txt").write_text(f"{number:02}")
     assert documents(tmp_path, seed=0) != documents(tmp_path) == sorted(documents(tmp_path, seed=0))
@@ -287,7 +288,7 @@ def test_the_files_of_a_folder_are_shuffled_too(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("bound", ["SHUFFLE_DOCUMENTS", "LOCAL_SHUFFLE_CHARACTERS"])
 def test_a_small_shuffle_buffer_loses_nothing(stories: str, bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, bound, 3)
+    monkeypatch.setattr(stream, bound, 3)
     assert sorted(documents(stories, seed=0)) == sorted(DOCUMENTS)
 
 
@@ -381,7 +382,7 @@ def test_two_processes_share_the_sequences_of_one(stories: str, tmp_path: Path) 
 
 
 def test_a_large_file_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "LOCAL_SHUFFLE_CHARACTERS", 1_000_000)
+    monkeypatch.setattr(stream, "LOCAL_SHUFFLE_CHARACTERS", 1_000_000)
     path = tmp_path / "large.txt"
     path.write_text("The mole met the rat by the river.\n" * 600_000)  # 21 MB, one document
     tracemalloc.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -96,13 +97,22 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
                 checkpoint.folder, trust_remote_code=False, local_files_only=True
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {_first_line(error)}") from None
+        reason = _needs_sentencepiece(checkpoint) or _first_line(error)
+        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {reason}") from None
     vocabulary = checkpoint.config.get("vocab_size")
     if isinstance(vocabulary, int) and tokenizer.vocab_size > vocabulary:
         raise CheckpointError(
             f"the tokenizer of {checkpoint.name} has {tokenizer.vocab_size} tokens, its model {vocabulary}"
         )
     return tokenizer
+
+
+def _needs_sentencepiece(checkpoint: Checkpoint) -> str | None:
+    """Say so if a tokenizer could not be loaded for want of that package; transformers would name another."""
+    pieces = [name for name in checkpoint.files if name.endswith(".model") and name != "tiktoken.model"]
+    if not pieces or "tokenizer.json" in checkpoint.files or importlib.util.find_spec("sentencepiece"):
+        return None
+    return f"{pieces[0]} needs the package sentencepiece: `pip install sentencepiece`"
 
 
 def as_transformers_config(config: Mapping[str, Any]) -> Any:

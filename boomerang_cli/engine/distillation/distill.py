@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,7 @@ def distill(
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: ProgressCallback | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> DistillResult:
     """Distil ``student_init`` from its teacher, and write the student to ``output``.
 
@@ -106,6 +107,7 @@ def distill(
         resume: go on from the newest checkpoint, with the same recipe.
         dtype: of the written student; ``auto`` is that of ``student_init``.
         on_progress: called at rank 0 after each step.
+        on_note: called with what is not as might be expected, such as files that are left out of a folder.
 
     Raises:
         TrainingError: a recipe that cannot be trained, a checkpoint that cannot be used, a loss that is no number.
@@ -138,6 +140,8 @@ def distill(
     check_reporter(report_to)
     check_save_every(save_every)
     sources = find_sources(recipe.data, recipe.eval_data)
+    for note in sources.notes:
+        on_note(note)
     pair = open_student_init(student_init, teacher, keep)
     check_sequence_length(pair.teacher, sequence_length)
     plan = plan_student(pair, dtype)
@@ -161,7 +165,7 @@ def distill(
             "contents": sharding.decide(lambda: contents_of(pair, sources)),
         }
         start = sharding.decide(lambda: _starting_point(folder, identity, recipe, resume, overwrite))
-        text = open_text(sources, recipe, pair.teacher, start.progress.get("position"))
+        text = open_text(sources, recipe, pair, start.progress.get("position"))
         interrupts = Interrupts(on_request=lambda: trainer.report(stopping=True))
         trainer = DistillationTrainer(
             student=load_student(pair, arguments.device),
