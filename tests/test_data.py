@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import csv
+import gzip
 import importlib
 import json
+import lzma
 import os
 import pickle
+import random
 import subprocess
 import sys
 import tracemalloc
@@ -24,6 +29,7 @@ from transformers import PreTrainedTokenizerFast
 
 from boomerang_cli.engine.distillation import data, readers, stream
 from boomerang_cli.engine.distillation.data import HubText, find_sources
+from boomerang_cli.engine.distillation.readers import KINDS
 from boomerang_cli.engine.distillation.sequences import (
     PackedSequences,
     Position,
@@ -161,6 +167,72 @@ def test_parquet_gives_its_text_column(tmp_path: Path) -> None:
     assert documents(path) == ["One", "Three"]
 
 
+def test_csv_gives_its_text_column_of_any_length(tmp_path: Path) -> None:
+    long = "a line, and\r\nanother " * 10_000
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file).writerows([["id", "text"], [1, "One"], [2, ""], [3, long]])
+    assert documents(tmp_path / "a.csv") == ["One", long]
+
+
+@pytest.mark.parametrize("content", [
+    '{"text": "One"}\n{"text": "Two"}\n',
+    '[{"text": "One"}, {"text": "Two"}]',
+    '\n[\n  {"text": "One"},\n  {\n    "text": "Two"\n  }\n]\n',
+])  # fmt: skip
+def test_json_is_lines_or_a_list(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    assert documents(tmp_path / "a.json") == ["One", "Two"]
+
+
+def zstandard(content: bytes) -> bytes:
+    packed = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(packed, "zstd") as stream:
+        stream.write(content)
+    return bytes(packed.getvalue().to_pybytes())
+
+
+PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_packed_files_give_what_is_in_all_their_parts(tmp_path: Path, suffix: str) -> None:
+    parts = ['{"text": "One"}\n{"text": "Zwölf"}\n', '{"text": "Three"}\n']
+    path = tmp_path / f"a.jsonl{suffix}"
+    path.write_bytes(b"".join(PACKERS[suffix](part.encode()) for part in parts))
+    assert documents(path) == ["One", "Zwölf", "Three"]
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_a_packed_file_that_was_cut_off_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes(PACKERS[suffix](random.Random(0).randbytes(5000).hex().encode())[:-9])
+    assert f"{path} cannot be read: " in refusal(path)
+
+
+def test_a_run_goes_on_at_its_place_in_a_packed_file(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", DOCUMENTS)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
+    (tmp_path / "a.jsonl").unlink()
+    whole = rows(packed(tmp_path, repeat=True, sequences_needed=200))
+    start = Position(*whole[120][1])
+    assert rows(packed(tmp_path, repeat=True, sequences_needed=200, start=start)) == whole[121:]
+
+
+def test_what_is_left_out_of_a_folder_is_told_with_counts(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "linked").symlink_to("../far")
+    (corpus / "gone.txt").symlink_to("nowhere.txt")
+    for name in ("README.txt", "0.jsonl.zip", "1.jsonl.zip", "LICENSE", "dataset_info.json", ".hidden"):
+        (corpus / name).write_text("text")
+    assert find_sources([str(corpus)], [str(corpus)]).notes == [
+        f"{corpus}: reading 1 file (README.txt); left out 2 .jsonl.zip files, 1 broken link, 1 dataset_info.json, "
+        "1 linked folder, 1 other file"
+    ]
+    assert find_sources([str(corpus / "README.txt")]).notes == []
+
+
 def test_a_folder_gives_all_its_text_files_sorted_and_nothing_hidden(tmp_path: Path) -> None:
     for name in ("b/c.TXT", "a.txt", ".git/d.txt", "b/notes.md", "z.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -271,6 +343,13 @@ def test_end_of_text_ends_each_document_and_stands_nowhere_else(stories: str) ->
 
 
 # Order
+
+
+def test_a_token_that_the_model_lacks_is_named(stories: str) -> None:
+    with pytest.raises(DataError, match=r"gives the token '.+' the id \d{2,3}, and the model has 50 tokens, 0 to 49: "):
+        rows(packed(stories, vocabulary_size=50))
+    largest = max(tokens_of(DOCUMENTS))
+    assert rows(packed(stories, vocabulary_size=largest + 1)) == rows(packed(stories))
 
 
 def test_a_seed_gives_an_order_and_another_seed_another(stories: str) -> None:
@@ -500,13 +579,15 @@ def test_the_flag_that_was_wrong_is_named(stories: str) -> None:
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("text\nhello\n")
-    assert "a.csv is of an unknown kind: convert it to one of .txt, .jsonl, .parquet" in refusal(tmp_path / "a.csv")
+    (tmp_path / "a.md").write_text("text\nhello\n")
+    assert "a.md is of an unknown kind: convert it to one of .txt, .jsonl, .json, .csv, " in refusal(tmp_path / "a.md")
 
 
 def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.md").write_text("no")
-    assert f"{tmp_path} is a folder without any .txt, .jsonl, .parquet file" in refusal(tmp_path)
+    for name in ("notes.md", "shard-0.jsonl.zip", "shard-1.jsonl.zip"):
+        (tmp_path / name).write_text("no")
+    message = f"{tmp_path} is a folder without any {KINDS} file but 2 .jsonl.zip files, 1 .md file: give one"
+    assert message in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])

@@ -149,7 +149,7 @@ def _find_source(value: str, flag: str) -> Source:
         files, left_out = _look_through(path)
         if files:
             return LocalText(value, files, left_out)
-        held = f", it holds {_listed(left_out)}" if left_out else ""
+        held = f" but {_listed(left_out)}" if left_out else ""
         raise DataError(f"{flag} {value} is a folder without any {KINDS} file{held}: give one that holds text")
     if is_text(path) and not ask(path.exists):
         raise DataError(f"{flag} {value} does not exist: give a {KINDS} file, a folder of them, or a Hub dataset")

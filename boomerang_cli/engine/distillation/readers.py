@@ -178,5 +178,4 @@ READERS: dict[str, Callable[[Path], Iterator[str]]] = {
     ".parquet": _read_parquet,
 }
 
-KINDS = f"{', '.join(READERS)} (all but parquet also {', '.join(UNPACKERS)})"
-"""What can be read, in words."""
+KINDS = ", ".join(READERS)

@@ -337,7 +337,7 @@ class DistillationTrainer(Trainer):
 
         def write(folder: Path) -> None:
             torch.save(tensors, folder / training_folder.TENSORS)
-            self.state.save_to_json(str(folder / "trainer_state.json"))
+            self.state.save_to_json(str(folder / training_folder.STATE))
             (folder / training_folder.PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
 
         # Rank 0 writes; on a full disk all processes stop, none waits for the one that failed.

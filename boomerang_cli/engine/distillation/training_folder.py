@@ -30,9 +30,14 @@ from boomerang_cli.engine.system_calls import exchange, sync_name, sync_tree, tr
 
 TENSORS = "training.pt"
 PROGRESS = "progress.json"
+STATE = "trainer_state.json"
 WEIGHTS = "weights"
 """Trained weights, while the student is written."""
-_FILES = ("checkpoint-*/*", f"{WEIGHTS}/*")
+_FILES = (
+    *(f"checkpoint-*/{name}" for name in (TENSORS, PROGRESS, STATE)),
+    f"{WEIGHTS}/*.safetensors",
+    f"{WEIGHTS}/*.json",
+)
 _FULL_BYTES = 2**20
 
 
