@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 MASKED = {"bert", "distilbert"}
 """Families that predict masked words: they can be patched, and neither distilled nor scored."""
-_TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
+TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
 
 
 def load_pair_model(
@@ -120,7 +121,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    if not any(name.endswith(_TOKENIZER_FILES) for name in checkpoint.files):  # transformers would make an empty one
+    if not any(name.endswith(TOKENIZER_FILES) for name in checkpoint.files):  # transformers would make an empty one
         raise CheckpointError(f"{checkpoint.name} has no tokenizer, neither tokenizer.json nor one of another kind")
     try:
         with quiet_transformers():
@@ -128,13 +129,22 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
                 checkpoint.folder, trust_remote_code=False, local_files_only=True
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {_first_line(error)}") from None
+        reason = _needs_sentencepiece(checkpoint) or _first_line(error)
+        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {reason}") from None
     vocabulary = checkpoint.config.get("vocab_size")
     if isinstance(vocabulary, int) and tokenizer.vocab_size > vocabulary:
         raise CheckpointError(
             f"the tokenizer of {checkpoint.name} has {tokenizer.vocab_size} tokens, its model {vocabulary}"
         )
     return tokenizer
+
+
+def _needs_sentencepiece(checkpoint: Checkpoint) -> str | None:
+    """Say so if a tokenizer could not be loaded for want of that package; transformers would name another."""
+    pieces = [name for name in checkpoint.files if name.endswith(".model") and name != "tiktoken.model"]
+    if not pieces or "tokenizer.json" in checkpoint.files or importlib.util.find_spec("sentencepiece"):
+        return None
+    return f"{pieces[0]} needs the package sentencepiece: `pip install sentencepiece`"
 
 
 def as_transformers_config(config: Mapping[str, Any]) -> Any:

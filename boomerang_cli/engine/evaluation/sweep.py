@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +53,7 @@ def sweep(
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: StageProgress | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> SweepResult:
     """Score models of every size in memory, over the weights of one loaded pair.
 
@@ -72,6 +73,7 @@ def sweep(
         student, teacher, keep: see ``pair.open_pair``.
         dtype, device: see ``session.open_evaluation``.
         dry_run: return the sizes to choose from, from headers alone.
+        on_note: called with what is not as might be expected, such as files that are left out of a folder.
 
     Raises:
         BoomerangError: a pair, text, tasks or an output that cannot be used, or a device that is too small.
@@ -93,6 +95,7 @@ def sweep(
     if on_progress:
         on_progress("Loading libraries", 0, 1)
 
+    from boomerang_cli.engine.distillation.data import notes_on
     from boomerang_cli.engine.evaluation.harness import Harness, TaskSettings
     from boomerang_cli.engine.evaluation.measure import measure_rows
     from boomerang_cli.engine.evaluation.results import write_results
@@ -103,6 +106,8 @@ def sweep(
     check_pair(pair)
     text = TextSettings(data, calibration, sequences, calibration_sequences, sequence_length, stride)
     texts = find_texts(text, pair)
+    for note in notes_on((*texts.data, *texts.calibration)):
+        on_note(note)
     include = Path(include_path) if include_path else None
     harness = Harness(TaskSettings(tasks, limit, num_fewshot, batch_size or "auto", include)) if tasks else None
     needs = {"--max-perplexity": max_perplexity, "--max-kl": max_kl, "--speed": speed, "--baseline": baseline}
