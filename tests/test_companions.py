@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from files import names
+from hub_double import HubDouble
 from tiny_models import make_config, make_model, make_tokenizer
 
 from boomerang_cli.engine.companions import is_companion
@@ -20,7 +21,8 @@ BELONGS = (
 FOREIGN = (
     ".env", "secrets.env", "train.log", "params.json", "trainer_state.json", "pytorch_model.bin", "model.onnx_data",
     "model.safetensors.part", "adapter_config.json", "LICENSE.py", "license.env", "additional_chat_templates/.env",
-    "additional_chat_templates/run.py", "original/tokenizer.model", "tokenizer.json.tmp", "config.json", "README.md",
+    "additional_chat_templates/run.py", "original/tokenizer.model",
+    "additional_chat_templates/..\\x.jinja", "tokenizer.json.tmp", "config.json", "README.md",
 )  # fmt: skip
 
 
@@ -61,3 +63,26 @@ def test_named_chat_templates_go_along_and_foreign_files_do_not(teacher: Path, t
         assert folder is not None
         assert (folder / TEMPLATE).read_text() == TEMPLATE
         assert not {".env", "train.log", "params.json", "model.fp16.safetensors"} & set(names(folder))
+
+
+def test_a_folder_of_templates_that_is_a_link_is_not_followed(teacher: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "private.jinja").write_text("x")
+    (teacher / "additional_chat_templates").symlink_to(tmp_path / "elsewhere")
+    student = init_student(teacher, output=tmp_path / "student").path
+    assert "additional_chat_templates" not in names(student)
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_named_chat_templates_come_from_the_hub_and_foreign_files_do_not(
+    download: bool, hub: HubDouble, teacher: Path, tmp_path: Path
+) -> None:
+    for name in (TEMPLATE, "train.log", "original/tokenizer.model"):
+        (teacher / name).parent.mkdir(exist_ok=True)
+        (teacher / name).write_text(name)
+    hub.add_model("lab/teacher", teacher)
+    student = init_student("lab/teacher", output=tmp_path / "student", download=download).path
+    assert (student / TEMPLATE).read_text() == TEMPLATE
+    assert "train.log" not in names(student)
+    fetched = {path.name for path in (tmp_path / "cache").rglob("snapshots/*/*")}
+    assert not {"train.log", "original"} & fetched

@@ -16,6 +16,7 @@ from boomerang_cli.engine.checkpoint import open_checkpoint
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.files import RemoteFile
 from boomerang_cli.engine.init_student import init_student
+from boomerang_cli.engine.loading import load_model
 
 ALL = list(range(8))
 
@@ -44,6 +45,13 @@ def test_of_two_sets_of_weights_the_one_is_read_that_transformers_reads(
         assert torch.equal(load(tmp_path / "student").state_dict()[name], tensor)
     assert "model.safetensors.index.json" in told[0]
     assert "model.safetensors" not in told[0]
+
+
+def test_the_model_in_memory_is_the_one_that_the_headers_are_of(tmp_path: Path) -> None:
+    folder = save_twice(tmp_path / "teacher", "20KB", "5GB")
+    checkpoint = open_checkpoint(folder)
+    loaded = load_model(checkpoint, checkpoint.config, dtype=torch.float32).state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in load(folder).state_dict().items())
 
 
 def test_the_file_that_the_configuration_names_comes_first(tmp_path: Path) -> None:

@@ -183,19 +183,15 @@ def _set_aside_lines() -> checkpoint.SetAsideCallback:
     """Return a callback that tells of weights in a model's folder that are not read, once a model."""
     told: set[str] = set()
 
-    def tell(model: str, used: Collection[str], others: Collection[str]) -> None:
+    def tell(model: str, entry: str, others: Collection[str]) -> None:
         if model not in told:
             told.add(model)
-            read, unread = _few(used), _few(others)
-            line = f"{model}: weights are read from {read}, as transformers does; set aside: {unread}"
+            first, more = ", ".join(sorted(others)[:3]), len(others) - 3
+            unread = f"{first} and {more} more" if more > 0 else first
+            line = f"{model}: weights are read from {entry}, as transformers does; set aside: {unread}"
             print(_harmless(line), file=sys.stderr, flush=True)
 
     return tell
-
-
-def _few(names: Collection[str]) -> str:
-    first, more = sorted(names)[:3], len(names) - 3
-    return ", ".join(first) + (f" and {more} more" if more > 0 else "")
 
 
 def _lines(label: str) -> Callable[[int, int], None]:

@@ -35,8 +35,8 @@ _LONGEST_POINTER_BYTES = 1024
 _MAX_NESTING = 100
 """Of JSON: what goes deeper is no model's, and cannot be written again within Python's recursion limit."""
 
-SetAsideCallback = Callable[[str, Collection[str], Collection[str]], None]
-"""Called with a model's name, the files that its weights are read from, and those that could be taken for them."""
+SetAsideCallback = Callable[[str, str, Collection[str]], None]
+"""Called with a model's name, the file that its weights are read from, and those that could be taken for it."""
 on_set_aside: SetAsideCallback | None = None
 """Who wants to hear of weights that are not read: every command can meet a folder that holds them twice."""
 
@@ -126,7 +126,7 @@ def read_checkpoint(
             refuse_pointer(companion, _beginning(companion.path))
     used = {entry, *(tensor.file.name for tensor in tensors.values())}
     if on_set_aside is not None and (others := set_aside(files, used)):
-        on_set_aside(name, sorted(used), others)
+        on_set_aside(name, entry, others)
     return Checkpoint(name=name, folder=folder, files=files, config=config, tensors=tensors, revision=revision)
 
 

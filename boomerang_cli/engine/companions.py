@@ -23,19 +23,20 @@ COMPANIONS = (
 )  # fmt: skip
 """Patterns of names within a model's folder; licences and notices belong to it too."""
 
-_LEGAL = re.compile(
+_LEGAL = (
     r"(licen[cs]e|notice|use_policy|copying|copyright|third[-_ ]party[-_ ]notice)s?"
-    r"([-_ ][\w-]+)*(\.(txt|md|rst|pdf))?",
-    re.IGNORECASE,
+    r"([-_ ][\w-]+)*(\.(txt|md|rst|pdf))?"
 )
 
 
 def is_companion(name: str) -> bool:
     """Tell whether a file of this name is part of a model, and neither weights, nor code, nor made anew for each."""
     in_templates = name.startswith(f"{TEMPLATES_FOLDER}/")
-    if name.count("/") > in_templates or name.startswith(".") or "/." in name:
+    if name.count("/") > in_templates or name.startswith(".") or "/." in name or "\\" in name:
         return False
-    return _LEGAL.fullmatch(name) is not None or any(fnmatchcase(name, pattern) for pattern in COMPANIONS)
+    return re.fullmatch(_LEGAL, name, re.IGNORECASE) is not None or any(
+        fnmatchcase(name, pattern) for pattern in COMPANIONS
+    )
 
 
 def companions(files: Mapping[str, File]) -> tuple[File, ...]:

@@ -68,7 +68,7 @@ def files_of(folder: Path) -> Mapping[str, File]:
     """Return a model folder's files by name; of the folders in it only the chat templates' is looked into."""
     own = [SourceFile.of(path) for path in sorted(folder.iterdir()) if path.is_file()]
     templates = folder / TEMPLATES_FOLDER
-    inner = sorted(templates.iterdir()) if templates.is_dir() else []
+    inner = sorted(templates.iterdir()) if templates.is_dir() and not templates.is_symlink() else []
     own += [SourceFile.of(path, TEMPLATES_FOLDER) for path in inner if path.is_file()]
     return {file.name: file for file in own}
 

@@ -14,7 +14,7 @@ _ADAPTER = "adapter_config.json"
 _QUANTISED_DTYPES = ("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "I16", "U16", "I32", "U32")
 """No weight of a plain model has one of them; BOOL and I64 are those of masks and positions."""
 # What compressed-tensors, ModelOpt, fine-grained FP8, GPTQ, AWQ, bitsandbytes and others keep beside a weight.
-_QUANTISED_NAMES = re.compile(
+_QUANTISED_NAMES = (
     r"(^|\.)("
     r"(weight|input|output|[qkv]|kv|kv_cache|[qkv]_proj|prob|act|activation)_(global_)?(scales?|zero_point)(_inv|_2)?"
     r"|scales|(weight_)?(packed|g_idx)|weight_shape|q(weight|zeros|scales)|(nested_)?(absmax|quant_map)"
@@ -33,7 +33,7 @@ _WRAPPERS = {
 }
 """What puts its own name into those of the tensors, wherever it was wrapped around."""
 _PREFIXES = {"module": "DistributedDataParallel", "base_model.model": "peft"}
-_LORA = re.compile(r"\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)\.")
+_LORA = r"\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)\."
 
 
 def refuse_adapter(names: Collection[str], model: str, *, is_model: bool) -> None:
@@ -85,7 +85,7 @@ def refuse_quantised(
 
 
 def _is_quantised(tensor: Tensor) -> bool:
-    return tensor.dtype in _QUANTISED_DTYPES or _QUANTISED_NAMES.search(tensor.name) is not None
+    return tensor.dtype in _QUANTISED_DTYPES or re.search(_QUANTISED_NAMES, tensor.name) is not None
 
 
 def refuse_wrapped(tensors: Mapping[str, Tensor], model: str) -> None:
@@ -95,7 +95,7 @@ def refuse_wrapped(tensors: Mapping[str, Tensor], model: str) -> None:
         CheckpointError: names the first.
     """
     for name in tensors:
-        if _LORA.search(name):
+        if re.search(_LORA, name):
             raise CheckpointError(
                 f"{model} holds {name}, a part of an adapter that is not merged: call peft's merge_and_unload() "
                 "before save_pretrained()"
