@@ -86,7 +86,7 @@ def sweep(
         options.DTypeName, typer.Option(help="Of the computation. auto: bfloat16 on a GPU, float32 on a CPU.")
     ] = "auto",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove another sweep's output.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier sweep.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the sizes to choose from, and score nothing.")
     ] = False,

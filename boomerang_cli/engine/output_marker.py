@@ -155,5 +155,5 @@ def _read(folder: Path) -> _Marker | None:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         files = {str(name): stamp and (int(stamp[0]), int(stamp[1])) for name, stamp in content["files"].items()}
         return _Marker(str(content["kind"]), files)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
