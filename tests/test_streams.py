@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli import run
+from cli import assert_refused, run
 from files import names
 from test_cli import COMMANDS
+
+from boomerang_cli.engine.init_student import init_student
 
 PROGRAM = (sys.executable, "-m", "boomerang_cli")
 INIT = ("init-student", "builtin:demo", "-o", "made")
@@ -136,3 +138,17 @@ def test_a_name_that_is_no_utf_8_goes_out_as_its_bytes_and_comes_back_from_json(
     assert (tmp_path / name / "model.safetensors").is_file()
     again = shell(tmp_path, "patch", "--student", name, "--layers", "1", "-o", f"{name}-1", "--verify", "--quiet")
     assert (again.returncode, again.stdout) == (0, b"caf\xe9-1\n")
+
+
+@pytest.mark.parametrize(
+    "command", [["distill", "caf\udce9"], ["distill", "made", "-o", "caf\udce9"], ["sweep", "--student", "caf\udce9"]]
+)
+def test_a_name_that_weights_cannot_be_loaded_from_is_refused_before_work_begins(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("w1")
+    for name in ("made", "caf\udce9"):
+        init_student("builtin:demo", output=name)
+    said = r"error: the name of .*/caf\\xe9 is not UTF-8, safetensors cannot open it: rename it"
+    assert_refused(*command, "--data", "text.txt", "--quiet", "--sequence-length", "32", message=said)

@@ -25,6 +25,7 @@ from boomerang_cli.engine.distillation.text import check_sequence_length, open_t
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError, OutputError, TrainingError
+from boomerang_cli.engine.files import check_utf8
 from boomerang_cli.engine.output_folder import check_output, check_spares, check_writable
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.plan import Plan
@@ -135,6 +136,7 @@ def distill(
     check_save_every(save_every)
     sources = find_sources(recipe.data, recipe.eval_data)
     pair = open_student_init(student_init, teacher, keep)
+    check_utf8(target, pair.student.folder, pair.teacher.folder)
     check_sequence_length(pair.teacher, sequence_length)
     plan = plan_student(pair, dtype)
     if dry_run:
