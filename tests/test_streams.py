@@ -141,7 +141,7 @@ def test_a_name_that_is_no_utf_8_goes_out_as_its_bytes_and_comes_back_from_json(
 
 
 @pytest.mark.parametrize(
-    "command", [["distill", "caf\udce9"], ["distill", "made", "-o", "caf\udce9"], ["sweep", "--student", "caf\udce9"]]
+    "command", [["distill", "caf\udce9"], ["distill", "made", "-o", "caf\udce9s"], ["sweep", "--student", "caf\udce9"]]
 )
 def test_a_name_that_weights_cannot_be_loaded_from_is_refused_before_work_begins(
     tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch

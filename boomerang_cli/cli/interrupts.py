@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import suppress
 
 TYPE_CHECKING = False  # typing itself takes milliseconds, in which nobody listens to Ctrl-C yet
 if TYPE_CHECKING:
@@ -26,11 +25,12 @@ def install() -> None:
 
 def end_at_once() -> NoReturn:
     """Say that the command was interrupted, and end the process; of several that train together, one speaks."""
-    if os.environ.get("RANK", "0") == "0":
-        tidied = _SHOW_CURSOR if "rich.live" in sys.modules and os.isatty(2) else ""
-        with suppress(OSError):  # nobody listens
+    try:
+        if os.environ.get("RANK", "0") == "0":
+            tidied = _SHOW_CURSOR if "rich.live" in sys.modules and os.isatty(2) else ""
             os.write(2, f"{tidied}error: interrupted\n".encode())
-    os._exit(EXIT_CODE)
+    finally:  # also where nobody listens
+        os._exit(EXIT_CODE)
 
 
 def hurry(exit_code: int) -> None:
