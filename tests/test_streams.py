@@ -150,5 +150,5 @@ def test_a_name_that_weights_cannot_be_loaded_from_is_refused_before_work_begins
     (tmp_path / "text.txt").write_text("w1")
     for name in ("made", "caf\udce9"):
         init_student("builtin:demo", output=name)
-    said = r"error: the name of .*/caf\\xe9 is not UTF-8, safetensors cannot open it: rename it"
+    said = r"error: the name of .*/caf\\xe9s? is not UTF-8, safetensors cannot open it: rename it"
     assert_refused(*command, "--data", "text.txt", "--quiet", "--sequence-length", "32", message=said)

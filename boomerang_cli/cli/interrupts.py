@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 EXIT_CODE = 130
+_PROCESS = os.getpid()
 _SHOW_CURSOR = "\r\x1b[K\x1b[?25h"
 """What a progress display that is on the screen would do last: clear its line, and show the cursor."""
 
@@ -24,9 +25,12 @@ def install() -> None:
 
 
 def end_at_once() -> NoReturn:
-    """Say that the command was interrupted, and end the process; of several that train together, one speaks."""
+    """Say that the command was interrupted, and end the process; of several that train together, one speaks.
+
+    A process that was forked from it, to read the text, gets the terminal's signal too, and says nothing.
+    """
     try:
-        if os.environ.get("RANK", "0") == "0":
+        if os.environ.get("RANK", "0") == "0" and os.getpid() == _PROCESS:
             tidied = _SHOW_CURSOR if "rich.live" in sys.modules and os.isatty(2) else ""
             os.write(2, f"{tidied}error: interrupted\n".encode())
     finally:  # also where nobody listens
