@@ -42,6 +42,7 @@ from typer.main import get_command
 from boomerang_cli.cli.app import app
 from boomerang_cli.engine.distillation import distill  # noqa: F401  (so that no child spends its life importing)
 from boomerang_cli.engine.evaluation import sweep  # noqa: F401
+from boomerang_cli.engine.output_marker import MARKER_FILE
 
 State = dict[str, bytes]
 COMMAND = get_command(app)
@@ -195,7 +196,9 @@ def kill_sweep(times: int, chance: random.Random) -> Counter[str]:
         found["new" if state == whole else f"old, or {len(state) and 'some'} sizes" if state else "old"] += 1
         run(*words)
         expect(sweep_state() == whole, "the next run ends elsewhere")
-        expect(not list(Path("sweep").glob(".*")), f"something is left: {names(Path('sweep'))}")
+        expect(
+            [*Path("sweep").glob(".*")] == [Path("sweep", MARKER_FILE)], f"something is left: {names(Path('sweep'))}"
+        )
     return found
 
 

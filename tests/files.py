@@ -9,6 +9,8 @@ from typing import Any
 
 from safetensors import safe_open
 
+from boomerang_cli.engine.output_marker import MARKER_FILE
+
 
 def write_raw(path: Path, header: dict[str, Any] | bytes, data: bytes = b"", length: int | None = None) -> Path:
     """Write a safetensors file with whatever header and data, and a header length that may lie."""
@@ -33,7 +35,8 @@ def tensor_bytes(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """Return what a folder holds, apart from the record of it that each output has."""
+    return sorted(path.name for path in folder.iterdir() if path.name != MARKER_FILE)
 
 
 def edit_json(path: Path, **changes: Any) -> None:

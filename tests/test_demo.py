@@ -15,8 +15,10 @@ from files import names
 from boomerang_cli.cli.terminal_curve import terminal_curve
 from boomerang_cli.engine import demo as demos
 from boomerang_cli.engine.checkpoint import open_checkpoint
+from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
+from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.rows import SweepRow
-from boomerang_cli.engine.output_folder import check_output
+from boomerang_cli.engine.output_folder import check_output, output_folder
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +83,59 @@ def test_a_folder_that_exists_is_refused_before_anything_runs(tmp_path: Path, mo
 
 
 def test_a_project_of_its_own_may_be_overwritten_and_a_folder_of_somebodys_may_not(shown: Any, tmp_path: Path) -> None:
-    check_output(shown[0], overwrite=True)
+    check_output(shown[0], "demo", overwrite=True)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "to-my-mother.txt").write_text("Dear")
-    assert_refused("demo", "-o", tmp_path / "letters", "--overwrite", message="holds something else than a model")
+    assert_refused("demo", "-o", tmp_path / "letters", "--overwrite", message="holds to-my-mother.txt, and no record")
     assert names(tmp_path / "letters") == ["to-my-mother.txt"]
+
+
+def test_what_the_project_records_is_where_it_stands(shown: Any) -> None:
+    records = [path.read_text() for path in shown[0].rglob("*.json*")]
+    assert any(f'"{shown[0]}/student-init"' in record for record in records)
+    assert not any("partial-" in record for record in records)
+
+
+def test_a_place_where_no_folder_can_be_made_is_one_line(tmp_path: Path) -> None:
+    assert_refused("demo", "-o", "/proc/nothing", "--quiet", message="^error: /proc/nothing cannot be written: ")
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "demo"
+    assert_refused("demo", "-o", place, "--quiet", message="file/demo cannot be written: .*/file is no folder$")
+
+
+def interrupt_in_training(steps: int, *_: Any) -> Any:
+    Path("student.training", "checkpoint-3").mkdir(parents=True)
+    Path("student.training", "checkpoint-3", "progress.json").write_text(json.dumps(str(Path.cwd() / "student-init")))
+    raise TrainingInterrupted(Path("student.training", "checkpoint-3"), 3, steps)
+
+
+def test_an_interrupted_training_is_named_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demos, "_run", interrupt_in_training)
+    said = run("demo", "-o", "déjà vu", "--steps", 9, "--quiet", code=130).stderr
+    saved = Path("déjà vu", "student.training", "checkpoint-3")
+    assert said == f"error: interrupted after step 3 of 9, saved in {saved}: go on in déjà vu with the same " \
+                   "`boomerang distill` and --resume\n"  # fmt: skip
+    assert json.loads((saved / "progress.json").read_text()) == str(tmp_path / "déjà vu" / "student-init")
+    assert names(tmp_path) == ["déjà vu"]
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), ScoringError("no"), OSError(28, "No space left on device")])
+def test_an_earlier_project_stays_until_the_new_one_stands(
+    problem: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        Path("student").mkdir()
+        raise problem
+
+    monkeypatch.chdir(tmp_path)
+    with output_folder(Path("project"), "demo") as made:
+        (made / "student").write_text("distilled for hours")
+    monkeypatch.setattr(demos, "_run", fail)
+    code = 130 if isinstance(problem, KeyboardInterrupt) else 1
+    assert "unexpected" not in run("demo", "-o", "project", "--overwrite", "--quiet", code=code).stderr
+    assert Path("project", "student").read_text() == "distilled for hours"
+    assert names(tmp_path) == ["project"]
 
 
 def test_zero_steps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,14 +63,14 @@ def test_a_folder_that_is_taken_for_abandoned_is_made_again(tmp_path: Path, monk
         return made[-1]
 
     monkeypatch.setattr(output_folders.tempfile, "mkdtemp", taken_once)
-    with output_folder(tmp_path / "model") as folder:
+    with output_folder(tmp_path / "model", "patched") as folder:
         (folder / "x").write_text("x")
     assert names(tmp_path / "model") == ["x"]
 
 
 @pytest.mark.parametrize("target", ["student", "teacher", "."])
 def test_a_model_does_not_take_the_place_of_its_sources(target: str, pair: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"which the output is made from|holds something else than a model"):
+    with pytest.raises(OutputError, match=r"which the output is made from|no record that boomerang wrote it"):
         patch_to(tmp_path, output=tmp_path / target, overwrite=True)
     assert names(tmp_path) == ["student", "teacher"]
 
@@ -78,7 +78,7 @@ def test_a_model_does_not_take_the_place_of_its_sources(target: str, pair: tuple
 def test_a_folder_that_is_no_model_is_not_overwritten(pair: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letters.txt").write_text("dear")
-    with pytest.raises(OutputError, match="home holds something else than a model: give another --output"):
+    with pytest.raises(OutputError, match=r"home holds letters\.txt, and no record that boomerang wrote it"):
         patch_to(tmp_path, output=tmp_path / "home", overwrite=True)
     assert names(tmp_path / "home") == ["letters.txt"]
 
@@ -94,7 +94,7 @@ def test_a_sweep_at_work_is_not_swept_away_by_another(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", [b"{", b"[1]", b"0", b'{"values": []}', b"[" * 10_000])
 def test_a_damaged_journal_is_told(line: bytes, tmp_path: Path) -> None:
-    (tmp_path / "sweep").mkdir()
+    Journal(tmp_path / "sweep", {}).__exit__(None, None, None)
     (tmp_path / "sweep" / "journal.jsonl").write_bytes(line + b"\n")
     with pytest.raises(OutputError, match=r"journal\.jsonl is damaged: start anew with --overwrite"):
         Journal(tmp_path / "sweep", {})
@@ -104,7 +104,7 @@ def test_a_damaged_journal_is_told(line: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("target", "message"), [("new/..", "names no folder"), ("x" * 300, "File name too long")])
 def test_a_name_that_no_folder_can_have_is_refused(target: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=message):
-        check_output(tmp_path / target, overwrite=False)
+        check_output(tmp_path / target, "patched", overwrite=False)
     assert names(tmp_path) == []
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from cli import assert_refused
 from files import names, tensor_bytes
 from tiny_models import FAMILIES, LAYERS, load, make_config, make_model, make_tokenizer, text
@@ -118,6 +119,21 @@ def test_random_weights_are_the_same_each_time_and_not_the_teachers(teacher: Pat
 def test_random_weights_of_a_family_open(family: str, tmp_path: Path) -> None:
     teacher = save_teacher(tmp_path / "teacher", family)
     load(init_student(teacher, output=tmp_path / "student", random_init=True).path)
+
+
+@pytest.mark.parametrize("kind", ["BertForPreTraining", "BertForMaskedLM", "BertModel", "DistilBertForMaskedLM"])
+def test_random_weights_of_a_model_of_masked_words_open(kind: str, tmp_path: Path) -> None:
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 4}
+    wide = {"hidden_dim": 48} if kind.startswith("Distil") else {"intermediate_size": 48}
+    model_class = getattr(transformers, kind)
+    model_class(model_class.config_class(**sizes, **wide)).save_pretrained(tmp_path / "teacher")
+    copied, drawn = (
+        init_student(tmp_path / "teacher", output=tmp_path / name, random_init=name == "drawn").path
+        for name in ("copied", "drawn")
+    )
+    assert tensor_bytes(drawn).keys() == tensor_bytes(copied).keys()
+    _, report = model_class.from_pretrained(drawn, output_loading_info=True)
+    assert not report["missing_keys"]
 
 
 def test_shards_are_no_larger_than_asked_and_hold_the_same(teacher: Path, tmp_path: Path) -> None:

@@ -85,13 +85,18 @@ def test_a_second_push_of_the_same_folder_makes_no_commit(hub: HubDouble, model:
 
 
 def test_what_is_no_part_of_the_model_is_not_sent(hub: HubDouble, model: Path) -> None:
-    for name in ("modeling.py", "pytorch_model.bin", ".env", "stray.safetensors"):
+    before = names(model)
+    strangers = (
+        "modeling.py", "pytorch_model.bin", ".env", "stray.safetensors", "model.safetensors.index.json", "train.log",
+        "model.safetensors.incomplete", "optimizer.pt", "trainer_state.json", "params.json", ".boomerang",
+        ".boomerang.json", "notes.txt", "nohup.out", "id_rsa",
+    )  # fmt: skip
+    for name in strangers:
         (model / name).write_bytes(b"hf_secret")
     (model / "checkpoint-5").mkdir()
     (model / "checkpoint-5" / "optimizer.pt").write_bytes(b"x")
     push_one(model)
-    assert not {"modeling.py", "pytorch_model.bin", ".env", "stray.safetensors"} & {*hub.files(REPO)}
-    assert not any("checkpoint" in name for name in hub.files(REPO))
+    assert {*hub.files(REPO)} == {*before, ".gitattributes"}
 
 
 def test_no_path_of_this_disk_is_sent(hub: HubDouble, model: Path, made: Path) -> None:
@@ -199,6 +204,7 @@ def break_config(model: Path) -> None:
 
 
 def break_index(model: Path) -> None:
+    (model / WEIGHTS).unlink()
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "gone.safetensors"}}))
 
 

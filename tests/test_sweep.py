@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from files import names
 from tiny_models import KEPT, LAYERS, VOCABULARY, save_pair
 
 from boomerang_cli.engine.checkpoint import read_checkpoint
@@ -163,7 +164,7 @@ def test_a_value_that_is_no_number_misses_every_bound() -> None:
 
 def test_a_sweep_leaves_exactly_these_files(run: Any) -> None:
     path = run().path
-    assert {each.name for each in path.iterdir()} == {
+    assert {*names(path)} == {
         "journal.jsonl", "results.json", "results.csv", "order.json", "curve.png"
     }  # fmt: skip
 
@@ -337,12 +338,62 @@ def test_overwrite_removes_another_sweep(run: Any, scored: list[str]) -> None:
 def test_a_folder_of_something_else_is_refused_even_with_overwrite(run: Any, tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "thesis.tex").touch()
-    assert "holds something else" in line(OutputError, run, overwrite=True)
+    assert "holds thesis.tex, and no record that boomerang wrote it" in line(OutputError, run, overwrite=True)
+    assert "exists and holds no sweep: give another --output" in line(OutputError, run)
 
 
 def test_a_model_is_not_taken_for_a_sweep(run: Any, folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "teacher", tmp_path / "sweep")
-    assert "exists and holds no sweep: give another --output" in line(OutputError, run, overwrite=True)
+    assert "exists and holds no sweep: give another --output" in line(OutputError, run)
+    assert "no record that boomerang wrote it" in line(OutputError, run, overwrite=True)
+
+
+def test_overwrite_removes_what_a_sweep_wrote_and_nothing_else(run: Any, tmp_path: Path) -> None:
+    path = run(write=True, order=["first,last"]).path
+    assert {"order-first.json", "5L-first", "curve.png"} <= {*names(path)}
+    for mine in (path / "notes.md", path / "5L-first" / "notes.md", path / "order-mine.json"):
+        mine.touch()
+        assert f"holds {mine.relative_to(path)}, which boomerang did not write" in line(
+            OutputError, run, overwrite=True
+        )
+        run(order=["first,last"])  # without it, the sweep goes on beside them
+        mine.unlink()
+    run(overwrite=True, layers=[1])
+    assert names(path) == ["curve.png", "journal.jsonl", "order.json", "results.csv", "results.json"]
+
+
+def test_what_another_sweep_found_stays_until_this_one_can_begin(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_little(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("CUDA out of memory")
+
+    path = run().path
+    before = {name: (path / name).read_bytes() for name in names(path)}
+    monkeypatch.setattr("boomerang_cli.engine.evaluation.session.load_pair", too_little)
+    monkeypatch.setattr("boomerang_cli.engine.evaluation.session.is_out_of_memory", lambda error: True)
+    assert "too little memory" in line(ScoringError, run, overwrite=True)
+    assert {name: (path / name).read_bytes() for name in names(path)} == before
+
+
+def test_a_model_in_the_way_is_told_before_anything_is_scored(run: Any, scored: list[str]) -> None:
+    path = run(write=True, order=["first"], layers=[1]).path
+    (path / "6L" / "mine").touch()
+    scored.clear()
+    assert "6L holds mine, which boomerang did not" in line(OutputError, run, write=True, order=["last"], layers=[1])
+    assert scored == []
+
+
+def test_a_value_that_took_long_is_on_the_disk_once_it_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    with Journal(tmp_path / "sweep", {}) as journal:
+        monkeypatch.setattr(os, "fsync", synced.append)
+        journal.add("quick", {"kl": 1.0})
+        assert synced == []
+        monkeypatch.setattr("boomerang_cli.engine.evaluation.journal._SECONDS_BETWEEN_SYNCS", 0.0)
+        journal.add("slow", {"kl": 1.0})
+        assert len(synced) == 1
+    assert len(synced) == 2
 
 
 def test_a_sweep_does_not_remove_the_student_that_it_holds(run: Any, tmp_path: Path) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from cli import assert_refused
 from files import names, tensor_bytes
 from tiny_models import save_pair
 
+import boomerang_cli.engine
 from boomerang_cli.engine import system_calls
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.init_student import init_student
-from boomerang_cli.engine.system_calls import exchange, reserve
+from boomerang_cli.engine.system_calls import exchange, is_mount_point, reserve
 
 
 def test_reserved_room_is_on_the_disk(tmp_path: Path) -> None:
@@ -52,6 +56,30 @@ def test_two_folders_change_places(tmp_path: Path) -> None:
     assert exchange(tmp_path / "one", tmp_path / "other")
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["other"]
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["one"]
+
+
+def test_a_mount_point_is_told_from_a_folder(tmp_path: Path) -> None:
+    assert is_mount_point(Path("/proc"))
+    assert not is_mount_point(tmp_path)
+
+
+def test_a_folder_mounted_on_another_of_its_disk_is_a_mount_point(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    if subprocess.run(["mount", "--bind", tmp_path / "one", tmp_path / "other"], capture_output=True).returncode:
+        pytest.skip("only root may mount")
+    try:
+        assert is_mount_point(tmp_path / "other")
+    finally:
+        subprocess.run(["umount", tmp_path / "other"], check=True)
+
+
+@pytest.mark.parametrize("command", ["init-student x", "distill", "patch --layers 1", "sweep", "push x a/b", "demo"])
+def test_a_system_without_locks_is_refused_in_one_line(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.delitem(sys.modules, "boomerang_cli.engine.system_calls")
+    monkeypatch.delattr(boomerang_cli.engine, "system_calls")
+    assert_refused(*command.split(), message="^error: boomerang runs on Linux and macOS: on Windows, use it under WSL$")
 
 
 def refuse_with(problem: int, monkeypatch: pytest.MonkeyPatch) -> None:

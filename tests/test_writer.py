@@ -46,10 +46,9 @@ def test_an_output_that_exists_is_refused_and_stays(pair: tuple[Path, Path], tmp
 
 
 def test_overwrite_replaces_the_whole_folder(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    patch_to(tmp_path)
-    (tmp_path / "model" / "left over").write_text("x")
+    patch_to(tmp_path, max_shard_size="10KB")
     patch_to(tmp_path, layers=2, overwrite=True)
-    assert "left over" not in names(tmp_path / "model")
+    assert [path.name for path in (tmp_path / "model").glob("*.safetensors")] == ["model.safetensors"]
     assert names(tmp_path) == ["model", "student", "teacher"]
 
 
@@ -61,6 +60,90 @@ def test_overwrite_works_without_an_atomic_exchange(
     patch_to(tmp_path, layers=3, overwrite=True)
     assert tensor_bytes(tmp_path / "model") == tensor_bytes(pair[0])
     assert names(tmp_path) == ["model", "student", "teacher"]
+
+
+def test_what_is_replaced_goes_only_after_the_new_one_is_on_the_disk(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    exchange, rmtree = output_folders.exchange, shutil.rmtree
+    monkeypatch.setattr(output_folders, "sync_tree", lambda path: done.append("its bytes"))
+    monkeypatch.setattr(output_folders, "exchange", lambda *both: done.append("exchange") or exchange(*both))
+    monkeypatch.setattr(output_folders, "sync_name", lambda path: done.append("its name"))
+    monkeypatch.setattr(shutil, "rmtree", lambda *all, **more: done.append("the old one goes") or rmtree(*all, **more))
+    patch_to(tmp_path)
+    assert "its bytes" not in done  # a model that replaces none, and can be made again
+    done.clear()
+    patch_to(tmp_path, overwrite=True)
+    assert done == ["its bytes", "exchange", "its name", "the old one goes"]
+
+
+def test_a_verified_model_is_on_the_disk_when_that_is_said(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Path] = []
+    for name in ("sync_tree", "sync_name"):
+        monkeypatch.setattr(output_folders, name, done.append)
+    patch_to(tmp_path, verify=True)
+    assert [path.name.split("-")[0] for path in done] == [".model.partial", "model"]
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_a_folder_that_cannot_be_renamed_stays_as_it_was(
+    number: int, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(path: Path, target: Path) -> Path:
+        if path.name == "model" or target.name == "model":
+            raise OSError(number, os.strerror(number))
+        return rename(path, target)
+
+    patch_to(tmp_path)
+    before, rename = content(tmp_path / "model"), Path.rename
+    monkeypatch.setattr(output_folders, "exchange", lambda one, other: False)
+    monkeypatch.setattr(Path, "rename", busy)
+    with pytest.raises(OutputError, match=f"model cannot be written: {os.strerror(number)}"):
+        patch_to(tmp_path, layers=2, overwrite=True)
+    assert content(tmp_path / "model") == before
+    assert names(tmp_path) == ["model", "student", "teacher"]
+
+
+def test_a_new_folder_that_cannot_take_its_place_gives_it_back(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(path: Path, target: Path) -> Path:
+        if target.name == "model" and "previous" not in path.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(path, target)
+
+    patch_to(tmp_path)
+    before, rename = content(tmp_path / "model"), Path.rename
+    monkeypatch.setattr(output_folders, "exchange", lambda one, other: False)
+    monkeypatch.setattr(Path, "rename", once)
+    with pytest.raises(OutputError, match="model cannot be written: Input/output error"):
+        patch_to(tmp_path, layers=2, overwrite=True)
+    assert content(tmp_path / "model") == before
+    assert names(tmp_path) == ["model", "student", "teacher"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_mount_point_is_told_before_any_work(
+    overwrite: bool, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(output_folders, "is_mount_point", lambda folder: folder.name == "disk")
+    with pytest.raises(OutputError, match=r"disk is a mount point, .*: give a folder in it, --output .*disk/patched$"):
+        patch_to(tmp_path, student=tmp_path / "nowhere", output=tmp_path / "disk", overwrite=overwrite)
+
+
+@pytest.mark.parametrize("locked", [False, None])
+def test_only_a_lock_of_its_own_lets_a_run_remove_what_is_left(
+    locked: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without locks, or beside a run that holds one, what lies there may be at work."""
+    (tmp_path / ".model.partial-other").mkdir()
+    monkeypatch.setattr(output_folders, "try_lock", lambda descriptor: locked)
+    output_folders._remove_abandoned(tmp_path / "model")
+    assert names(tmp_path) == [".model.partial-other"]
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
@@ -87,7 +170,7 @@ def test_folders_on_the_way_are_made(pair: tuple[Path, Path], tmp_path: Path) ->
 def test_other_users_can_read_the_result_but_not_what_is_being_written(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:
-        with output_folder(tmp_path / "model") as folder:
+        with output_folder(tmp_path / "model", "patched") as folder:
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == 0o755
     finally:
@@ -197,8 +280,8 @@ def test_two_writers_of_one_output_leave_one_whole_model(pair: tuple[Path, Path]
 
 def test_what_a_killed_run_left_is_removed_and_what_a_running_one_writes_is_not(tmp_path: Path) -> None:
     (tmp_path / ".model.partial-dead").mkdir()
-    with output_folder(tmp_path / "model") as alive:
-        with output_folder(tmp_path / "model") as second:
+    with output_folder(tmp_path / "model", "patched") as alive:
+        with output_folder(tmp_path / "model", "patched") as second:
             assert {*names(tmp_path)} == {alive.name, second.name}
         shutil.rmtree(tmp_path / "model")
         (alive / "x").write_text("x")

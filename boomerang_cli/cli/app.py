@@ -17,6 +17,7 @@ from boomerang_cli.cli.distill import distill
 from boomerang_cli.cli.init_student import init_student
 from boomerang_cli.cli.patch import patch
 from boomerang_cli.cli.push import push
+from boomerang_cli.cli.signals import Terminated, ending_signals_raise
 from boomerang_cli.cli.sweep import sweep
 from boomerang_cli.engine.errors import BoomerangError
 
@@ -32,7 +33,9 @@ class _Commands(TyperGroup):
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        with _errors_in_one_line():
+        with _errors_in_one_line(), ending_signals_raise():
+            import boomerang_cli.engine.system_calls  # noqa: F401  (refuses a system that no command can run on)
+
             return super().invoke(ctx)
 
 
@@ -46,6 +49,9 @@ def _errors_in_one_line() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         output.error(str(interrupt) or "interrupted")
         raise typer.Exit(interrupts.EXIT_CODE) from None
+    except Terminated as signal:
+        output.error(str(signal))
+        raise typer.Exit(signal.code) from None
     except BoomerangError as error:
         output.error(str(error))
         raise typer.Exit(1) from None

@@ -33,8 +33,8 @@ def distill(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="Text: a Hub dataset (owner/name[:config][@revision]), a .txt, .jsonl or .parquet file, or a folder "
-            f"of them; repeatable. [default: {DEFAULT_DATA[0]}]",
+            help="Text: a Hub dataset (owner/name[:config][@revision]), a .txt, .jsonl, .json, .csv or .parquet file, "
+            f"also .gz, .bz2, .xz or .zst, or a folder of them; repeatable. [default: {DEFAULT_DATA[0]}]",
             parser=options.text,
             metavar="TEXT",
         ),
@@ -134,6 +134,7 @@ def distill(
                 overwrite=overwrite,
                 dry_run=dry_run,
                 on_progress=on_progress,
+                on_note=out.note,
             )
     except TrainingInterrupted as interrupt:
         disconnect()

@@ -8,11 +8,12 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from boomerang_cli.engine import checkpoint
 from boomerang_cli.engine.distillation.progress import ProgressCallback, TrainingProgress
 from boomerang_cli.engine.hub import reading as hub
 from boomerang_cli.engine.plan import Plan
@@ -38,6 +39,7 @@ class Output:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self._as_json, self._quiet = as_json, quiet
         hub.on_download = None if quiet else _download_lines()
+        checkpoint.on_set_aside = None if quiet else _set_aside_lines()
 
     def result(self, result: Any, text: str) -> None:
         """Print what the command made: ``text``, or the fields of ``result`` (a dataclass or a mapping) as JSON."""
@@ -181,6 +183,25 @@ def _download_lines() -> Callable[[str, int, int], None]:
             print(f"Fetching {repo_id}: {show_bytes(done)} of {show_bytes(total)}", file=sys.stderr, flush=True)
 
     return update
+
+
+def _set_aside_lines() -> checkpoint.SetAsideCallback:
+    """Return a callback that tells of weights in a model's folder that are not read, once a model."""
+    told: set[str] = set()
+
+    def tell(model: str, used: Collection[str], others: Collection[str]) -> None:
+        if model not in told:
+            told.add(model)
+            read, unread = _few(used), _few(others)
+            line = f"{model}: weights are read from {read}, as transformers does; set aside: {unread}"
+            print(_harmless(line), file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _few(names: Collection[str]) -> str:
+    first, more = sorted(names)[:3], len(names) - 3
+    return ", ".join(first) + (f" and {more} more" if more > 0 else "")
 
 
 def _lines(label: str) -> Callable[[int, int], None]:

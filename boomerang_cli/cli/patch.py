@@ -9,6 +9,7 @@ import typer
 
 from boomerang_cli.cli import options
 from boomerang_cli.cli.output import Output
+from boomerang_cli.cli.push import note_removed
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def patch(
     )
     if result.verified:
         out.note(_verified(result.verified))
+    if result.pushed:
+        note_removed(out, result.pushed)
     if dry_run:
         out.plan(result, result.plan)
     else:

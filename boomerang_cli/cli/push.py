@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from boomerang_cli.cli import options
 from boomerang_cli.cli.output import Output, table
 from boomerang_cli.engine.sizes import show_bytes
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.push import PushResult
 
 
 def push(
@@ -54,5 +57,13 @@ def push(
     urls = [model.url for model in models]
     if isinstance(result, SweepPushResult) and result.collection:
         urls.append(result.collection)
+    for model in models:
+        note_removed(out, model)
     rows = [[f"{model.repo}/{each.file}", show_bytes(each.bytes)] for model in models for each in model.files]
     out.result(result, table(["file", "size"], rows) if dry_run else "\n".join(urls))
+
+
+def note_removed(out: Output, model: PushResult) -> None:
+    """Tell what of a model's folder is private, and did not go, or would not go, to the Hub."""
+    if model.removed:
+        out.note(f"not sent to {model.repo}, as paths of this disk or secrets: {'; '.join(model.removed)}")

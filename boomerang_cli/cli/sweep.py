@@ -33,7 +33,7 @@ def sweep(
         typer.Option(
             parser=options.text,
             metavar="TEXT",
-            help="Text to score on: .txt, .jsonl, .parquet, a folder of them, or a Hub dataset; repeatable. "
+            help="Text to score on, as distill reads it: a file, a folder of them, or a Hub dataset; repeatable. "
             "[default: what the student's distillation was evaluated on]",
         ),
     ] = None,
@@ -133,6 +133,7 @@ def sweep(
             overwrite=overwrite,
             dry_run=dry_run,
             on_progress=on_progress,
+            on_note=out.note,
         )
     text, left_out = sweep_table(result.rows)
     out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)

@@ -8,20 +8,18 @@ their own.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from boomerang_cli.engine.checkpoint import SINGLE_FILE
 from boomerang_cli.engine.files import SourceFile
 from boomerang_cli.engine.plan import Copy, Plan, Shard, shard_names
+from boomerang_cli.engine.system_calls import share_block
 from boomerang_cli.engine.tensors import BLOCK_BYTES
+from boomerang_cli.engine.weights import SINGLE_FILE
 
-_FICLONERANGE = 0x4020940D  # linux/fs.h
 _WORTH_A_FILE_BYTES = 8 * 2**20
 """A shorter run is copied where it stands: a file more costs readers more than it saves."""
 
@@ -48,8 +46,7 @@ def _can_share(plan: Plan, target: Path) -> bool:
     folder = next(parent for parent in target.absolute().parents if parent.exists())
     try:
         with largest.path.open("rb") as source, tempfile.TemporaryFile(dir=folder) as output:
-            request = struct.pack("@qQQQ", source.fileno(), 0, BLOCK_BYTES, 0)
-            fcntl.ioctl(output.fileno(), _FICLONERANGE, request)
+            share_block(source.fileno(), output.fileno(), BLOCK_BYTES)
     except OSError:
         return False  # also a folder that may not be written: the writer says so
     return os.statvfs(folder).f_frsize == BLOCK_BYTES

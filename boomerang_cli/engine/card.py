@@ -13,7 +13,8 @@ from boomerang_cli.engine.hub.reading import is_repo_id
 from boomerang_cli.engine.layers import LayerMap
 from boomerang_cli.engine.pair import Pair
 from boomerang_cli.engine.plan import Plan
-from boomerang_cli.engine.provenance import PROVENANCE_FILE, provenance, public
+from boomerang_cli.engine.privacy import public
+from boomerang_cli.engine.provenance import PROVENANCE_FILE, provenance
 from boomerang_cli.engine.sizes import show_bytes, show_count
 from boomerang_cli.engine.writer import as_json_text
 

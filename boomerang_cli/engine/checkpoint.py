@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
+from boomerang_cli.engine.companions import companions
 from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError
-from boomerang_cli.engine.files import File, RemoteFile, SourceFile, files_of, is_stray_link
+from boomerang_cli.engine.files import File, RemoteFile, SourceFile, files_of, is_stray_link, refuse_pointer
+from boomerang_cli.engine.foreign import refuse_adapter
 from boomerang_cli.engine.tensors import MAX_HEADER_BYTES, Tensor, read_header
+from boomerang_cli.engine.weights import (
+    PICKLES,
+    SINGLE_FILE,
+    entry_file,
+    is_index,
+    nothing_found,
+    set_aside,
+    shard_files,
+)
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
 BUILTIN_DEMO = "builtin:demo"
 """The small teacher that ships inside the package."""
 
 _MAX_JSON_BYTES = MAX_HEADER_BYTES  # an index says no more of a tensor than a header
+_LONGEST_POINTER_BYTES = 1024
+"""Of what Git LFS leaves in place of a file, by its own specification."""
 _MAX_NESTING = 100
 """Of JSON: what goes deeper is no model's, and cannot be written again within Python's recursion limit."""
-_PICKLES = (".bin", ".pt", ".pth")
+
+SetAsideCallback = Callable[[str, Collection[str], Collection[str]], None]
+"""Called with a model's name, the files that its weights are read from, and those that could be taken for them."""
+on_set_aside: SetAsideCallback | None = None
+"""Who wants to hear of weights that are not read: every command can meet a folder that holds them twice."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +113,20 @@ def read_checkpoint(
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from None
     _check_links(files)
+    refuse_adapter(files, name, is_model=CONFIG_FILE in files)
     if CONFIG_FILE not in files:
         raise CheckpointError(f"{folder} has no {CONFIG_FILE}")
     config = read_json(folder / CONFIG_FILE)
-    if INDEX_FILE in files:
-        tensors = _read_sharded(folder / INDEX_FILE, files)
-    elif SINGLE_FILE in files:
-        tensors = _read_header(files[SINGLE_FILE])
-    else:
-        raise CheckpointError(f"{name} has no {SINGLE_FILE}{_pickle_hint(files)}")
+    entry = entry_file(files, config, name) or SINGLE_FILE
+    if entry not in files:
+        raise CheckpointError(f"{name} has no {entry}{nothing_found(files)}")
+    tensors = _read_sharded(folder / entry, files) if is_index(entry) else _read_header(files[entry])
+    for companion in companions(files):
+        if isinstance(companion, SourceFile) and companion.size_bytes <= _LONGEST_POINTER_BYTES:
+            refuse_pointer(companion, _beginning(companion.path))
+    used = {entry, *(tensor.file.name for tensor in tensors.values())}
+    if on_set_aside is not None and (others := set_aside(files, used)):
+        on_set_aside(name, sorted(used), others)
     return Checkpoint(name=name, folder=folder, files=files, config=config, tensors=tensors, revision=revision)
 
 
@@ -127,7 +147,9 @@ def read_json_value(path: Path) -> Any:
     try:
         if (size := path.stat().st_size) > _MAX_JSON_BYTES:
             raise CheckpointError(f"{path} has {size:,} bytes: JSON of more than {_MAX_JSON_BYTES:,} is not read")
-        content = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        refuse_pointer(path, data)
+        content = json.loads(data)
     except FileNotFoundError:
         raise CheckpointError(f"{path.parent} has no {path.name}") from None
     except (ValueError, RecursionError) as error:
@@ -151,9 +173,17 @@ def _nesting(content: Any) -> int:
 def _check_links(files: Mapping[str, File]) -> None:
     """Refuse links out of the folder, but for weights, which people keep on other disks and which are only read."""
     for name, file in files.items():
-        weights = name.endswith((".safetensors", *_PICKLES))
+        weights = name.endswith((".safetensors", *PICKLES))
         if isinstance(file, SourceFile) and not weights and is_stray_link(file.path):
             raise CheckpointError(f"{file} is a link to a file outside the model's folder: put a copy in its place")
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as opened:
+            return opened.read(_LONGEST_POINTER_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _read_header(file: File) -> dict[str, Tensor]:
@@ -165,28 +195,16 @@ def _read_header(file: File) -> dict[str, Tensor]:
 
 
 def _read_sharded(index: Path, files: Mapping[str, File]) -> dict[str, Tensor]:
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index} has no weight_map")
+    content = read_json(index)
+    shards, weight_map = shard_files(content, str(index)), content["weight_map"]
     tensors: dict[str, Tensor] = {}
-    for shard in sorted(set(map(str, weight_map.values()))):
-        if shard in ("", ".", "..") or PurePath(shard).name != shard or "\\" in shard:
-            raise CheckpointError(f"{index} names a file outside the folder: {shard!r}")
+    for shard in shards:
         if shard not in files:
             raise CheckpointError(f"{index} names {shard}, which is missing")
         for name, tensor in _read_header(files[shard]).items():
             if weight_map.get(name) != shard:
-                raise CheckpointError(f"{files[shard]} holds {name}, which {INDEX_FILE} puts elsewhere")
+                raise CheckpointError(f"{files[shard]} holds {name}, which {index.name} puts elsewhere")
             tensors[name] = tensor
     if missing := weight_map.keys() - tensors.keys():
         raise CheckpointError(f"{index} names {len(missing)} tensors that no file holds, {min(missing)} first")
     return tensors
-
-
-def _pickle_hint(files: Mapping[str, File]) -> str:
-    if not any(name.endswith(_PICKLES) for name in files):
-        return f" and no {INDEX_FILE}"
-    return (
-        ", only pickled weights, which can run code when they are read: convert them first, with "
-        "`AutoModelForCausalLM.from_pretrained(MODEL).save_pretrained(FOLDER)`, or https://hf.co/spaces/safetensors/convert"
-    )

@@ -22,7 +22,7 @@ class Family:
         before: names or prefixes of what runs before the layers; the first is the embedding matrix.
         after: names or prefixes of what runs after the layers.
         final_norm: prefix of the norm that every checkpoint of the family must hold, if it has one.
-        head: the language-model head's weight; tied models do not store it.
+        head: the language-model head's weight; tied models do not need to store it.
         tied_bias: the head's bias, and the tensor that it is in a tied model, where it is not stored by its own name.
         tied_by_default: whether a configuration without ``tie_word_embeddings`` means tied.
         depth_field: the number of layers in ``config.json``.
@@ -37,7 +37,7 @@ class Family:
     base: str = "model."
     layers: str = "model.layers."
     before: tuple[str, ...] = ("model.embed_tokens.weight",)
-    after: tuple[str, ...] = ("model.norm.", "lm_head.")
+    after: tuple[str, ...] = ("model.norm.", "lm_head.weight")
     final_norm: str | None = "model.norm."
     head: str = "lm_head.weight"
     tied_bias: tuple[str, str] | None = None
@@ -91,7 +91,7 @@ FAMILIES: dict[str, Family] = {
         base="gpt_neox.",
         layers="gpt_neox.layers.",
         before=("gpt_neox.embed_in.weight",),
-        after=("gpt_neox.final_layer_norm.", "embed_out."),
+        after=("gpt_neox.final_layer_norm.", "embed_out.weight"),
         final_norm="gpt_neox.final_layer_norm.",
         head="embed_out.weight",
         dropped=(r"\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$",),
@@ -100,7 +100,7 @@ FAMILIES: dict[str, Family] = {
         base="transformer.",
         layers="transformer.h.",
         before=("transformer.wte.weight", "transformer.wpe."),
-        after=("transformer.ln_f.", "lm_head."),
+        after=("transformer.ln_f.", "lm_head.weight"),
         final_norm="transformer.ln_f.",
         tied_by_default=True,
         depth_field="n_layer",
@@ -109,7 +109,7 @@ FAMILIES: dict[str, Family] = {
     "opt": Family(
         layers="model.decoder.layers.",
         before=("model.decoder.embed_tokens.weight", "model.decoder.embed_positions.", "model.decoder.project_in."),
-        after=("model.decoder.final_layer_norm.", "model.decoder.project_out.", "lm_head."),
+        after=("model.decoder.final_layer_norm.", "model.decoder.project_out.", "lm_head.weight"),
         final_norm=None,
         tied_by_default=True,
     ),
@@ -133,6 +133,7 @@ FAMILIES: dict[str, Family] = {
         head="vocab_projector.weight",
         tied_by_default=True,
         depth_field="n_layers",
+        dropped=(r"^distilbert\.embeddings\.position_ids$",),
     ),
 }
 
@@ -150,7 +151,7 @@ def family_of(config: Mapping[str, Any], name: str) -> Family:
     """Return the family of a configuration.
 
     Raises:
-        UnsupportedModelError: an unknown family, quantised weights, or maths that depends on the layer's index.
+        UnsupportedModelError: an unknown family, or maths that depends on the layer's index.
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
@@ -159,8 +160,6 @@ def family_of(config: Mapping[str, Any], name: str) -> Family:
         raise UnsupportedModelError(f"{name}: layers of {model_type} cannot be moved, {reason}")
     if model_type not in FAMILIES:
         raise UnsupportedModelError(f"{name}: unknown model_type {model_type!r} (known: {', '.join(sorted(FAMILIES))})")
-    if config.get("quantization_config") is not None:
-        raise UnsupportedModelError(f"{name} holds quantised weights: give the unquantised model")
     if config.get("scale_attn_by_inverse_layer_idx"):
         raise UnsupportedModelError(f"{name}: layers cannot be moved, scale_attn_by_inverse_layer_idx is set")
     return FAMILIES[model_type]

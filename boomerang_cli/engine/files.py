@@ -8,31 +8,42 @@ from pathlib import Path
 
 from boomerang_cli.engine.errors import CheckpointError
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+TEMPLATES_FOLDER = "additional_chat_templates"
+"""The one folder in a model's that is part of it: transformers puts chat templates there that have a name."""
+
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of this disk as it was when it was first looked at, so that a later change can be noticed."""
+    """A file of this disk as it was when it was first looked at, so that a later change can be noticed.
+
+    Attributes:
+        within: the folder in the model's folder that holds it, if it is not the model's own.
+    """
 
     path: Path
     size_bytes: int
     modified_ns: int
+    within: str = ""
 
     def __str__(self) -> str:
         return str(self.path)
 
     @property
     def name(self) -> str:
-        return self.path.name
+        """As within the model's folder: ``additional_chat_templates/x.jinja``."""
+        return f"{self.within}/{self.path.name}" if self.within else self.path.name
 
     @classmethod
-    def of(cls, path: Path) -> SourceFile:
+    def of(cls, path: Path, within: str = "") -> SourceFile:
         status = path.stat()
-        return cls(path, status.st_size, status.st_mtime_ns)
+        return cls(path, status.st_size, status.st_mtime_ns, within)
 
     def is_unchanged(self) -> bool:
         """Tell whether the file is still there, with the size and the time that it had."""
         try:
-            return SourceFile.of(self.path) == self
+            return SourceFile.of(self.path, self.within) == self
         except OSError:
             return False
 
@@ -54,8 +65,25 @@ File = SourceFile | RemoteFile
 
 
 def files_of(folder: Path) -> Mapping[str, File]:
-    """Return the files of a folder by name, without those of folders in it."""
-    return {path.name: SourceFile.of(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    """Return a model folder's files by name; of the folders in it only the chat templates' is looked into."""
+    own = [SourceFile.of(path) for path in sorted(folder.iterdir()) if path.is_file()]
+    templates = folder / TEMPLATES_FOLDER
+    inner = sorted(templates.iterdir()) if templates.is_dir() else []
+    own += [SourceFile.of(path, TEMPLATES_FOLDER) for path in inner if path.is_file()]
+    return {file.name: file for file in own}
+
+
+def refuse_pointer(file: object, beginning: bytes) -> None:
+    """Refuse what Git leaves in place of a large file that it has not fetched.
+
+    Args:
+        beginning: of the file, at least its first 8 bytes.
+
+    Raises:
+        CheckpointError: says how to fetch it.
+    """
+    if len(beginning) >= 8 and _LFS_POINTER.startswith(beginning[: len(_LFS_POINTER)]):
+        raise CheckpointError(f"{file} is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository")
 
 
 def ask(test: Callable[[], bool]) -> bool:

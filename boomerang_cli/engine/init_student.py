@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from boomerang_cli.engine.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
 from boomerang_cli.engine.dtypes import CONFIG_NAMES, stored_dtype
-from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.errors import CheckpointError, SelectionError
 from boomerang_cli.engine.families import Family, family_of
 from boomerang_cli.engine.layers import LayerMap, LayerSource, default_kept_layers
-from boomerang_cli.engine.output_folder import check_output, check_spares
+from boomerang_cli.engine.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.parts import check_layers_alike, take_apart
 from boomerang_cli.engine.plan import Plan, plan_model
 from boomerang_cli.engine.quiet import quiet_transformers
@@ -74,7 +74,7 @@ def init_student(
         BoomerangError: a teacher, layers or an output that cannot be used; nothing is left behind.
     """
     target = Path(output)
-    check_output(target, overwrite=overwrite or dry_run)
+    check_output(target, "student-init", overwrite=overwrite, dry_run=dry_run)
     max_shard_bytes, stored = parse_bytes(max_shard_size, "--max-shard-size"), stored_dtype(dtype)
     checkpoint = open_checkpoint(teacher, download=download and not dry_run)
     check_spares(target, checkpoint.folder)
@@ -94,10 +94,10 @@ def init_student(
     plan = plan.with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
     plan = arrange_for_sharing(plan, target)
     if not dry_run:
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             if random_init:
-                plan = _with_random_weights(plan, Path(folder), max_shard_size)
-            write_model(plan, target, overwrite=overwrite, on_progress=on_progress)
+                plan = _with_random_weights(plan, family, folder, max_shard_size)
+            write_model(plan, target, "student-init", overwrite=overwrite, on_progress=on_progress)
     return InitStudentResult(
         path=target,
         teacher=checkpoint.name,
@@ -135,22 +135,33 @@ def _choose_layers(
     return layer_map
 
 
-def _with_random_weights(plan: Plan, folder: Path, max_shard_size: str) -> Plan:
-    """Return the same plan with each tensor drawn anew as transformers initialises it; they stand in ``folder``."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+def _with_random_weights(plan: Plan, family: Family, folder: Path, max_shard_size: str) -> Plan:
+    """Return the same plan with each tensor drawn anew as transformers initialises it; they stand in ``folder``.
 
-    settings = dict(plan.config)
-    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    dtypes = {copy.dtype for copy in plan.copies} & CONFIG_NAMES.keys()
+    Raises:
+        CheckpointError: the model's class does not have one of the tensors.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForPreTraining
+
+    from boomerang_cli.engine.loading import MASKED, as_transformers_config
+
+    settings = as_transformers_config(plan.config)
+    # What is trained on masked words is stored with all of its heads, and the pooler.
+    kind: Any = AutoModelForPreTraining if settings.model_type in MASKED else AutoModelForCausalLM
     torch.manual_seed(0)
     with quiet_transformers():
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        model = kind.from_config(settings, dtype=torch.float32)
+        dtypes = {copy.dtype for copy in plan.copies} & CONFIG_NAMES.keys()
         model.to(getattr(torch, CONFIG_NAMES[dtypes.pop()] if len(dtypes) == 1 else "bfloat16"))
         model.save_pretrained(folder, max_shard_size=max_shard_size)
     drawn = read_checkpoint(folder).tensors
-    shards = tuple(
-        replace(shard, copies=tuple(replace(copy, source=drawn[copy.name]) for copy in shard.copies))
-        for shard in plan.shards
-    )
-    return replace(plan, shards=shards)
+    if family.tied_bias and family.tied_bias[1] in drawn:
+        drawn = {family.tied_bias[0]: drawn[family.tied_bias[1]], **drawn}
+    for copy in plan.copies:
+        if copy.name not in drawn:
+            raise CheckpointError(
+                f"{copy.source.file} holds {copy.source.name}, which {type(model).__name__} of transformers does not "
+                "have: it cannot be drawn at random, leave --random-init out"
+            )
+    return plan.with_tensors(drawn)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boomerang_cli.engine.errors import CheckpointError, SelectionError
+from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.files import SourceFile
 from boomerang_cli.engine.order import find_order
-from boomerang_cli.engine.pair import open_pair
+from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.patch import Planner
 from boomerang_cli.engine.plan import Copy, Plan
 
@@ -44,33 +44,30 @@ def build_intermediate_model(
     order = {None: "auto", True: "first", False: "last"}[patch_first_k_layers]
     found = find_order(order, pair.layer_map, pair.student_config.order, pair.family.order)
     planner = Planner(pair, dtype=_dtype_name(dtype))
-    return _materialise(planner.plan(found.blocks(num_layers_to_patch)), pair.teacher.folder)
+    return _materialise(planner.plan(found.blocks(num_layers_to_patch)), pair)
 
 
 def _dtype_name(dtype: torch.dtype | str | None) -> str:
     return "auto" if dtype is None else str(dtype).removeprefix("torch.")
 
 
-def _materialise(plan: Plan, companions: Path) -> PreTrainedModel:
+def _materialise(plan: Plan, pair: Pair) -> PreTrainedModel:
     import torch
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
 
-    from boomerang_cli.engine.loading import as_transformers_config
+    from boomerang_cli.engine.loading import causal_class, set_generation_config
+    from boomerang_cli.engine.model_class import check_tensors
     from boomerang_cli.engine.quiet import quiet_transformers
 
-    config = as_transformers_config(plan.config)
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise SelectionError(f"{plan.config['model_type']} is no causal language model: use `boomerang patch`")
+    settings, family = causal_class(plan.config, pair.teacher.name)
+    check_tensors({copy.name: copy.source for copy in plan.copies}, plan.config, pair.family, pair.teacher.name)
     with quiet_transformers():
-        family: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         model: PreTrainedModel = family.from_pretrained(
             None,
-            config=config,
+            config=settings,
             state_dict={copy.name: _LazyTensor(copy) for copy in plan.copies},
             dtype=getattr(torch, plan.dtype),
         )
-    if (companions / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(companions, local_files_only=True)
+        set_generation_config(model, pair.teacher.folder)
     return model
 
 

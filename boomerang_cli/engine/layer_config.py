@@ -7,6 +7,7 @@ from typing import Any
 
 from boomerang_cli.engine.errors import UnsupportedModelError
 from boomerang_cli.engine.families import Family
+from boomerang_cli.engine.weights import NAMED_BY_CONFIG
 
 # Top-level lists that may happen to be as long as a model is deep, and have nothing to do with its layers.
 _NOT_PER_LAYER = {"architectures", "eos_token_id", "pad_token_id", "bos_token_id", "mlp_only_layers", "suppress_tokens"}
@@ -65,6 +66,8 @@ def config_for_layers(
     ``max_window_layers`` become the number of layers below them.
     """
     resized = {**config, family.depth_field: len(teacher_layers)}
+    if "num_hidden_layers" in config:  # another name of the same value, where a family has its own
+        resized["num_hidden_layers"] = len(teacher_layers)
     for field, values in layer_lists(config, family, name).items():
         resized[field] = [values[layer] for layer in teacher_layers]
     for threshold in ("max_window_layers", "first_k_dense_replace"):
@@ -76,6 +79,7 @@ def config_for_layers(
         resized["decoder_sparse_step"] = 1
     if family.prediction_layers_field and config.get(family.prediction_layers_field):
         resized[family.prediction_layers_field] = 0
+    resized.pop(NAMED_BY_CONFIG, None)  # a file of the teacher's
     return {key: value for key, value in resized.items() if not _names_code(key, value)}
 
 

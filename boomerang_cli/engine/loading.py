@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint import Checkpoint
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
+from boomerang_cli.engine.files import SourceFile
 from boomerang_cli.engine.layer_config import config_for_layers
 from boomerang_cli.engine.layers import Owner
 from boomerang_cli.engine.pair import Pair
-from boomerang_cli.engine.parts import is_tied
 from boomerang_cli.engine.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_MASKED = {"bert", "distilbert"}
-_TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
+MASKED = {"bert", "distilbert"}
+"""Families that predict masked words: they can be patched, and neither distilled nor scored."""
+TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
 
 
 def load_pair_model(
@@ -33,10 +36,10 @@ def pair_config(pair: Pair, owner: Owner) -> dict[str, Any]:
 
     The student's is made from the teacher's: students of older tools carry per-layer lists of the teacher's length.
     """
-    if owner == "teacher":
-        return pair.teacher.config
-    config = config_for_layers(pair.teacher.config, pair.family, pair.layer_map.kept, pair.teacher.name)
-    return {**config, "tie_word_embeddings": is_tied(pair.student.config, pair.family)}
+    config = pair.teacher.config
+    if owner == "student":
+        config = config_for_layers(config, pair.family, pair.layer_map.kept, pair.teacher.name)
+    return {**config, "tie_word_embeddings": pair.parts[owner].tied}
 
 
 def load_model(
@@ -53,31 +56,61 @@ def load_model(
         CheckpointError: transformers cannot load it, or finds no weights for a part of the model.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from safetensors import SafetensorError
 
-    if config.get("model_type") in _MASKED:
-        raise UnsupportedModelError(
-            f"{checkpoint.name}: {config['model_type']} predicts masked words; only models that continue a text "
-            "can be distilled and scored"
-        )
+    settings, family = causal_class(config, checkpoint.name)
     try:
         with quiet_transformers():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                checkpoint.folder,
-                config=as_transformers_config(config),
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
+            loaded: Any = family.from_pretrained(
+                None, config=settings, state_dict=_slices(checkpoint), dtype=dtype, output_loading_info=True
             )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            set_generation_config(loaded[0], checkpoint.folder)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{checkpoint.name} cannot be loaded: {_first_line(error)}") from None
     model: PreTrainedModel = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):  # transformers would go on with random values
         raise CheckpointError(f"{checkpoint.name} cannot be loaded: it holds no weights for {missing[0]}")
     model.to(torch.device(device))  # type: ignore[arg-type]
     return model
+
+
+def causal_class(config: Mapping[str, Any], name: str) -> tuple[Any, Any]:
+    """Return transformers' configuration and class of a causal language model.
+
+    Raises:
+        UnsupportedModelError: the family has none; ``name`` is the model's, for the error.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if config.get("model_type") in MASKED:
+        raise UnsupportedModelError(
+            f"{name}: {config['model_type']} predicts masked words; only models that continue a text "
+            "can be distilled and scored"
+        )
+    settings = as_transformers_config(config)
+    return settings, MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
+
+
+def set_generation_config(model: PreTrainedModel, folder: Path) -> None:
+    """Give a model the generation settings that a folder holds, if it does."""
+    from transformers import GenerationConfig
+
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+
+
+def _slices(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what transformers reads each tensor from: the files that the headers were read from, and no others."""
+    from safetensors import safe_open
+
+    opened: dict[Path, Any] = {}
+    slices = {}
+    for name, tensor in checkpoint.tensors.items():
+        assert isinstance(tensor.file, SourceFile)  # models are downloaded before they are loaded
+        path = tensor.file.path
+        opened[path] = opened.get(path) or safe_open(path, framework="pt")
+        slices[name] = opened[path].get_slice(name)
+    return slices
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
@@ -88,7 +121,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    if not any(name.endswith(_TOKENIZER_FILES) for name in checkpoint.files):  # transformers would make an empty one
+    if not any(name.endswith(TOKENIZER_FILES) for name in checkpoint.files):  # transformers would make an empty one
         raise CheckpointError(f"{checkpoint.name} has no tokenizer, neither tokenizer.json nor one of another kind")
     try:
         with quiet_transformers():
@@ -96,13 +129,22 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
                 checkpoint.folder, trust_remote_code=False, local_files_only=True
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {_first_line(error)}") from None
+        reason = _needs_sentencepiece(checkpoint) or _first_line(error)
+        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {reason}") from None
     vocabulary = checkpoint.config.get("vocab_size")
     if isinstance(vocabulary, int) and tokenizer.vocab_size > vocabulary:
         raise CheckpointError(
             f"the tokenizer of {checkpoint.name} has {tokenizer.vocab_size} tokens, its model {vocabulary}"
         )
     return tokenizer
+
+
+def _needs_sentencepiece(checkpoint: Checkpoint) -> str | None:
+    """Say so if a tokenizer could not be loaded for want of that package; transformers would name another."""
+    pieces = [name for name in checkpoint.files if name.endswith(".model") and name != "tiktoken.model"]
+    if not pieces or "tokenizer.json" in checkpoint.files or importlib.util.find_spec("sentencepiece"):
+        return None
+    return f"{pieces[0]} needs the package sentencepiece: `pip install sentencepiece`"
 
 
 def as_transformers_config(config: Mapping[str, Any]) -> Any:

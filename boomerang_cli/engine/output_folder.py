@@ -3,53 +3,56 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.system_calls import NO_ROOM, exchange
+from boomerang_cli.engine.output_marker import Kind, why_not_replaced, write_marker
+from boomerang_cli.engine.system_calls import NO_ROOM, exchange, is_mount_point, sync_name, sync_tree, try_lock
 
 _PARTIAL = ".partial-"
 _PREVIOUS = f"{_PARTIAL}previous"
-_OURS = {"config.json", "journal.jsonl", "results.json", "student-init"}
-"""What a folder that may be overwritten holds one of: a model, a sweep, or a demo's project."""
 
 
-def check_output(target: Path, *, overwrite: bool) -> None:
-    """Refuse an output that exists already, before any work is done.
+def check_output(target: Path, kind: Kind, *, overwrite: bool, dry_run: bool = False) -> None:
+    """Refuse an output that cannot be written, before any work is done.
+
+    A dry run, which shows what would be written, refuses one that exists only with ``overwrite``.
 
     Raises:
-        OutputError: it exists and ``overwrite`` is not given, or it is no folder.
+        OutputError: it exists and ``overwrite`` is not given, or holds what no output of its kind does.
     """
     try:
-        problem = _problem(target, overwrite)
+        problem = _shape_problem(target)
+        if problem is None and target.exists() and (overwrite or not dry_run):
+            problem = _replacement_problem(target, kind, overwrite)
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror}") from None
     if problem:
         raise OutputError(f"{target} {problem}")
 
 
-def _problem(target: Path, overwrite: bool) -> str | None:
-    """Say what keeps a folder from being written, or None."""
+def _shape_problem(target: Path) -> str | None:
+    """Say why there can never be an output at this place, or None."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         return "is there and is no folder: give another --output"
     if target.name == "..":
         return "names no folder of its own: give another --output"
-    if not target.exists():
-        return None
+    return None
+
+
+def _replacement_problem(target: Path, kind: Kind, overwrite: bool) -> str | None:
+    if is_mount_point(target):
+        return f"is a mount point, which no new folder can replace: give a folder in it, --output {target / kind}"
     if not overwrite:
         return "exists: give another --output, or --overwrite"
     if target.resolve() == Path.cwd() or target.resolve() in Path.cwd().parents:
         return "holds the current folder: it cannot be overwritten from here"
-    names = {path.name for path in target.iterdir()}
-    if names and not names & _OURS:  # somebody's home, given by mistake
-        return "holds something else than a model: give another --output, or remove it first"
-    return None
+    return why_not_replaced(target, kind)
 
 
 def check_writable(target: Path) -> None:
@@ -59,6 +62,8 @@ def check_writable(target: Path) -> None:
         OutputError: the disk is read-only, or the folder is somebody else's.
     """
     parent = next(folder for folder in target.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise OutputError(f"{target} cannot be written: {parent} is no folder")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"{target} cannot be written: {parent} is read-only, or not yours")
 
@@ -75,26 +80,38 @@ def check_spares(target: Path, *sources: Path) -> None:
 
 
 @contextmanager
-def output_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def output_folder(target: Path, kind: Kind, *, overwrite: bool = False, durable: bool = False) -> Iterator[Path]:
     """Yield an empty folder to write to, and put it in ``target``'s place once the block ends without an error.
 
     The folder is private until then, and removed on an error. A kill leaves it behind under a name that tells what it
-    is; the next run for the same target removes it.
+    is; the next run for the same target removes it. What is replaced goes once the new folder cannot be lost any more.
+
+    Args:
+        durable: wait until it is on the disk, as is always done before another folder is replaced.
 
     Raises:
         OutputError: as in :func:`check_output`, or the disk is full or may not be written.
     """
     place = target.absolute()
     _recover(place)
-    check_output(target, overwrite=overwrite)
+    check_output(target, kind, overwrite=overwrite)
     partial: Path | None = None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(place)
+        remove_abandoned_temporaries()
         with _private_folder(place) as partial:
             yield partial
+            write_marker(partial, kind)
             partial.chmod(0o777 & ~_umask())
-            _publish(partial, place, overwrite=overwrite)
+            replaces = overwrite and place.exists()
+            if durable or replaces:
+                sync_tree(partial)
+            if replaces:
+                check_output(target, kind, overwrite=True)  # hours may have passed since it was looked at
+            _publish(partial, place, replaces=replaces)
+            if durable or replaces:
+                sync_name(place)
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {_reason(error, place)}") from None
     finally:
@@ -102,17 +119,56 @@ def output_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)  # after an exchange, what stood there before
 
 
-def _publish(partial: Path, place: Path, *, overwrite: bool) -> None:
-    if overwrite and place.is_dir():
-        if exchange(partial, place):
-            return
-        # Without an atomic exchange there is a moment in which neither stands there, but both are on the disk.
-        previous = place.with_name(f".{place.name}{_PREVIOUS}")
-        shutil.rmtree(previous, ignore_errors=True)
-        place.rename(previous)
-        partial.rename(place)
-        shutil.rmtree(previous, ignore_errors=True)
-        return
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield an empty, private folder for what is on its way elsewhere; it is removed in any case.
+
+    A kill leaves it behind, as one of :func:`output_folder`: the next run that writes or sends anything removes it.
+
+    Raises:
+        OutputError: no folder for temporary files may be written; errors of the block are its own.
+    """
+    remove_abandoned_temporaries()
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(_private_folder(_temporaries()))
+        except OSError as error:
+            raise OutputError(
+                f"no temporary folder can be made: {error.strerror or error}: set TMPDIR to one that may be written"
+            ) from None
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
+
+
+def remove_abandoned_temporaries() -> None:
+    """Remove what killed runs left of their temporary folders; those of others, and of runs at work, stay."""
+    with suppress(OSError):  # there is no folder for them
+        _remove_abandoned(_temporaries())
+
+
+def _temporaries() -> Path:
+    return Path(tempfile.gettempdir()).absolute() / "boomerang"
+
+
+def _publish(partial: Path, place: Path, *, replaces: bool) -> None:
+    if not replaces:
+        return _rename(partial, place)
+    if exchange(partial, place):
+        return None
+    # Without an atomic exchange there is a moment in which neither stands there, but both are on the disk.
+    previous = place.with_name(f".{place.name}{_PREVIOUS}")
+    shutil.rmtree(previous, ignore_errors=True)
+    place.rename(previous)
+    try:
+        _rename(partial, place)
+    except BaseException:
+        _recover(place)
+        raise
+    previous.rename(partial)
+    return None
+
+
+def _rename(partial: Path, place: Path) -> None:
     try:
         partial.rename(place)
     except OSError as error:
@@ -131,9 +187,8 @@ def _private_folder(place: Path) -> Iterator[Path]:
         except FileNotFoundError:
             continue  # before it was locked, another run took it for abandoned
         try:
-            with suppress(OSError):  # a file system without locks: abandoned folders are then not told apart
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if partial.exists():
+            # Where there are no locks, abandoned folders are not told apart, and stay.
+            if try_lock(descriptor) is not False and partial.exists():
                 yield partial
                 return
         finally:
@@ -156,10 +211,9 @@ def _remove_abandoned(place: Path) -> None:
         except OSError:
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(partial, ignore_errors=True)
-        except OSError:
-            pass  # a run is writing there
+            theirs = os.fstat(descriptor).st_uid != os.geteuid()  # in a folder for everybody; root could remove it
+            if not theirs and try_lock(descriptor):
+                shutil.rmtree(partial, ignore_errors=True)
         finally:
             os.close(descriptor)
 

@@ -58,6 +58,11 @@ class Pair:
     def parts(self) -> Mapping[Owner, Parts]:
         return {"student": take_apart(self.student, self.family), "teacher": take_apart(self.teacher, self.family)}
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens both models know: the rows of their embeddings."""
+        return self.parts["teacher"].before[self.family.embedding].shape[0]
+
     def checkpoint(self, owner: Owner) -> Checkpoint:
         return self.student if owner == "student" else self.teacher
 

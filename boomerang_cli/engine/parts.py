@@ -9,10 +9,12 @@ from sys import intern
 from typing import Any
 
 from boomerang_cli.engine.checkpoint import Checkpoint
-from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
+from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.families import Family
+from boomerang_cli.engine.foreign import refuse_quantised, refuse_wrapped
 from boomerang_cli.engine.layer_config import is_dense, whole_number
 from boomerang_cli.engine.tensors import Tensor
+from boomerang_cli.engine.ties import has_own_head, is_tied
 
 
 @dataclass(frozen=True)
@@ -34,58 +36,81 @@ class Parts:
     def parameters(self) -> int:
         return sum(tensor.parameters for part in (self.before, *self.layers, self.after) for tensor in part.values())
 
+    def named(self, family: Family) -> dict[str, Tensor]:
+        """Return all tensors by their full names."""
+        layers = {
+            f"{family.layers}{index}.{name}": tensor
+            for index, layer in enumerate(self.layers)
+            for name, tensor in layer.items()
+        }
+        return {**self.before, **layers, **self.after}
+
 
 def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
     """Sort a checkpoint's tensors into parts, and check from headers alone that none is missing or left over.
 
     Raises:
         CheckpointError: names the first tensor that is missing, left over, or of a shape that contradicts the others.
-        UnsupportedModelError: a value of ``config.json`` that is not of the kind that it must be.
+        UnsupportedModelError: quantised weights, or a value of ``config.json`` that is not of the kind that it must be.
     """
+    refuse_wrapped(checkpoint.tensors, checkpoint.name)
+    tensors = _without_dropped(_full_names(checkpoint, family), family)
+    refuse_quantised(tensors, checkpoint.config, checkpoint.files, checkpoint.name)
     depth = family.teacher_depth(checkpoint.config)
     if depth > len(checkpoint.tensors):  # said before a list of so many layers is made
         raise CheckpointError(
             f"{checkpoint.name} holds {len(checkpoint.tensors)} tensors, and its config.json counts {depth} layers"
         )
     extra = whole_number(checkpoint.config, family.prediction_layers_field or "", 0)
-    tied = is_tied(checkpoint.config, family)
+    tensors, tied = _tie(tensors, checkpoint.config, family)
     before: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}
     layers: list[dict[str, Tensor]] = [{} for _ in range(depth)]
     # An index has one spelling: "03" or another script's digits would be layer 3 a second time.
     layer_name = re.compile(rf"{re.escape(family.layers)}(0|[1-9][0-9]{{0,8}})\.(.+)", re.DOTALL)
-    for name, tensor in _full_names(checkpoint, family).items():
-        if any(re.search(pattern, name) for pattern in family.dropped):
-            continue
+    for name, tensor in tensors.items():
         if match := layer_name.fullmatch(name):
             index = int(match[1])
             if index < depth:
                 layers[index][intern(match[2])] = tensor  # each layer has the same names
             elif index >= depth + extra:
-                raise CheckpointError(f"{checkpoint.name} holds {name}, but its config.json counts {depth} layers")
+                raise CheckpointError(
+                    f"{checkpoint.name} holds {tensor.name}, but its config.json counts {depth} layers"
+                )
         elif name.startswith(family.before):
             before[name] = tensor
         elif tied and name == family.head:
-            continue  # a copy of the embedding that no reader looks at
+            continue  # a copy of the embedding
         elif name.startswith(family.after):
             after[name] = tensor
         else:
-            raise CheckpointError(f"{checkpoint.name} holds {name}, which is no tensor of this family")
+            model_type = checkpoint.config.get("model_type")
+            raise CheckpointError(
+                f"{checkpoint.name} holds {tensor.name}, which {model_type} models do not have: "
+                "load the model with transformers and save it again, if the tensor does not matter"
+            )
     parts = Parts(before, tuple(layers), after, tied)
     _check_complete(checkpoint, family, parts)
     return parts
 
 
-def is_tied(config: Mapping[str, Any], family: Family) -> bool:
-    """Tell whether a configuration uses the embedding matrix as the head.
+def _tie(tensors: Mapping[str, Tensor], config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Tensor], bool]:
+    """Decide whether embedding and head are one matrix, and put it where a family's tied models have it."""
+    if not is_tied(config, family):
+        return tensors, False
+    if family.embedding not in tensors and family.head in tensors:  # either is read as both
+        tensors = {family.embedding if name == family.head else name: tensor for name, tensor in tensors.items()}
+    if not has_own_head(tensors, family):
+        return tensors, True
+    if family.tied_bias and family.tied_bias[1] in tensors:
+        name, source = family.tied_bias
+        tensors = {name: tensors[source], **tensors}
+    return tensors, False
 
-    Raises:
-        UnsupportedModelError: it does not say so with true or false.
-    """
-    tied = config.get("tie_word_embeddings", family.tied_by_default)
-    if not isinstance(tied, bool):  # readers disagree about "false" and null
-        raise UnsupportedModelError(f"config.json has no usable tie_word_embeddings: {tied!r}")
-    return tied
+
+def _without_dropped(tensors: Mapping[str, Tensor], family: Family) -> Mapping[str, Tensor]:
+    dropped = [re.compile(pattern) for pattern in family.dropped]
+    return {name: tensor for name, tensor in tensors.items() if not any(each.search(name) for each in dropped)}
 
 
 def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:
@@ -102,12 +127,13 @@ def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> Non
         raise CheckpointError(f"{checkpoint.name} lacks the tensor {missing[0]}")
     if family.final_norm and not any(name.startswith(family.final_norm) for name in parts.after):
         raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.final_norm}*")
-    vocabulary, shape = checkpoint.config.get("vocab_size"), parts.before[family.embedding].shape
-    if isinstance(vocabulary, int) and shape[:1] != (vocabulary,):
-        raise CheckpointError(
-            f"{checkpoint.name}: {family.embedding} has the shape {list(shape)}, "
-            f"config.json the vocab_size {vocabulary}"
-        )
+    vocabulary = checkpoint.config.get("vocab_size")
+    for name in needed:
+        if isinstance(vocabulary, int) and found[name].shape[:1] != (vocabulary,):
+            raise CheckpointError(
+                f"{checkpoint.name}: {name} has the shape {list(found[name].shape)}, "
+                f"config.json the vocab_size {vocabulary}"
+            )
     if empty := [index for index, layer in enumerate(parts.layers) if not layer]:
         raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.layers}{empty[0]}.*")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.hub.reading import check_repo_id
 from boomerang_cli.engine.layers import Owner
 from boomerang_cli.engine.order import Order, find_order
-from boomerang_cli.engine.output_folder import check_output, check_spares
+from boomerang_cli.engine.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.plan import Plan, plan_model
 from boomerang_cli.engine.provenance import layer_sources
@@ -131,7 +130,7 @@ def patch(
     if push is not None and output is not None:
         raise SelectionError("--push writes to the Hub and --output to the disk: give one of them")
     if output is not None:
-        check_output(Path(output), overwrite=overwrite or dry_run)
+        check_output(Path(output), "patched", overwrite=overwrite, dry_run=dry_run)
     pair = open_pair(student, teacher, keep=keep, download=download and not dry_run)
     planner = Planner(pair, dtype=dtype, max_shard_size=max_shard_size)
     found = find_order(order, pair.layer_map, pair.student_config.order, pair.family.order)
@@ -140,13 +139,22 @@ def patch(
     plan = planner.plan(patched)
     target = Path(output or f"patched-{len(plan.sources)}L")
     if push is None:
+        check_output(target, "patched", overwrite=overwrite, dry_run=dry_run)
         check_spares(target, pair.student.folder, pair.teacher.folder)
     plan = plan.with_documents(model_documents(plan, pair, order=named, patched_blocks=patched, name=target.name))
     pushed = verified = None
     if push is None:
         plan = arrange_for_sharing(plan, target)
         if not dry_run:
-            verified = write_model(plan, target, verify=verify, overwrite=overwrite, on_progress=on_progress)
+            verified = write_model(
+                plan,
+                target,
+                "patched",
+                verify=verify,
+                overwrite=overwrite,
+                durable=verify,
+                on_progress=on_progress,
+            )
     elif not dry_run:
         pushed, verified = _write_to_hub(plan, push, private=private, on_progress=on_progress)
     return PatchResult(
@@ -176,9 +184,9 @@ def _write_to_hub(
     from boomerang_cli.engine.hub.upload import Destination, check_token
 
     check_token(repo_id)  # before gigabytes are moved
-    with tempfile.TemporaryDirectory(prefix="boomerang-") as folder:
-        verified = write_model(plan, Path(folder) / "model", verify=True, on_progress=on_progress)
-        return push_model(Path(folder) / "model", Destination(repo_id, private)), verified
+    with temporary_folder() as folder:
+        verified = write_model(plan, folder / "model", "patched", verify=True, on_progress=on_progress)
+        return push_model(folder / "model", Destination(repo_id, private)), verified
 
 
 class Planner:

@@ -11,27 +11,22 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, groupby
 from math import prod
-from pathlib import PurePath
 from typing import Any
 
-from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, Checkpoint
+from boomerang_cli.engine.checkpoint import Checkpoint
+from boomerang_cli.engine.companions import companions
 from boomerang_cli.engine.dtypes import CONFIG_NAMES
 from boomerang_cli.engine.errors import UnsupportedModelError
 from boomerang_cli.engine.families import Family
 from boomerang_cli.engine.files import File, RemoteFile
 from boomerang_cli.engine.layer_config import config_for_layers
 from boomerang_cli.engine.layers import LayerSource, Owner
-from boomerang_cli.engine.parts import Parts, is_tied
+from boomerang_cli.engine.parts import Parts
 from boomerang_cli.engine.tensors import DTYPE_BYTES, Tensor
+from boomerang_cli.engine.ties import is_tied
+from boomerang_cli.engine.weights import SINGLE_FILE
 
 OWNERS: tuple[Owner, ...] = ("student", "teacher")
-
-# What is made anew for each model, and what is no part of one.
-_GENERATED = {CONFIG_FILE, INDEX_FILE, "README.md", "boomerang.json", "student_config.json", "metrics.jsonl"}
-_WEIGHTS_AND_CODE = {
-    ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".ggml", ".onnx", ".pkl", ".pickle",
-    ".npz", ".npy", ".ot", ".tflite", ".mlmodel", ".zip", ".tar", ".gz", ".py", ".pyc", ".so", ".sh", ".exe",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,18 +182,6 @@ def plan_model(
     )
 
 
-def companions(files: Mapping[str, File]) -> tuple[File, ...]:
-    """Return the files of a model that belong to it and are neither weights nor code."""
-    return tuple(
-        file
-        for name, file in sorted(files.items())
-        if name not in _GENERATED
-        and not name.startswith(".")
-        and not name.endswith(".index.json")
-        and PurePath(name).suffix.lower() not in _WEIGHTS_AND_CODE
-    )
-
-
 def _output_dtype(name: str, tensor: Tensor, dtype: str | None, family: Family) -> str:
     if dtype is None or not tensor.is_float or name.endswith(family.float32):
         return tensor.dtype
@@ -213,10 +196,10 @@ def _adapted(config: dict[str, Any], tied: bool, family: Family, copies: Sequenc
         for dtype, group in groupby(sorted(copies, key=lambda copy: copy.dtype), key=lambda copy: copy.dtype)
         if dtype in CONFIG_NAMES
     }
-    key = "dtype" if "dtype" in config and "torch_dtype" not in config else "torch_dtype"
     if not sizes:
         raise UnsupportedModelError(f"none of the {len(copies)} tensors holds floating-point numbers")
-    config[key] = CONFIG_NAMES[max(sizes, key=lambda dtype: sizes[dtype])]
+    for key in [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]:  # two names of one value
+        config[key] = CONFIG_NAMES[max(sizes, key=lambda dtype: sizes[dtype])]
     return config
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -92,30 +92,6 @@ def versions() -> dict[str, str]:
     """Return the versions that made a model; nothing is imported for it."""
     found = {name: each.version for name in _LIBRARIES for each in distributions(name=name)}
     return {"boomerang": __version__, "python": ".".join(map(str, sys.version_info[:3])), **found}
-
-
-def public(content: Any) -> Any:
-    """Return the same content for everybody to read: a path of this disk is told by its last part alone."""
-    if isinstance(content, Mapping):
-        return {key: public(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [public(value) for value in content]
-    if isinstance(content, str):
-        is_command = content.startswith("boomerang ")
-        return shlex.join(map(_last_part, _words(content))) if is_command else _last_part(content)
-    return content
-
-
-def _words(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError:  # a quotation that does not end: not our writing
-        return command.split()
-
-
-def _last_part(text: str) -> str:
-    """Shorten ``/home/me/student``, ``~/student`` and ``--student=/home/me/student``."""
-    return re.sub(r"(?:^|(?<==))~?/(?:.*/)?(?=.)", "", text)
 
 
 def _source(checkpoint: Checkpoint, parts: Parts) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class PushResult:
         commit: that holds the files; None in a dry run.
         bytes: of all files, those that the Hub had already too.
         url: of the model, or of the pull request.
+        removed: what of the folder is private, and so is not sent: ``config.json: _name_or_path``.
     """
 
     repo: str
@@ -43,6 +44,7 @@ class PushResult:
     files: tuple[PushedFile, ...]
     bytes: int
     url: str
+    removed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def push(
         SelectionError: options that exclude one another.
         HubError: the Hub refuses or fails.
     """
-    from boomerang_cli.engine.hub.upload import Destination, check_token
+    from boomerang_cli.engine.hub.upload import Destination, check_token, writable_xet_cache
 
     folder = Path(path)
     with suppress(RuntimeError):  # the home of nobody
@@ -109,7 +111,8 @@ def push(
     models = _prepare_sweep(folder, repo_id) if is_sweep else {repo_id: prepare(folder, repo_id)}
     if not dry_run:
         check_token(repo_id)
-    pushed = tuple(_push(model, replace(to, repo_id=name), dry_run, on_model) for name, model in models.items())
+    with writable_xet_cache():
+        pushed = tuple(_push(model, replace(to, repo_id=name), dry_run, on_model) for name, model in models.items())
     if not is_sweep:
         return pushed[0]
     return SweepPushResult(pushed, _gather(pushed, to) if collection and not dry_run else None)
@@ -117,7 +120,10 @@ def push(
 
 def push_model(folder: Path, to: Destination) -> PushResult:
     """Send one model folder (errors as in :func:`push`)."""
-    return _push(prepare(folder, to.repo_id), to, dry_run=False, on_model=None)
+    from boomerang_cli.engine.hub.upload import writable_xet_cache
+
+    with writable_xet_cache():
+        return _push(prepare(folder, to.repo_id), to, dry_run=False, on_model=None)
 
 
 def _prepare_sweep(folder: Path, repo_id: str) -> Mapping[str, Publication]:
@@ -148,7 +154,8 @@ def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCal
     from boomerang_cli.engine.hub.upload import MAIN, send
 
     files = tuple(PushedFile(name, size) for name, size in model.sizes.items())
-    planned = PushResult(to.repo_id, to.revision or MAIN, None, files, sum(file.bytes for file in files), to.url)
+    size = sum(file.bytes for file in files)
+    planned = PushResult(to.repo_id, to.revision or MAIN, None, files, size, to.url, model.removed)
     if dry_run:
         return planned
     if on_model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ except ModuleNotFoundError:
     raise BoomerangError("boomerang runs on Linux and macOS: on Windows, use it under WSL") from None
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fs.h
+_FICLONERANGE = 0x4020940D  # linux/fs.h
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 """What a full disk, or a used-up quota, answers."""
 
@@ -27,6 +29,32 @@ def exchange(one: Path, other: Path) -> bool:
         return False
     status: int = renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
     return status == 0
+
+
+def is_mount_point(folder: Path) -> bool:
+    """Tell whether something is mounted at an existing folder, also one of the same disk: it cannot be renamed."""
+    return os.path.ismount(folder) or _mount_id(folder) != _mount_id(folder.absolute().parent)
+
+
+def _mount_id(folder: Path) -> str | None:
+    """Return the number of the mount that a folder lies in; None where the system does not tell."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return next((line for line in lines if line.startswith("mnt_id:")), None)
+
+
+def share_block(source: int, output: int, size_bytes: int) -> None:
+    """Let the first bytes of an open file be those of another on the disk: one block, held by both.
+
+    Raises:
+        OSError: this file system cannot.
+    """
+    fcntl.ioctl(output, _FICLONERANGE, struct.pack("@qQQQ", source, 0, size_bytes, 0))
 
 
 def reserve(descriptor: int, size_bytes: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.errors import CheckpointError
-from boomerang_cli.engine.files import File, SourceFile
+from boomerang_cli.engine.files import File, SourceFile, refuse_pointer
 
 LENGTH_BYTES = 8
 """A file starts with its header's length, a little-endian number; tensors follow the header."""
@@ -88,6 +88,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
 
 def header_length(beginning: bytes, file: File) -> int:
     """Return the length of a file's header, given at least the file's first 8 bytes (errors as in read_header)."""
+    refuse_pointer(file, beginning[:LENGTH_BYTES])  # which as a number would be a header of 10^18 bytes
     length: int = struct.unpack("<Q", beginning[:LENGTH_BYTES].ljust(LENGTH_BYTES, b"\0"))[0]
     if file.size_bytes < LENGTH_BYTES or length > min(file.size_bytes - LENGTH_BYTES, MAX_HEADER_BYTES):
         raise CheckpointError(f"{file} is truncated: its {file.size_bytes} bytes cannot hold its {length}-byte header")

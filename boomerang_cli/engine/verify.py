@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE, read_checkpoint
+from boomerang_cli.engine.checkpoint import CONFIG_FILE, read_checkpoint
 from boomerang_cli.engine.dtypes import convert
 from boomerang_cli.engine.errors import BoomerangError, OutputError
 from boomerang_cli.engine.files import RemoteFile, SourceFile
+from boomerang_cli.engine.output_marker import MARKER_FILE
 from boomerang_cli.engine.plan import Copy, Plan
 from boomerang_cli.engine.tensors import DTYPE_BYTES, Tensor
+from boomerang_cli.engine.weights import INDEX_FILE
 from boomerang_cli.engine.writer import as_json_text, index_of
 
 _PIECE_VALUES = 2**20
@@ -65,8 +67,9 @@ def _compare_files(plan: Plan, folder: Path) -> None:
     if len(plan.shards) > 1:
         texts[INDEX_FILE] = as_json_text(index_of(plan))
     shards, companions = {shard.file for shard in plan.shards}, {file.name: file for file in plan.companions}
-    found = {path.name for path in folder.iterdir()}
-    if difference := found ^ {*texts, *shards, *companions}:
+    planned = {*texts, *shards, *companions, *({name.rpartition("/")[0] for name in companions} - {""})}
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - {MARKER_FILE}
+    if difference := found ^ planned:
         raise OutputError(f"{folder} holds other files than planned: {', '.join(sorted(difference))}")
     for name, text in texts.items():
         if (folder / name).read_bytes() != text.encode("utf-8", "backslashreplace"):

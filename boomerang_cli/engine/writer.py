@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE
+from boomerang_cli.engine.checkpoint import CONFIG_FILE
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.files import File, SourceFile, as_utf8
 from boomerang_cli.engine.moves import Mover, copy_file
 from boomerang_cli.engine.output_folder import check_output, output_folder
+from boomerang_cli.engine.output_marker import Kind
 from boomerang_cli.engine.plan import Plan, Shard
 from boomerang_cli.engine.system_calls import reserve
 from boomerang_cli.engine.tensors import BLOCK_BYTES, LENGTH_BYTES, MAX_HEADER_BYTES
+from boomerang_cli.engine.weights import INDEX_FILE
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.verify import Verification
@@ -28,23 +30,27 @@ ByteProgress = Callable[[int, int], None]
 def write_model(
     plan: Plan,
     target: Path,
+    kind: Kind,
     *,
     verify: bool = False,
     overwrite: bool = False,
+    durable: bool = False,
     on_progress: ByteProgress | None = None,
 ) -> Verification | None:
     """Write the model folder ``target``: the old state or the new one, never a part of it.
 
     Args:
+        kind: what it is; with ``overwrite`` it replaces its like alone.
         verify: read it again and compare it with the plan before it takes its place; returns what was compared.
+        durable: wait until it is on the disk, as is done in any case before another model is replaced.
 
     Raises:
         OutputError: it exists, or cannot be written, or a source file changed while it was read, or a byte is wrong.
         HubError: a part of it is on the Hub, which refuses or fails.
     """
-    check_output(target, overwrite=overwrite)
+    check_output(target, kind, overwrite=overwrite)
     _check_space(plan, target)
-    with output_folder(target, overwrite=overwrite) as folder:
+    with output_folder(target, kind, overwrite=overwrite, durable=durable) as folder:
         write_files(plan, folder, on_progress=on_progress)
         if verify:
             from boomerang_cli.engine.verify import verify_model
@@ -62,6 +68,7 @@ def write_files(plan: Plan, folder: Path, *, on_progress: ByteProgress | None = 
         _write_json(folder / INDEX_FILE, index_of(plan))
     _write_json(folder / CONFIG_FILE, dict(plan.config))
     for companion in plan.companions:
+        (folder / companion.name).parent.mkdir(exist_ok=True)
         copy_file(companion, folder / companion.name)
     for name, content in plan.documents.items():
         _write_text(folder / name, content)

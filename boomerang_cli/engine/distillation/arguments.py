@@ -9,11 +9,9 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from boomerang_cli.engine.distillation.interrupts import ignore_interrupts
 from boomerang_cli.engine.distillation.models import has_bfloat16
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import TrainingError
-from boomerang_cli.engine.quiet import keep_libraries_quiet
 
 REPORTERS = ("none", "tensorboard", "wandb", "trackio")
 
@@ -71,12 +69,6 @@ def check_reporter(report_to: str) -> None:
         raise TrainingError(f"--report-to {report_to} is unknown: give one of {', '.join(REPORTERS)}")
     if report_to != "none" and importlib.util.find_spec(report_to) is None:
         raise TrainingError(f"--report-to {report_to} needs the package {report_to}: `pip install {report_to}`")
-
-
-def prepare_loading_process(worker: int) -> None:
-    """Set up a process that reads the text: one that was not forked has none of the settings of this one."""
-    ignore_interrupts()
-    keep_libraries_quiet()
 
 
 def _has_accelerator() -> bool:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +16,7 @@ from boomerang_cli.engine.evaluation.journal import Journal
 from boomerang_cli.engine.evaluation.orders import Blocks, every_subset
 from boomerang_cli.engine.evaluation.scoring import Score, Scorer, WindowSums, summarise
 from boomerang_cli.engine.evaluation.speed import Speed, measure_speed
+from boomerang_cli.engine.evaluation.sweep_files import keep_file
 from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.evaluation.windows import Windows
 from boomerang_cli.engine.writer import as_json_text
@@ -115,17 +115,16 @@ class Evaluation:
         key = f"task {task} {harness.settings.key} {variant.key}"
         if not self._journal.get(key):
             results = harness.run(task, compose(self._loaded, variant.sources(self._layer_map)), self._tokenizer)
-            path = self.task_file(variant, task)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(as_json_text(results), encoding="utf-8")
+            content = as_json_text(results).encode()
+            keep_file(self._journal.folder, self.task_file(variant, task), content)
             self._journal.add(key, metrics(results))
         return dict(self._journal.get(key))
 
-    def task_file(self, variant: Variant, task: str) -> Path:
-        """Return where lm-eval's own JSON stands: ``lm_eval/<depth>L-blocks-3-7/<task>.json``."""
+    def task_file(self, variant: Variant, task: str) -> str:
+        """Return where in the folder lm-eval's own JSON stands: ``lm_eval/<depth>L-blocks-3-7/<task>.json``."""
         depth = len(variant.sources(self._layer_map))
         blocks = "-".join(map(str, variant.blocks)) or "none"
-        return self._journal.folder / "lm_eval" / f"{depth}L-blocks-{blocks}" / f"{task.replace('/', '_')}.json"
+        return f"lm_eval/{depth}L-blocks-{blocks}/{task.replace('/', '_')}.json"
 
     def _sums(self, variant: Variant, windows: Windows) -> list[WindowSums]:
         return [WindowSums(*self._journal.get(f"window {key}")[variant.key]) for key in windows.keys]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
+import os
 import shutil
+import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -16,8 +18,12 @@ from boomerang_cli.engine.checkpoint import Checkpoint
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.files import SourceFile
 from boomerang_cli.engine.output_folder import check_output
+from boomerang_cli.engine.output_marker import MARKER_FILE, write_marker
+from boomerang_cli.engine.system_calls import sync_name, try_lock
 
 JOURNAL_FILE = "journal.jsonl"
+_SECONDS_BETWEEN_SYNCS = 1.0
+"""What was found out in a second may go with a power cut; what took longer is on the disk once it is added."""
 
 Identity = Mapping[str, Any]
 """What all scores of one sweep have in common: pair, text, settings, versions. None: not known yet, or not needed."""
@@ -39,11 +45,12 @@ class Journal:
     def __init__(self, folder: Path, identity: Identity, *, overwrite: bool = False) -> None:
         self.folder, self._path = folder, folder / JOURNAL_FILE
         self._values: dict[str, dict[str, Any]] = defaultdict(dict)
-        check_output(folder, overwrite=True)
-        if folder.is_dir() and not self._path.is_file() and any(folder.iterdir()):
-            raise OutputError(f"{folder} exists and holds no sweep: give another --output")
+        self._synced = time.monotonic()
+        check_output(folder, "sweep", overwrite=overwrite, dry_run=not overwrite)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if not self._path.is_file():
+                self._make(overwrite)
             self._file: BinaryIO = self._path.open("a+b")
         except OSError as error:
             raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
@@ -62,14 +69,15 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with self._file:
+            self._sync()
 
     def get(self, key: str) -> Mapping[str, Any]:
         """Return what is known under a key."""
         return self._values[key]
 
     def add(self, key: str, values: Mapping[str, Any]) -> None:
-        """Keep what was found out, on disk at once.
+        """Keep what was found out, at once: a kill takes nothing, a power cut what a second had found.
 
         Raises:
             OutputError: it cannot be written.
@@ -77,24 +85,28 @@ class Journal:
         self._write({"key": key, "values": dict(values)})
         self._values[key].update(values)
 
+    def _make(self, overwrite: bool) -> None:
+        if not overwrite and any(path.name != MARKER_FILE for path in self.folder.iterdir()):
+            raise OutputError(f"{self.folder} exists and holds no sweep: give another --output")
+        write_marker(self.folder, "sweep", [JOURNAL_FILE])
+        self._path.touch()
+        sync_name(self._path)
+
     def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"another sweep is writing to {self.folder}: wait for it, or give another --output"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
+        if try_lock(self._file.fileno()) is False:
+            raise OutputError(f"another sweep is writing to {self.folder}: wait for it, or give another --output")
 
     def _empty(self) -> None:
         """Remove what another sweep left, now that it is sure that none is at work here."""
-        for path in self.folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path != self._path:
-                path.unlink()
-        self._file.truncate(0)
+        check_output(self.folder, "sweep", overwrite=True)
+        with self._told():
+            for path in self.folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name not in (JOURNAL_FILE, MARKER_FILE):
+                    path.unlink()
+            self._file.truncate(0)
+            write_marker(self.folder, "sweep", [JOURNAL_FILE])
 
     def _go_on(self, identity: Identity) -> None:
         """Read what is there, and note what this sweep adds to its identity."""
@@ -129,9 +141,21 @@ class Journal:
         return dict(content)
 
     def _write(self, content: Any) -> None:
-        try:
+        with self._told():
             self._file.write(json.dumps(content, separators=(",", ":")).encode() + b"\n")
             self._file.flush()
+        if time.monotonic() - self._synced > _SECONDS_BETWEEN_SYNCS:
+            self._sync()
+
+    def _sync(self) -> None:
+        with self._told():
+            os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise OutputError(f"{self._path} cannot be written: {error.strerror}") from None
 

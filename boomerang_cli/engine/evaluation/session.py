@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.evaluation.compose import load_pair
+from boomerang_cli.engine.evaluation.compose import LoadedPair, load_pair
 from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
 from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
@@ -63,16 +63,11 @@ def open_evaluation(
     }
     if overwrite:
         check_spares(folder, pair.student.folder, pair.teacher.folder)
+    tell("Loading both models", 0, 1)
+    # With overwrite, what another sweep found goes only once nothing can be refused any more.
+    loaded = _load(pair, number, place) if overwrite else None
     with Journal(folder, identity, overwrite=overwrite) as journal:
-        tell("Loading both models", 0, 1)
-        try:
-            loaded = load_pair(pair, dtype=number, device=place)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise ScoringError(
-                f"{place} has too little memory for both models: give --dtype bfloat16, or --device cpu"
-            ) from None
+        loaded = loaded or _load(pair, number, place)
         evaluation = Evaluation(
             loaded,
             tokenizer,
@@ -87,6 +82,17 @@ def open_evaluation(
         except KeyboardInterrupt:
             message = f"interrupted: what is known is kept in {folder}, and the same command goes on from there"
             raise KeyboardInterrupt(message) from None
+
+
+def _load(pair: Pair, dtype: torch.dtype, device: torch.device) -> LoadedPair:
+    try:
+        return load_pair(pair, dtype=dtype, device=device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ScoringError(
+            f"{device} has too little memory for both models: give --dtype bfloat16, or --device cpu"
+        ) from None
 
 
 def choose_device(name: str) -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from boomerang_cli.engine.errors import DataError, SelectionError
 from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, plan_rows
-from boomerang_cli.engine.evaluation.sweep_models import check_space, write_models
+from boomerang_cli.engine.evaluation.sweep_models import check_models, write_models
 from boomerang_cli.engine.files import check_utf8
 from boomerang_cli.engine.order import Order, find_order
+from boomerang_cli.engine.output_folder import check_output
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.patch import Planner
 
@@ -53,6 +54,7 @@ def sweep(
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: StageProgress | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> SweepResult:
     """Score models of every size in memory, over the weights of one loaded pair.
 
@@ -72,12 +74,15 @@ def sweep(
         student, teacher, keep: see ``pair.open_pair``.
         dtype, device: see ``session.open_evaluation``.
         dry_run: return the sizes to choose from, from headers alone.
+        on_note: called with what is not as might be expected, such as files that are left out of a folder.
 
     Raises:
         BoomerangError: a pair, text, tasks or an output that cannot be used, or a device that is too small.
     """
     if beam < 1 or (batch_size is not None and batch_size < 1):
         raise SelectionError("--beam and --batch-size must be 1 or more")
+    if overwrite:
+        check_output(Path(output), "sweep", overwrite=True)
     pair = open_pair(student, teacher, keep=keep, download=not dry_run)
     check_utf8(Path(output), pair.student.folder, pair.teacher.folder)
     planner = Planner(pair)
@@ -88,18 +93,23 @@ def sweep(
     if dry_run:
         return result
     if write:
-        check_space(rows, result.path)
+        check_models(rows, result.path)
     if on_progress:
         on_progress("Loading libraries", 0, 1)
 
+    from boomerang_cli.engine.distillation.data import notes_on
     from boomerang_cli.engine.evaluation.harness import Harness, TaskSettings
     from boomerang_cli.engine.evaluation.measure import measure_rows
     from boomerang_cli.engine.evaluation.results import write_results
     from boomerang_cli.engine.evaluation.session import open_evaluation
     from boomerang_cli.engine.evaluation.texts import TextSettings, find_texts
+    from boomerang_cli.engine.model_class import check_pair
 
+    check_pair(pair)
     text = TextSettings(data, calibration, sequences, calibration_sequences, sequence_length, stride)
     texts = find_texts(text, pair)
+    for note in notes_on((*texts.data, *texts.calibration)):
+        on_note(note)
     include = Path(include_path) if include_path else None
     harness = Harness(TaskSettings(tasks, limit, num_fewshot, batch_size or "auto", include)) if tasks else None
     needs = {"--max-perplexity": max_perplexity, "--max-kl": max_kl, "--speed": speed, "--baseline": baseline}
@@ -118,7 +128,7 @@ def sweep(
         orders = _search(names, pair, evaluation, beam=beam, yes=yes)
         rows = plan_rows(orders, layers, planner)
         if write:
-            check_space(rows, result.path)
+            check_models(rows, result.path)
         rows = measure_rows(rows, evaluation, harness=harness, speed=speed, baseline=baseline)
         misses = find_misses(rows, max_perplexity, max_kl)
         scored_on = tuple(source.name for source in texts.data)

@@ -10,19 +10,23 @@ from boomerang_cli.engine.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.checkpoint import read_json
 from boomerang_cli.engine.errors import CheckpointError, OutputError
 from boomerang_cli.engine.evaluation.rows import SweepRow
+from boomerang_cli.engine.evaluation.sweep_files import keep_folder
+from boomerang_cli.engine.output_folder import check_output
 from boomerang_cli.engine.patch import Planner
 from boomerang_cli.engine.provenance import PROVENANCE_FILE, provenance
 from boomerang_cli.engine.writer import as_json_text, write_model
 
 
-def check_space(rows: Iterable[SweepRow], target: Path) -> None:
-    """Refuse to write models that the disk has no room for, all of them together.
+def check_models(rows: Iterable[SweepRow], target: Path) -> None:
+    """Refuse to write models that would replace something else, or that the disk has no room for all together.
 
     Raises:
-        OutputError: says how much is needed.
+        OutputError: says which, or how much is needed.
     """
-    missing = [row for place, row in _places(rows, target).items() if not _is_there(place, row)]
-    needed = sum(row.bytes for row in missing)
+    missing = {place: row for place, row in _places(rows, target).items() if not _is_there(place, row)}
+    for place in missing:
+        check_output(place, "patched", overwrite=True)
+    needed = sum(row.bytes for row in missing.values())
     parent = next(folder for folder in (target.absolute(), *target.absolute().parents) if folder.exists())
     free = shutil.disk_usage(parent).free
     if needed > free:
@@ -48,7 +52,8 @@ def write_models(
         plan = planner.plan(row.patched_blocks)
         made = provenance(plan, planner.pair, order=row.order, patched_blocks=row.patched_blocks)
         plan = plan.with_documents({PROVENANCE_FILE: as_json_text(made)})
-        write_model(arrange_for_sharing(plan, place), place, overwrite=place.exists())
+        keep_folder(target, place.name)
+        write_model(arrange_for_sharing(plan, place), place, "patched", overwrite=place.exists())
 
 
 def _places(rows: Iterable[SweepRow], target: Path) -> dict[Path, SweepRow]:

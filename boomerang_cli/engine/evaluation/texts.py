@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.distillation.data import Source, find_sources
+from boomerang_cli.engine.distillation.sequences import check_token_ids
 from boomerang_cli.engine.distillation.text import check_sequence_length
 from boomerang_cli.engine.errors import DataError
 from boomerang_cli.engine.evaluation.windows import Windows, read_windows
@@ -54,6 +55,7 @@ class Texts:
         data: what is scored on; empty without text.
         lacking: why there is none, as part of an error; None where it was named.
         length, stride: of windows, in tokens.
+        vocabulary_size: tokens that the models know.
     """
 
     data: tuple[Source, ...]
@@ -62,23 +64,31 @@ class Texts:
     length: int
     stride: int
     settings: TextSettings
+    vocabulary_size: int
 
     def read_data(self, tokenizer: PreTrainedTokenizerBase) -> Windows | None:
-        """Return the windows to score on (errors as in ``windows.read_windows``)."""
+        """Return the windows to score on.
+
+        Raises:
+            DataError: as in ``windows.read_windows``, or tokens that the models lack.
+        """
         if not self.data:
             return None
-        count = self.settings.sequences
         with told(None if self.settings.data else _ORIGIN):
-            return read_windows(self.data, tokenizer, self.length, stride=self.stride, at_most=count, flag="--data")
+            return self._read(self.data, tokenizer, self.settings.sequences, "--data")
 
     def read_calibration(self, tokenizer: PreTrainedTokenizerBase, data: Windows | None) -> Windows | None:
         """Return the windows to search on: by default the first of ``data``."""
         count = self.settings.calibration_sequences
         if not self.calibration:
             return data and data.first(count)
-        return read_windows(
-            self.calibration, tokenizer, self.length, stride=self.stride, at_most=count, flag="--calibration"
-        )
+        return self._read(self.calibration, tokenizer, count, "--calibration")
+
+    def _read(self, sources: Sequence[Source], tokenizer: PreTrainedTokenizerBase, at_most: int, flag: str) -> Windows:
+        windows = read_windows(sources, tokenizer, self.length, stride=self.stride, at_most=at_most, flag=flag)
+        check_token_ids(windows.input_ids, tokenizer, self.vocabulary_size)
+        check_token_ids(windows.labels, tokenizer, self.vocabulary_size)
+        return windows
 
 
 def find_texts(settings: TextSettings, pair: Pair) -> Texts:
@@ -99,7 +109,8 @@ def find_texts(settings: TextSettings, pair: Pair) -> Texts:
             f"--stride {stride} would leave text out between windows of {length} tokens: give at most {length}"
         )
     data, lacking = (_named(settings.data, "--data"), None) if settings.data else _recorded(pair.student_config)
-    return Texts(data, lacking, _named(settings.calibration, "--calibration"), length, stride, settings)
+    calibration = _named(settings.calibration, "--calibration")
+    return Texts(data, lacking, calibration, length, stride, settings, pair.vocabulary_size)
 
 
 def _named(values: Sequence[str], flag: str) -> tuple[Source, ...]:

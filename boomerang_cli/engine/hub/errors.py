@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +114,10 @@ def _explained(error: Exception, repo_id: str, revision: str | None, doing: str)
     if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         return _explained(error.__cause__, repo_id, revision, doing)
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-        return HubError(f"cannot {doing} {repo_id}: {error.strerror} ({error.filename or 'on this disk'})")
+        where = f"{error.strerror} ({error.filename or 'on this disk'})"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            where += ": set HF_HOME to a folder that may be written"
+        return HubError(f"cannot {doing} {repo_id}: {where}")
     return HubError(f"cannot {doing} {repo_id}: the connection to the Hub fails ({plain(error)})")
 
 

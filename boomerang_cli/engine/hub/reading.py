@@ -5,21 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatch
-from pathlib import Path
+from glob import escape
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from boomerang_cli.engine.checkpoint import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, read_json
+from boomerang_cli.engine.checkpoint import CONFIG_FILE, read_json
+from boomerang_cli.engine.companions import is_companion
 from boomerang_cli.engine.errors import CheckpointError, HubError, ModelNotFoundError
-from boomerang_cli.engine.files import File, RemoteFile, SourceFile, files_of
+from boomerang_cli.engine.files import TEMPLATES_FOLDER, File, RemoteFile, SourceFile, files_of
+from boomerang_cli.engine.foreign import refuse_adapter
 from boomerang_cli.engine.quiet import keep_quiet
+from boomerang_cli.engine.weights import SINGLE_FILE, entry_file, is_index, shard_files
 
-# Weights in other formats stay where they are, and so does code; folders in a repository are no part of the model.
-DOWNLOADED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*", "*.md")
-NOT_DOWNLOADED = ("*/*",)
-_PICKLES = ("*.bin", "*.pt", "*.pth")
 # What is read before a plan can be made, beside the headers of the weights.
-_READ_AT_ONCE = (CONFIG_FILE, INDEX_FILE, "student_config.json", "README.md")
+_READ_AT_ONCE = (CONFIG_FILE, "student_config.json", "README.md")
 
 DownloadCallback = Callable[[str, int, int], None]
 """Called with the repository, the bytes that are there, and all bytes of it as far as they are known."""
@@ -94,18 +93,23 @@ def locate(model: str) -> Snapshot:
                 lambda: HfApi().model_info(repo_id, revision=revision, files_metadata=True), waits=_WAITS_SECONDS
             )
             commit, siblings = str(info.sha), info.siblings or []
-            listed = {sibling.rfilename: int(sibling.size or 0) for sibling in siblings if _is_part(sibling.rfilename)}
+            listed = {each.rfilename: int(each.size or 0) for each in siblings if _is_in_sight(each.rfilename)}
+            refuse_adapter(listed, repo_id, is_model=CONFIG_FILE in listed)
             if CONFIG_FILE not in listed:
                 raise CheckpointError(f"{repo_id} has no {CONFIG_FILE}: it is no transformers model")
-            read = [
-                retried(lambda name=name: hf_hub_download(repo_id, name, revision=commit))  # type: ignore[misc]
-                for name in _READ_AT_ONCE
-                if name in listed
-            ]
+
+            def fetch(name: str) -> Path:
+                return Path(retried(lambda: hf_hub_download(repo_id, name, revision=commit)))
+
+            folder = fetch(CONFIG_FILE).parent
+            entry = entry_file(listed, read_json(folder / CONFIG_FILE), repo_id)
+            for name in (*_READ_AT_ONCE, *([entry] if entry and is_index(entry) else [])):
+                if name in listed:
+                    fetch(name)
     except HubError as error:
         return _cached(repo_id, revision, str(error))
     files = {name: _file(RemoteFile(repo_id, commit, name, size)) for name, size in sorted(listed.items())}
-    return Snapshot(repo_id, commit, Path(read[0]).parent, files)
+    return Snapshot(repo_id, commit, folder, files)
 
 
 def download(model: str) -> Snapshot:
@@ -122,23 +126,25 @@ def download(model: str) -> Snapshot:
     be_quiet()
     if is_offline_mode():
         return _cached(repo_id, revision, "HF_HUB_OFFLINE is set")
+    found = locate(model)
+    wanted = _wanted(found)
+    if not any(isinstance(found.files.get(name), RemoteFile) for name in wanted):
+        return found
     with hub_errors(repo_id, revision):
         folder = Path(
             retried(
                 lambda: snapshot_download(
                     repo_id,
                     revision=revision,
-                    allow_patterns=list(DOWNLOADED),
-                    ignore_patterns=list(NOT_DOWNLOADED),
+                    allow_patterns=[escape(name) for name in wanted],
                     tqdm_class=_told(repo_id),
                 ),
                 waits=_WAITS_SECONDS,
             )
         )
-    files = _parts_in(folder)
-    if not any(name.endswith(".safetensors") for name in files):
-        return locate(model)  # its list of files tells what there is instead
-    return Snapshot(repo_id, folder.name, folder, files)
+    if folder.name != found.revision:
+        raise HubError(f"{repo_id} changed while it was fetched: run the command again")
+    return Snapshot(repo_id, found.revision, folder, {**found.files, **files_of(folder)})
 
 
 def fetch_file(file: RemoteFile) -> Path:
@@ -183,8 +189,22 @@ def _split(model: str) -> tuple[str, str | None]:
     return repo_id, revision or None
 
 
-def _is_part(name: str) -> bool:
-    return "/" not in name and any(fnmatch(name, pattern) for pattern in (*DOWNLOADED, *_PICKLES))
+def _is_in_sight(name: str) -> bool:
+    """Tell whether a reader looks at a file: folders in a repository are no part of the model, but for templates."""
+    return "/" not in name or (name.startswith(f"{TEMPLATES_FOLDER}/") and name.count("/") == 1)
+
+
+def _wanted(snapshot: Snapshot) -> set[str]:
+    """Return the names of the files that are the model, weights and all; what is set aside is not fetched."""
+    return {name for name in snapshot.files if is_companion(name)} | {*_READ_AT_ONCE, *_weights_of(snapshot)}
+
+
+def _weights_of(snapshot: Snapshot) -> set[str]:
+    """Return the names of the weights files that a model should have, and of their index."""
+    entry = entry_file(snapshot.files, read_json(snapshot.folder / CONFIG_FILE), snapshot.repo_id) or SINGLE_FILE
+    if not is_index(entry) or entry not in snapshot.files:
+        return {entry}
+    return {entry, *shard_files(read_json(snapshot.folder / entry), f"{snapshot.repo_id}/{entry}")}
 
 
 def _file(file: RemoteFile) -> File:
@@ -192,11 +212,8 @@ def _file(file: RemoteFile) -> File:
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(file.repo_id, file.name, revision=file.commit)
-    return SourceFile.of(Path(cached)) if isinstance(cached, str) else file
-
-
-def _parts_in(folder: Path) -> Mapping[str, File]:
-    return {name: file for name, file in files_of(folder).items() if _is_part(name)}
+    within = str(PurePosixPath(file.name).parent)
+    return SourceFile.of(Path(cached), "" if within == "." else within) if isinstance(cached, str) else file
 
 
 def _cached(repo_id: str, revision: str | None, why: str) -> Snapshot:
@@ -208,16 +225,7 @@ def _cached(repo_id: str, revision: str | None, why: str) -> Snapshot:
         at = f" at revision {revision}" if revision else ""
         raise HubError(f"{repo_id}{at} is not in the local cache, and {why}")
     folder = Path(config).parent
-    files = _parts_in(folder)
-    if missing := _weights_of(files) - files.keys():
+    snapshot = Snapshot(repo_id, folder.name, folder, files_of(folder))
+    if missing := _weights_of(snapshot) - snapshot.files.keys():
         raise HubError(f"the local cache holds {repo_id} without {min(missing)}, and {why}")
-    return Snapshot(repo_id, folder.name, folder, files)
-
-
-def _weights_of(files: Mapping[str, File]) -> set[str]:
-    """Return the names of the weights files that a cached model should have."""
-    index = files.get(INDEX_FILE)
-    if not isinstance(index, SourceFile):
-        return {SINGLE_FILE}
-    weight_map = read_json(index.path).get("weight_map")
-    return set(map(str, weight_map.values())) if isinstance(weight_map, dict) else set()
+    return snapshot

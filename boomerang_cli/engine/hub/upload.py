@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, HfApi, constants
-from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import enable_progress_bars
 
 from boomerang_cli.engine.card import CARD_FILE, is_ours
 from boomerang_cli.engine.errors import HubError
+from boomerang_cli.engine.files import ask
 from boomerang_cli.engine.hub.errors import hub_errors, plain, retried
 from boomerang_cli.engine.hub.reading import be_quiet
+from boomerang_cli.engine.output_folder import temporary_folder
 
 MAIN = "main"
 _WAITS_SECONDS = (1.0, 4.0)
@@ -59,6 +62,22 @@ def check_token(repo_id: str) -> None:
         user = retried(lambda: HfApi().whoami())
     if ((user.get("auth") or {}).get("accessToken") or {}).get("role") == "read":
         raise HubError(f"cannot write to {repo_id}: the token may only read; `hf auth login` with one that may write")
+
+
+@contextmanager
+def writable_xet_cache() -> Iterator[None]:
+    """Give huggingface_hub's fast transfer a temporary cache where its own may not be written.
+
+    It keeps a log and what it has sent there, and complains on stdout, which is the result's, if it cannot.
+    """
+    cache = Path(constants.HF_XET_CACHE).absolute()
+    nearest = next(folder for folder in (cache, *cache.parents) if ask(folder.exists))
+    if constants.HF_HUB_DISABLE_XET or os.access(nearest, os.W_OK | os.X_OK):
+        yield
+        return
+    with temporary_folder() as folder:
+        os.environ["HF_XET_CACHE"] = str(folder)  # read when the first file is sent
+        yield
 
 
 def send(folder: Path, to: Destination) -> Sent:
@@ -112,11 +131,13 @@ def _make_ready(api: HfApi, to: Destination) -> None:
 
 
 def _has_own_card(api: HfApi, to: Destination) -> bool:
-    try:
-        path = retried(lambda: api.hf_hub_download(to.repo_id, CARD_FILE, revision=to.revision))
-    except RemoteEntryNotFoundError:
+    # At one commit: between two requests somebody else may write. Past the cache, which need not be writable.
+    info = retried(lambda: api.model_info(to.repo_id, revision=to.revision))
+    if not any(sibling.rfilename == CARD_FILE for sibling in info.siblings or []):
         return False
-    return not is_ours(_text(Path(path)))
+    with temporary_folder() as scratch:
+        card = retried(lambda: api.hf_hub_download(to.repo_id, CARD_FILE, revision=info.sha, local_dir=scratch))
+        return not is_ours(_text(Path(card)))
 
 
 def _upload(api: HfApi, folder: Path, to: Destination, *, without: list[str]) -> CommitInfo:

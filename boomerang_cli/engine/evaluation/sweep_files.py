@@ -1,0 +1,52 @@
+"""One file of a sweep's folder: recorded there as the sweep's own, and whole or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.output_marker import claim
+
+
+def keep_file(folder: Path, name: str, content: bytes) -> None:
+    """Write a file, in place of what an earlier run wrote, once it cannot be lost any more.
+
+    Args:
+        name: its path in the sweep's folder; folders on the way are made.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path = folder / name
+    try:
+        claim(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            umask = os.umask(0o077)
+            os.umask(umask)
+            Path(partial).chmod(0o666 & ~umask)
+            Path(partial).replace(path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def keep_folder(folder: Path, name: str) -> None:
+    """Record that a patched model of this name, which carries a marker of its own, is the sweep's.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        claim(folder, f"{name}/")
+    except OSError as error:
+        raise OutputError(f"{folder / name} cannot be written: {error.strerror}") from None
