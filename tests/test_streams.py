@@ -20,7 +20,7 @@ from boomerang_cli.engine.init_student import init_student
 PROGRAM = (sys.executable, "-m", "boomerang_cli")
 INIT = ("init-student", "builtin:demo", "-o", "made")
 INTERRUPTED_IMPORT = (
-    "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    for _ in range(1000): pass\n"
+    "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(5)\n"
     "except BaseException:\n    raise ImportError('what was interrupted') from None\n"
 )
 
@@ -47,10 +47,8 @@ def heed_interrupts() -> None:
     ("module", "command"),
     [
         ("torch", ["distill"]),
-        ("torch", ["demo"]),
         ("torch", [*INIT, "--random-init"]),
         ("huggingface_hub", ["push", ".", "me/model"]),
-        ("yaml", ["patch", "--layers", "1"]),
         ("typer", ["--help"]),
     ],
 )
@@ -67,6 +65,20 @@ def test_an_interrupt_that_an_import_turns_into_another_error_is_one(
     assert (done.returncode, done.stdout, last) == (130, "", "error: interrupted")
     assert done.stderr.count("interrupted") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_waits_for_a_short_import_so_that_work_is_tidied_up(tmp_path: Path) -> None:
+    (tmp_path / "short.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhole = True\n")
+    code = (
+        "import time\nfrom boomerang_cli.cli import interrupts\ninterrupts.install()\n"
+        "try:\n    import short\n    time.sleep(5)\nexcept KeyboardInterrupt:\n    print('tidied', short.whole)"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=False, capture_output=True,
+        text=True, preexec_fn=heed_interrupts,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("tidied True\n", "")
 
 
 # Closed and full
