@@ -11,14 +11,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli import run
+from cli import assert_refused, run
 from files import names
 from test_cli import COMMANDS
+
+from boomerang_cli.engine.init_student import init_student
 
 PROGRAM = (sys.executable, "-m", "boomerang_cli")
 INIT = ("init-student", "builtin:demo", "-o", "made")
 INTERRUPTED_IMPORT = (
-    "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    for _ in range(1000): pass\n"
+    "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(5)\n"
     "except BaseException:\n    raise ImportError('what was interrupted') from None\n"
 )
 
@@ -45,10 +47,8 @@ def heed_interrupts() -> None:
     ("module", "command"),
     [
         ("torch", ["distill"]),
-        ("torch", ["demo"]),
         ("torch", [*INIT, "--random-init"]),
         ("huggingface_hub", ["push", ".", "me/model"]),
-        ("yaml", ["patch", "--layers", "1"]),
         ("typer", ["--help"]),
     ],
 )
@@ -65,6 +65,20 @@ def test_an_interrupt_that_an_import_turns_into_another_error_is_one(
     assert (done.returncode, done.stdout, last) == (130, "", "error: interrupted")
     assert done.stderr.count("interrupted") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_waits_for_a_short_import_so_that_work_is_tidied_up(tmp_path: Path) -> None:
+    (tmp_path / "short.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhole = True\n")
+    code = (
+        "import time\nfrom boomerang_cli.cli import interrupts\ninterrupts.install()\n"
+        "try:\n    import short\n    time.sleep(5)\nexcept KeyboardInterrupt:\n    print('tidied', short.whole)"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=False, capture_output=True,
+        text=True, preexec_fn=heed_interrupts,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("tidied True\n", "")
 
 
 # Closed and full
@@ -136,3 +150,17 @@ def test_a_name_that_is_no_utf_8_goes_out_as_its_bytes_and_comes_back_from_json(
     assert (tmp_path / name / "model.safetensors").is_file()
     again = shell(tmp_path, "patch", "--student", name, "--layers", "1", "-o", f"{name}-1", "--verify", "--quiet")
     assert (again.returncode, again.stdout) == (0, b"caf\xe9-1\n")
+
+
+@pytest.mark.parametrize(
+    "command", [["distill", "caf\udce9"], ["distill", "made", "-o", "caf\udce9s"], ["sweep", "--student", "caf\udce9"]]
+)
+def test_a_name_that_weights_cannot_be_loaded_from_is_refused_before_work_begins(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("w1")
+    for name in ("made", "caf\udce9"):
+        init_student("builtin:demo", output=name)
+    said = r"error: the name of .*/caf\\xe9s? is not UTF-8, safetensors cannot open it: rename it"
+    assert_refused(*command, "--data", "text.txt", "--quiet", "--sequence-length", "32", message=said)

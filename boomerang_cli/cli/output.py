@@ -126,8 +126,14 @@ def _harmless(message: str) -> str:
     Names and values in it may come from a stranger's files.
     """
     words = re.sub(r"\b(hf|api_org)_[A-Za-z0-9]{20,}", r"\1_…", " ".join(message.split()))
-    line = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in words)
+    line = "".join(each if each.isprintable() else _escaped(each) for each in words)
     return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"
+
+
+def _escaped(character: str) -> str:
+    """Return ``\\x1b`` for a character; of a name that is no UTF-8, for each byte of it."""
+    code = ord(character)
+    return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

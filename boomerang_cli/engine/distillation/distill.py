@@ -28,6 +28,7 @@ from boomerang_cli.engine.distillation.text import check_sequence_length, open_t
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError, OutputError, TrainingError
+from boomerang_cli.engine.files import check_utf8
 from boomerang_cli.engine.model_class import check_pair
 from boomerang_cli.engine.output_folder import check_output, check_spares, check_writable
 from boomerang_cli.engine.output_marker import why_not_replaced
@@ -145,6 +146,7 @@ def distill(
     for note in sources.notes:
         on_note(note)
     pair = open_student_init(student_init, teacher, keep)
+    check_utf8(target, pair.student.folder, pair.teacher.folder)
     check_sequence_length(pair.teacher, sequence_length)
     plan = plan_student(pair, dtype)
     check_pair(pair)

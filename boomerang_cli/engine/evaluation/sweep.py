@@ -11,6 +11,7 @@ from boomerang_cli.engine.errors import DataError, SelectionError
 from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, plan_rows
 from boomerang_cli.engine.evaluation.sweep_models import check_models, write_models
+from boomerang_cli.engine.files import check_utf8
 from boomerang_cli.engine.order import Order, find_order
 from boomerang_cli.engine.output_folder import check_output
 from boomerang_cli.engine.pair import Pair, open_pair
@@ -83,6 +84,7 @@ def sweep(
     if overwrite:
         check_output(Path(output), "sweep", overwrite=True)
     pair = open_pair(student, teacher, keep=keep, download=not dry_run)
+    check_utf8(Path(output), pair.student.folder, pair.teacher.folder)
     planner = Planner(pair)
     names = list(dict.fromkeys(name.strip() for given in order for name in given.split(",")))
     orders = _distinct(named_order(name, pair) for name in names)
