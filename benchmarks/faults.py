@@ -109,9 +109,11 @@ def start(*words: str, before: Callable[[], object] | None = None) -> int:
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # in any case: a child that came back from here would go on with what its parent does
+            os._exit(code)
 
 
 def finish(child: int) -> int:
@@ -238,7 +240,8 @@ def kill_push(times: int, chance: random.Random) -> Counter[str]:
             words = ("push", "model", repo, "--quiet")
             killed(words, seconds, chance)
             state = double.files(repo)
-            expect(state == old or state.items() >= {"model.safetensors": new["model.safetensors"]}.items(), "half")
+            whole = state == old or state.items() >= {"model.safetensors": new["model.safetensors"]}.items()
+            expect(whole, f"half: other than before are {sorted(dict(state.items() - old.items()))}")
             found["old" if state == old else "new"] += 1
             run(*words)
             expect(double.files(repo)["model.safetensors"] == expected["model.safetensors"], "the next push differs")

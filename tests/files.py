@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import struct
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,12 @@ def tensor_bytes(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 def names(folder: Path) -> list[str]:
     """Return what a folder holds, apart from the record of it that each output has."""
     return sorted(path.name for path in folder.iterdir() if path.name != MARKER_FILE)
+
+
+def processor_seconds_of_children() -> float:
+    """Return what the processes that this one has waited for took so far; others on the machine do not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def edit_json(path: Path, **changes: Any) -> None:

@@ -250,7 +250,8 @@ class HubDouble:
             return repo.commit("refs/heads/main", blobs, "Add model").oid
 
     def files(self, repo_id: str, revision: str = "main") -> dict[str, bytes]:
-        return {name: blob.path.read_bytes() for name, blob in self.repos[repo_id].at(revision).files.items()}
+        with self.lock:  # a client that was killed may have left a request behind that is being answered
+            return {name: blob.path.read_bytes() for name, blob in self.repos[repo_id].at(revision).files.items()}
 
     def commits(self, repo_id: str, revision: str = "main") -> list[Commit]:
         """The newest first."""
@@ -299,7 +300,10 @@ class HubDouble:
 
     def keep(self, content: bytes, lfs: bool = False) -> Blob:
         path = self.folder / hashlib.sha256(content).hexdigest()
-        path.write_bytes(content)
+        if not path.exists():  # written again, it would be empty for a moment, while another request may read it
+            whole = path.with_suffix(".new")
+            whole.write_bytes(content)
+            whole.replace(path)
         return blob_of(path, lfs)
 
     def role(self, request: Request) -> str | None:

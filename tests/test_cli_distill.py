@@ -52,7 +52,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
@@ -60,7 +60,8 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> No
 
 
 def steps_saved(folder: Path) -> int:
-    return max((int(path.name.rpartition("-")[2]) for path in folder.glob("*.training/checkpoint-?")), default=0)
+    found = (re.fullmatch(r"checkpoint-(\d+)", path.name) for path in folder.glob("*.training/*"))
+    return max((int(each[1]) for each in found if each), default=0)
 
 
 # What is printed
@@ -220,7 +221,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on_with_the_users_own_command(project: 
     process = start(*MODULE, *command)
     wait_for(lambda: steps_saved(project) >= 1, process)
     process.send_signal(signal.SIGINT)
-    output, said = process.communicate(timeout=60)
+    output, said = process.communicate(timeout=300)
     assert (process.returncode, output) == (130, "")
     found = re.search(r"error: interrupted after step (\d+) of 300, saved in .*: go on with `boomerang (.*)`\n", said)
     assert found, said

@@ -34,7 +34,7 @@ class Shell:
         environment = {**self.hub.environment(self.folder / ".home"), **variables}
         command = [sys.executable, "-c", PROGRAM, *words]
         done = subprocess.run(
-            command, cwd=self.folder, env=environment, check=False, capture_output=True, text=True, timeout=120
+            command, cwd=self.folder, env=environment, check=False, capture_output=True, text=True, timeout=400
         )
         assert done.returncode == code, done.stderr
         assert self.hub.token not in done.stdout + done.stderr

@@ -85,7 +85,7 @@ def train(folder: Path, processes: int, *words: str, micro_batch_size: int = 1, 
     environment = os.environ | {"PYTHONPATH": f"{here}{os.pathsep}{here.parent}", "OMP_NUM_THREADS": "1"}
     order = [*launcher, str(script), str(folder), str(micro_batch_size), *(words or ("new",))]
     order.insert(len(launcher) + 4, json.dumps(recipe))
-    done = subprocess.run([sys.executable, *order], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, *order], env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     seen: dict[str, Any] = json.loads((folder / "seen.json").read_text())
     seen["weights"] = torch.load(folder / "weights.pt", weights_only=True)

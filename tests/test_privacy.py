@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
+from cli import run
+from distilling import RECIPE, make_project
 from files import edit_json
 from hub_double import HubDouble
 from safetensors.numpy import load_file, save_file
@@ -134,3 +137,27 @@ def test_a_folder_as_it_was_made_names_nothing_twice(model: Path) -> None:
 )
 def test_our_own_documents_tell_the_last_part_of_a_path_alone(text: str, shown: str | None) -> None:
     assert public({"command": text}) == {"command": shown or text}
+
+
+def test_a_distilled_student_tells_nothing_of_where_it_was_trained(
+    hub: HubDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the teacher in another such folder, and all that a user types as a path."""
+    away, home = tmp_path / f"{UNIQUE}-teachers", tmp_path / UNIQUE
+    for folder in (away, home):
+        folder.mkdir()
+    make_project(away)
+    (away / "student-init").rename(home / "student-init")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    data = ("--data", f"../{away.name}/train.txt", "--eval-data", away / "held-out.txt")
+    words = ["distill", home / "student-init", "--teacher", away / "teacher", *data, *RECIPE, "-o", "student"]
+    monkeypatch.setattr("sys.argv", ["boomerang", *map(str, words)])
+    run(*words)
+    edit_json(home / "student" / "config.json", _name_or_path=str(away / "teacher"))
+    result = json.loads(run("push", "student", REPO, "--json").stdout)
+    sent = bytes_sent(hub)
+    for private in (UNIQUE, str(tmp_path), socket.gethostname() + "-", "/home/"):
+        assert private.encode() not in sent, private
+    assert b"boomerang distill student-init --teacher teacher --data train.txt --eval-data held-out.txt" in sent
+    assert {"config.json: _name_or_path", "student_config.json: teacher"} <= {*result["removed"]}

@@ -131,9 +131,9 @@ def test_a_header_of_fifty_megabytes_is_read(tmp_path: Path) -> None:
 
 
 def test_the_rule_of_a_thousand_layers_is_quick() -> None:
-    layer_map, started = LayerMap(1001, tuple(range(0, 1001, 2))), time.monotonic()
+    layer_map, started = LayerMap(1001, tuple(range(0, 1001, 2))), time.process_time()
     assert len(layer_map.sources(layer_map.patchable[::2])) == 751
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 # Far offsets

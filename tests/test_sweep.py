@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -268,17 +267,16 @@ def test_a_killed_sweep_goes_on_and_ends_as_an_uninterrupted_one(run: Any, folde
         "batch_size": 1,
         "output": tmp_path / "killed",
     }
-    program = (
-        "import sys, time\nfrom boomerang_cli.engine.evaluation.sweep import sweep\n"
-        "sweep(student=sys.argv[1], data=[sys.argv[2]], batch_size=1, output=sys.argv[3],\n"
-        "      on_progress=lambda *_: time.sleep(0.05))\n"
+    program = (  # killed by itself, so that no busy machine can be late
+        "import os, pathlib, signal, sys\nfrom boomerang_cli.engine.evaluation.sweep import sweep\n"
+        "journal = pathlib.Path(sys.argv[3], 'journal.jsonl')\n"
+        "def kill(*_):\n"
+        "    if journal.is_file() and journal.read_bytes().count(b'\\n') >= 4:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sweep(student=sys.argv[1], data=[sys.argv[2]], batch_size=1, output=sys.argv[3], on_progress=kill)\n"
     )
     arguments = [str(folder / "student"), str(folder / "text.txt"), str(settings["output"])]
     process = subprocess.Popen([sys.executable, "-c", program, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
-    journal = tmp_path / "killed" / "journal.jsonl"
-    while process.poll() is None and (not journal.is_file() or journal.read_bytes().count(b"\n") < 4):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "results.json").exists()
     assert run(output=tmp_path / "killed", batch_size=1).rows == run(batch_size=1).rows

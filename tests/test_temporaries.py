@@ -80,7 +80,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_nothing_else(temporar
     with temporary_folder() as at_work:
         assert names(temporaries) == sorted([at_work.name, ".other.partial-left"])
         (temporaries / ".boomerang.partial-left").mkdir()
-        with output_folder(tmp_path / "model"):
+        with output_folder(tmp_path / "model", "patched"):
             assert names(temporaries) == sorted([at_work.name, ".other.partial-left"])
     assert names(temporaries) == [".other.partial-left"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import os
 import shutil
 import tempfile
@@ -47,7 +46,7 @@ def _shape_problem(target: Path) -> str | None:
 
 
 def _replacement_problem(target: Path, kind: Kind, overwrite: bool) -> str | None:
-    if kind != "sweep" and is_mount_point(target):  # a sweep is written in place
+    if is_mount_point(target):
         return f"is a mount point, which no new folder can replace: give a folder in it, --output {target / kind}"
     if not overwrite:
         return "exists: give another --output, or --overwrite"
@@ -206,17 +205,21 @@ def _recover(place: Path) -> None:
 
 def _remove_abandoned(place: Path) -> None:
     """Remove what killed runs left: temporary folders that no process holds locked."""
-    for partial in place.parent.glob(f".{glob.escape(place.name)}{_PARTIAL}*"):
+    for partial in place.parent.glob(f".{_escaped(place.name)}{_PARTIAL}*"):
         try:
             descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:
             continue
         try:
-            theirs = os.fstat(descriptor).st_uid != os.geteuid()  # in a folder for everybody; root could remove it
-            if not theirs and try_lock(descriptor):
+            is_ours = os.fstat(descriptor).st_uid == os.geteuid()  # root could remove what is somebody else's
+            if is_ours and try_lock(descriptor):
                 shutil.rmtree(partial, ignore_errors=True)
         finally:
             os.close(descriptor)
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{character}]" if character in "*?[" else character for character in name)
 
 
 def _umask() -> int:
