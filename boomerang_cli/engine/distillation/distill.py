@@ -29,7 +29,6 @@ from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError, OutputError, TrainingError
 from boomerang_cli.engine.output_folder import check_output, check_spares, check_writable
-from boomerang_cli.engine.output_marker import why_not_replaced
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.plan import Plan
 from boomerang_cli.engine.system_calls import sync_name, sync_tree
@@ -145,13 +144,15 @@ def distill(
     pair = open_student_init(student_init, teacher, keep)
     check_sequence_length(pair.teacher, sequence_length)
     plan = plan_student(pair, dtype)
+    folder = TrainingFolder.of(target)
+    if overwrite and not resume:
+        folder.check_replaceable()
     if dry_run:
         return DistillResult(target, recipe.steps, recipe.tokens, {}, {}, 0.0, 0.0, 0, plan)
 
     check_writable(target)
     check_spares(target, pair.student.folder, pair.teacher.folder)
     keep_libraries_quiet()
-    folder = TrainingFolder.of(target)
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
         arguments = training_arguments(recipe, folder.path, report_to=report_to)  # connects the processes
@@ -230,7 +231,7 @@ def _starting_point(
     """Look at what an earlier run left; nothing of it is touched yet.
 
     Raises:
-        OutputError: there is a training that neither ``resume`` nor ``overwrite`` decides about, or something else.
+        OutputError: there is a training that neither ``resume`` nor ``overwrite`` decides about.
         TrainingError: there is nothing to resume, or it was another training.
     """
     checkpoint = folder.newest()
@@ -245,8 +246,6 @@ def _starting_point(
         raise OutputError(
             f"{folder.path} holds a training that was begun: go on with --resume, or start anew with --overwrite"
         )
-    if overwrite and (why := why_not_replaced(folder.path, "training")):
-        raise OutputError(f"{folder.path} {why}")
     return _Start(None, {})
 
 
