@@ -131,8 +131,9 @@ def test_overwrite_refuses_what_no_training_wrote_and_lists_it(project: Path) ->
     notes = project / "student.training" / "checkpoint-2" / "deep" / "notes.md"
     notes.parent.mkdir()
     notes.write_text("mine")
-    with pytest.raises(OutputError, match=r"training holds checkpoint-2/deep/notes\.md, which boomerang did not write"):
-        distil(project, overwrite=True)
+    for options in ({}, {"dry_run": True}):
+        with pytest.raises(OutputError, match=r"training holds checkpoint-2/deep/notes\.md, which boomerang did not"):
+            distil(project, overwrite=True, **options)
     assert notes.read_text() == "mine"
 
 

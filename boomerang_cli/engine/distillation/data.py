@@ -38,7 +38,7 @@ class LocalText:
 
     name: str
     files: tuple[Path, ...]
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @property
     def note(self) -> str | None:
@@ -165,8 +165,7 @@ def _look_through(root: Path) -> tuple[tuple[Path, ...], Counter[str]]:
     """Return the files of text below a folder, sorted, and what is left out; hidden names are neither."""
     files: list[Path] = []
     left_out: Counter[str] = Counter()
-    closed = lambda error: left_out.update(["folder that may not be read"])  # noqa: E731
-    for inside, folders, names in os.walk(root, onerror=closed):
+    for inside, folders, names in os.walk(root, onerror=lambda error: left_out.update(["folder that may not be read"])):
         folder = Path(inside)
         folders[:] = [name for name in folders if not name.startswith(".")]
         left_out["linked folder"] += sum((folder / name).is_symlink() for name in folders)  # os.walk stays out of them

@@ -31,7 +31,6 @@ from boomerang_cli.engine.errors import ModelNotFoundError, OutputError, Trainin
 from boomerang_cli.engine.files import check_utf8
 from boomerang_cli.engine.model_class import check_pair
 from boomerang_cli.engine.output_folder import check_output, check_spares, check_writable
-from boomerang_cli.engine.output_marker import why_not_replaced
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.plan import Plan
 from boomerang_cli.engine.quiet import keep_libraries_quiet
@@ -150,13 +149,15 @@ def distill(
     check_sequence_length(pair.teacher, sequence_length)
     plan = plan_student(pair, dtype)
     check_pair(pair)
+    folder = TrainingFolder.of(target)
+    if overwrite and not resume:
+        folder.check_replaceable()
     if dry_run:
         return DistillResult(target, recipe.steps, recipe.tokens, {}, {}, 0.0, 0.0, 0, plan)
 
     check_writable(target)
     check_spares(target, pair.student.folder, pair.teacher.folder)
     keep_libraries_quiet()
-    folder = TrainingFolder.of(target)
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
         arguments = training_arguments(recipe, folder.path, report_to=report_to)  # connects the processes
@@ -235,7 +236,7 @@ def _starting_point(
     """Look at what an earlier run left; nothing of it is touched yet.
 
     Raises:
-        OutputError: there is a training that neither ``resume`` nor ``overwrite`` decides about, or something else.
+        OutputError: there is a training that neither ``resume`` nor ``overwrite`` decides about.
         TrainingError: there is nothing to resume, or it was another training.
     """
     checkpoint = folder.newest()
@@ -250,8 +251,6 @@ def _starting_point(
         raise OutputError(
             f"{folder.path} holds a training that was begun: go on with --resume, or start anew with --overwrite"
         )
-    if overwrite and (why := why_not_replaced(folder.path, "training")):
-        raise OutputError(f"{folder.path} {why}")
     return _Start(None, {})
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
@@ -14,8 +16,10 @@ from boomerang_cli.engine.errors import BoomerangError
 
 _FAILED = "boomerang/failed"
 _LOOK_SECONDS = 1.0
-_GRACE_SECONDS = 7.0
-"""More than the five that a process other than the first waits before it speaks (``cli.output.error``)."""
+_SAME_ERROR_SECONDS = 2.0
+"""How long after one another processes raise an error that all of them meet."""
+_GRACE_SECONDS = 9.0
+"""For the one that speaks, which may wait five seconds before it does (``cli.output.error``)."""
 
 
 @contextmanager
@@ -26,7 +30,7 @@ def failing_together() -> Iterator[None]:
     not seen before they return.
 
     Raises:
-        SystemExit: another process failed before, and says why.
+        SystemExit: another process failed too, and says why.
     """
     if not is_distributed():
         yield
@@ -37,14 +41,27 @@ def failing_together() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        first = str(rank())
-        with suppress(RuntimeError):  # the store has gone with the process that kept it
-            first = store.compare_set(_FAILED, "", first).decode()
-        if first != str(rank()) and not isinstance(error, BoomerangError):  # one of ours may be everybody's
+        if _another_speaks(store, error):
+            time.sleep(_GRACE_SECONDS)  # an end would have the launcher end the one that speaks
             raise SystemExit(1) from None
         raise
     finally:
         done.set()
+
+
+def _another_speaks(store: Store, error: Exception) -> bool:
+    """Note that this process has failed; the first one speaks if it knows why, else the one that was first to fail."""
+    own, knows_why = str(rank()), isinstance(error, BoomerangError)
+    try:
+        first = store.compare_set(_FAILED, "", own).decode()
+        if knows_why:
+            store.set(f"{_FAILED}/{own}", "")
+        if not knows_why or own == "0":
+            return not knows_why and first != own
+        store.wait([f"{_FAILED}/0"], timedelta(seconds=_SAME_ERROR_SECONDS))
+    except RuntimeError:  # the first one has no such error, or the store has gone with it
+        return False
+    return True
 
 
 def _end_with_others(store: Store, done: threading.Event) -> None:

@@ -25,7 +25,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from boomerang_cli.engine.distillation.sharding import is_distributed, rank
 from boomerang_cli.engine.errors import OutputError, TrainingError
-from boomerang_cli.engine.output_marker import MARKER_FILE, write_marker
+from boomerang_cli.engine.output_marker import MARKER_FILE, why_not_replaced, write_marker
 from boomerang_cli.engine.system_calls import exchange, sync_name, sync_tree, try_lock
 
 TENSORS = "training.pt"
@@ -58,6 +58,15 @@ class TrainingFolder:
         """Return the checkpoint of the highest step; what was not written to the end is not one."""
         complete = [path for path in self.path.glob("*") if re.fullmatch(r"checkpoint-\d+", path.name)]
         return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+    def check_replaceable(self) -> None:
+        """Refuse to begin anew in a folder that holds anything but an earlier training.
+
+        Raises:
+            OutputError: lists what it is.
+        """
+        if self.path.is_dir() and (why := why_not_replaced(self.path, "training")):
+            raise OutputError(f"{self.path} {why}")
 
     @contextmanager
     def held(self) -> Iterator[None]:
