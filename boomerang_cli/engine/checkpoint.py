@@ -117,9 +117,11 @@ def read_checkpoint(
     if CONFIG_FILE not in files:
         raise CheckpointError(f"{folder} has no {CONFIG_FILE}")
     config = read_json(folder / CONFIG_FILE)
-    entry = entry_file(files, config, name) or SINGLE_FILE
+    entry = entry_file(files, config, name)
+    if entry is None:
+        raise CheckpointError(f"{name} has no {SINGLE_FILE}{nothing_found(files)}")
     if entry not in files:
-        raise CheckpointError(f"{name} has no {entry}{nothing_found(files)}")
+        raise CheckpointError(f"{name} has no {entry}, which its config.json names as the weights")
     tensors = _read_sharded(folder / entry, files) if is_index(entry) else _read_header(files[entry])
     for companion in companions(files):
         if isinstance(companion, SourceFile) and companion.size_bytes <= _LONGEST_POINTER_BYTES:
