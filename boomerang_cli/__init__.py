@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing itself takes milliseconds, in which nobody listens to Ctrl-C yet
 if TYPE_CHECKING:
+    from typing import Any
+
     from boomerang_cli.engine.intermediate import build_intermediate_model
 
 __version__ = "0.1.0"

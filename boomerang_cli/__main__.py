@@ -1,6 +1,6 @@
 """``python -m boomerang_cli`` is ``boomerang``."""
 
-from boomerang_cli.cli.app import app
+from boomerang_cli.cli.start import main
 
 if __name__ == "__main__":
-    app(prog_name="boomerang")
+    main()

@@ -20,6 +20,7 @@ import pytest
 from cli import assert_refused, run
 from distilling import RECIPE, make_project
 from files import edit_json, names, tensor_bytes
+from tiny_models import make_tokenizer
 
 from boomerang_cli.cli.output import Output
 from boomerang_cli.engine.distillation import launch
@@ -129,6 +130,10 @@ def spoil(project: Path, what: str) -> None:
         (project / "train.txt").write_bytes(b"w3 w4 \xff\xfe w5")
     elif what == "empty":
         (project / "train.txt").write_text("\n")
+    elif what == "end of text":
+        tokenizer = make_tokenizer()
+        tokenizer.add_special_tokens({"eos_token": "<|im_end|>"})
+        tokenizer.save_pretrained(project / "teacher")
     elif what == "output":
         (project / "student").mkdir()
 
@@ -140,6 +145,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "layers that contradict": ("", ("--keep", "0,1,2,3,4"), r"--keep 0,1,2,3,4 contradicts student_config\.json"),
     "data that is not there": ("", ("--data", "no.txt"), r"--data no\.txt does not exist"),
     "data that is not UTF-8": ("not UTF-8", (), r"train\.txt is not UTF-8 \(byte 0xff"),
+    "end of text without a row": ("end of text", (), r"gives the token '<\|im_end\|>' the id 64, and the model has 64"),
     "empty data": ("empty", (), r"--data train\.txt holds 0 tokens: 0 sequences, and 24 are needed"),
     "too little data": ("", ("--steps", "600"), r"holds 2,\d{3} tokens: .* and 2,400 are needed; .* or --repeat"),
     "evaluation that is not there": ("", ("--eval-data", "no.txt"), r"--eval-data no\.txt does not exist"),
@@ -181,10 +187,11 @@ def test_a_loss_that_is_no_number_stops_with_its_step_and_the_last_good_checkpoi
 
 
 def test_a_training_that_was_begun_is_not_thrown_away(project: Path) -> None:
-    (project / "student.training" / "checkpoint-2").mkdir(parents=True)
+    run(*DISTILL, "--learning-rate", "1e30", "--save-every", "1", "--quiet", code=1)
+    before = names(project / "student.training")
     assert_refused(*DISTILL, "--quiet", message=r"go on with --resume, or start anew with --overwrite")
     assert_refused(*DISTILL, "--quiet", "--overwrite", "--steps", "600", message=r"2,400 are needed")
-    assert names(project / "student.training") == ["checkpoint-2"]
+    assert names(project / "student.training") == before
     run(*DISTILL, "--quiet", "--overwrite")
     assert not (project / "student.training").exists()
 
@@ -226,7 +233,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on_with_the_users_own_command(project: 
     found = re.search(r"error: interrupted after step (\d+) of 300, saved in .*: go on with `boomerang (.*)`\n", said)
     assert found, said
     assert shlex.split(found[2]) == [*command, "--resume"]
-    assert names(project / "my student.training") == [f"checkpoint-{found[1]}"]
+    assert names(project / "my student.training") == [".boomerang", f"checkpoint-{found[1]}"]
 
 
 # Several processes

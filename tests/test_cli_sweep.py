@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from files import processor_seconds_of_children
-from tiny_models import VOCABULARY, save_pair
+from tiny_models import VOCABULARY, make_tokenizer, save_pair
 from typer.testing import CliRunner, Result
 
 from boomerang_cli.cli.app import app
@@ -174,3 +176,22 @@ def test_an_interrupt_says_that_the_same_command_goes_on(run: Any, text: str, mo
     assert result.stderr.splitlines()[-1] == (
         "error: interrupted: what is known is kept in sweep, and the same command goes on from there"
     )
+
+
+def test_a_token_that_the_models_lack_is_one_line(folder: Path, text: str, run: Any, tmp_path: Path) -> None:
+    teacher = shutil.copytree(folder / "teacher", tmp_path / "teacher")
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["w"])
+    tokenizer.save_pretrained(teacher)
+    found = run("--teacher", str(teacher), "--data", text, "--sequences", "2", "--quiet")
+    assert found.exit_code == 1
+    assert re.fullmatch(r"error: .* gives the token 'w' the id 64, and the model has 64 tokens.*\n", found.stderr)
+
+
+def test_what_is_left_out_of_a_folder_of_text_is_told(text: str, run: Any, tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    shutil.copy(text, tmp_path / "corpus" / "README.txt")
+    (tmp_path / "corpus" / "shard.jsonl.zip").write_text("packed")
+    found = run("--data", "corpus", "--sequences", "2", "--layers", "0")
+    assert found.exit_code == 0
+    assert "corpus: reading 1 file (README.txt); left out 1 .jsonl.zip file\n" in found.stderr

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from files import names
+from hub_double import HubDouble
 from tiny_models import make_config, make_model, make_tokenizer
 
 from boomerang_cli.engine.companions import is_companion
@@ -70,3 +71,18 @@ def test_a_folder_of_templates_that_is_a_link_is_not_followed(teacher: Path, tmp
     (teacher / "additional_chat_templates").symlink_to(tmp_path / "elsewhere")
     student = init_student(teacher, output=tmp_path / "student").path
     assert "additional_chat_templates" not in names(student)
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_named_chat_templates_come_from_the_hub_and_foreign_files_do_not(
+    download: bool, hub: HubDouble, teacher: Path, tmp_path: Path
+) -> None:
+    for name in (TEMPLATE, "train.log", "original/tokenizer.model"):
+        (teacher / name).parent.mkdir(exist_ok=True)
+        (teacher / name).write_text(name)
+    hub.add_model("lab/teacher", teacher)
+    student = init_student("lab/teacher", output=tmp_path / "student", download=download).path
+    assert (student / TEMPLATE).read_text() == TEMPLATE
+    assert "train.log" not in names(student)
+    fetched = {path.name for path in (tmp_path / "cache").rglob("snapshots/*/*")}
+    assert not {"train.log", "original"} & fetched

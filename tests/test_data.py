@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import csv
+import gzip
 import importlib
 import json
+import lzma
 import os
 import pickle
+import random
 import subprocess
 import sys
 import tracemalloc
@@ -22,8 +27,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from boomerang_cli.engine.distillation import data
-from boomerang_cli.engine.distillation.data import HubText, find_sources, read_documents
+from boomerang_cli.engine.distillation import data, readers, stream
+from boomerang_cli.engine.distillation.data import HubText, find_sources
+from boomerang_cli.engine.distillation.readers import KINDS
 from boomerang_cli.engine.distillation.sequences import (
     PackedSequences,
     Position,
@@ -31,6 +37,7 @@ from boomerang_cli.engine.distillation.sequences import (
     count_tokens,
     evaluation_sequences,
 )
+from boomerang_cli.engine.distillation.stream import read_documents
 from boomerang_cli.engine.errors import DataError
 
 SEQUENCES = "boomerang_cli.engine.distillation.sequences"
@@ -122,7 +129,7 @@ def test_a_long_txt_document_is_cut_at_line_breaks_without_losing_a_line(tmp_pat
     path.write_text("\n".join(lines), encoding="utf-8")
     pieces = documents(path)
     assert "\n".join(pieces).split("\n") == lines
-    assert all(data.PIECE_CHARACTERS / 2 <= len(piece) <= data.PIECE_CHARACTERS for piece in pieces[:-1])
+    assert all(readers.PIECE_CHARACTERS / 2 <= len(piece) <= readers.PIECE_CHARACTERS for piece in pieces[:-1])
 
 
 @pytest.mark.parametrize("character", ["a", "é", "漢", "🪃", "a "])
@@ -135,7 +142,7 @@ def test_characters_at_the_borders_of_reading_stay_whole(tmp_path: Path, charact
 
 @pytest.mark.parametrize("shift", range(14))
 def test_end_of_text_is_found_at_the_borders_of_reading_and_cutting(tmp_path: Path, shift: int) -> None:
-    stories = ["a" * (data.PIECE_CHARACTERS - shift), "b" * (3 * data.PIECE_CHARACTERS - shift), "c"]
+    stories = ["a" * (readers.PIECE_CHARACTERS - shift), "b" * (3 * readers.PIECE_CHARACTERS - shift), "c"]
     path = tmp_path / "a.txt"
     path.write_text("<|endoftext|>".join(stories), encoding="utf-8")
     found = documents(path)
@@ -158,6 +165,72 @@ def test_half_a_surrogate_pair_in_jsonl_is_replaced(tmp_path: Path) -> None:
 def test_parquet_gives_its_text_column(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", {"id": [1, 2, 3], "text": ["One", None, "Three"]})
     assert documents(path) == ["One", "Three"]
+
+
+def test_csv_gives_its_text_column_of_any_length(tmp_path: Path) -> None:
+    long = "a line, and\r\nanother " * 10_000
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file).writerows([["id", "text"], [1, "One"], [2, ""], [3, long]])
+    assert documents(tmp_path / "a.csv") == ["One", long]
+
+
+@pytest.mark.parametrize("content", [
+    '{"text": "One"}\n{"text": "Two"}\n',
+    '[{"text": "One"}, {"text": "Two"}]',
+    '\n[\n  {"text": "One"},\n  {\n    "text": "Two"\n  }\n]\n',
+])  # fmt: skip
+def test_json_is_lines_or_a_list(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    assert documents(tmp_path / "a.json") == ["One", "Two"]
+
+
+def zstandard(content: bytes) -> bytes:
+    packed = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(packed, "zstd") as stream:
+        stream.write(content)
+    return bytes(packed.getvalue().to_pybytes())
+
+
+PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_packed_files_give_what_is_in_all_their_parts(tmp_path: Path, suffix: str) -> None:
+    parts = ['{"text": "One"}\n{"text": "Zwölf"}\n', '{"text": "Three"}\n']
+    path = tmp_path / f"a.jsonl{suffix}"
+    path.write_bytes(b"".join(PACKERS[suffix](part.encode()) for part in parts))
+    assert documents(path) == ["One", "Zwölf", "Three"]
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_a_packed_file_that_was_cut_off_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes(PACKERS[suffix](random.Random(0).randbytes(5000).hex().encode())[:-9])
+    assert f"{path} cannot be read: " in refusal(path)
+
+
+def test_a_run_goes_on_at_its_place_in_a_packed_file(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", DOCUMENTS)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
+    (tmp_path / "a.jsonl").unlink()
+    whole = rows(packed(tmp_path, repeat=True, sequences_needed=200))
+    start = Position(*whole[120][1])
+    assert rows(packed(tmp_path, repeat=True, sequences_needed=200, start=start)) == whole[121:]
+
+
+def test_what_is_left_out_of_a_folder_is_told_with_counts(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "linked").symlink_to("../far")
+    (corpus / "gone.txt").symlink_to("nowhere.txt")
+    for name in ("README.txt", "0.jsonl.zip", "1.jsonl.zip", "LICENSE", "dataset_info.json", ".hidden"):
+        (corpus / name).write_text("text")
+    assert find_sources([str(corpus)], [str(corpus)]).notes == [
+        f"{corpus}: reading 1 file (README.txt); left out 2 .jsonl.zip files, 1 broken link, 1 dataset_info.json, "
+        "1 linked folder, 1 other file"
+    ]
+    assert find_sources([str(corpus / "README.txt")]).notes == []
 
 
 def test_a_folder_gives_all_its_text_files_sorted_and_nothing_hidden(tmp_path: Path) -> None:
@@ -272,6 +345,13 @@ def test_end_of_text_ends_each_document_and_stands_nowhere_else(stories: str) ->
 # Order
 
 
+def test_a_token_that_the_model_lacks_is_named(stories: str) -> None:
+    with pytest.raises(DataError, match=r"gives the token '.+' the id \d{2,3}, and the model has 50 tokens, 0 to 49: "):
+        rows(packed(stories, vocabulary_size=50))
+    largest = max(tokens_of(DOCUMENTS))
+    assert rows(packed(stories, vocabulary_size=largest + 1)) == rows(packed(stories))
+
+
 def test_a_seed_gives_an_order_and_another_seed_another(stories: str) -> None:
     assert documents(stories, seed=1) == documents(stories, seed=1)
     assert documents(stories, seed=1) != documents(stories, seed=2)
@@ -279,7 +359,7 @@ def test_a_seed_gives_an_order_and_another_seed_another(stories: str) -> None:
 
 
 def test_the_files_of_a_folder_are_shuffled_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "SHUFFLE_DOCUMENTS", 0)
+    monkeypatch.setattr(stream, "SHUFFLE_DOCUMENTS", 0)
     for number in range(20):
         (tmp_path / f"{number:02}.txt").write_text(f"{number:02}")
     assert documents(tmp_path, seed=0) != documents(tmp_path) == sorted(documents(tmp_path, seed=0))
@@ -287,7 +367,7 @@ def test_the_files_of_a_folder_are_shuffled_too(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("bound", ["SHUFFLE_DOCUMENTS", "LOCAL_SHUFFLE_CHARACTERS"])
 def test_a_small_shuffle_buffer_loses_nothing(stories: str, bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, bound, 3)
+    monkeypatch.setattr(stream, bound, 3)
     assert sorted(documents(stories, seed=0)) == sorted(DOCUMENTS)
 
 
@@ -381,7 +461,7 @@ def test_two_processes_share_the_sequences_of_one(stories: str, tmp_path: Path) 
 
 
 def test_a_large_file_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "LOCAL_SHUFFLE_CHARACTERS", 1_000_000)
+    monkeypatch.setattr(stream, "LOCAL_SHUFFLE_CHARACTERS", 1_000_000)
     path = tmp_path / "large.txt"
     path.write_text("The mole met the rat by the river.\n" * 600_000)  # 21 MB, one document
     tracemalloc.start()
@@ -499,13 +579,15 @@ def test_the_flag_that_was_wrong_is_named(stories: str) -> None:
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("text\nhello\n")
-    assert "a.csv is of an unknown kind: convert it to one of .txt, .jsonl, .parquet" in refusal(tmp_path / "a.csv")
+    (tmp_path / "a.md").write_text("text\nhello\n")
+    assert "a.md is of an unknown kind: convert it to one of .txt, .jsonl, .json, .csv, " in refusal(tmp_path / "a.md")
 
 
 def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.md").write_text("no")
-    assert f"{tmp_path} is a folder without any .txt, .jsonl, .parquet file" in refusal(tmp_path)
+    for name in ("notes.md", "shard-0.jsonl.zip", "shard-1.jsonl.zip"):
+        (tmp_path / name).write_text("no")
+    message = f"{tmp_path} is a folder without any {KINDS} file but 2 .jsonl.zip files, 1 .md file: give one"
+    assert message in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])

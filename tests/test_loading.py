@@ -64,3 +64,15 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     teacher, _ = save_pair(tmp_path, "gpt_neox", vocab_size=32)
     with pytest.raises(CheckpointError, match="has 64 tokens, its model 32"):
         load_tokenizer(open_checkpoint(teacher))
+
+
+def test_a_sentencepiece_tokenizer_without_its_package_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, _ = save_pair(tmp_path, "llama")
+    for path in teacher.glob("tokenizer*"):
+        path.unlink()
+    (teacher / "tokenizer.model").write_bytes(b"pieces")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.model needs the package sentencepiece: `pip install sent"):
+        load_tokenizer(open_checkpoint(teacher))

@@ -13,11 +13,14 @@ from cli import assert_refused, run
 from files import names
 from tiny_models import save_pair
 
+from boomerang_cli.engine.checkpoint import open_checkpoint
 from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.hub.publication import prepare
 from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.output_folder import check_output, output_folder
 from boomerang_cli.engine.output_marker import MARKER_FILE, Kind, claim, foreign_names, write_marker
 from boomerang_cli.engine.patch import patch
+from boomerang_cli.engine.plan import companions
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +52,11 @@ def test_each_output_says_what_it_is_and_what_belongs_to_it() -> None:
     for folder, kind in (("init", "student-init"), ("patched", "patched")):
         marker = json.loads(Path(folder, MARKER_FILE).read_text())
         assert (marker["kind"], sorted(marker["files"])) == (kind, names(Path(folder)))
+
+
+def test_the_record_stays_on_this_disk() -> None:
+    assert MARKER_FILE not in prepare(Path("patched"), "owner/name").sizes
+    assert MARKER_FILE not in [file.name for file in companions(open_checkpoint("patched").files)]
 
 
 def test_an_output_takes_the_place_of_its_like() -> None:
@@ -98,7 +106,17 @@ def test_of_many_foreign_names_a_few_are_listed_and_the_rest_counted() -> None:
     assert "holds run-0, run-1, run-2 and 2 more, which" in refused("patched", "patched")
 
 
-@pytest.mark.parametrize("marker", ["", "[]", '{"kind": "patched"}', '{"kind": 1, "files": {"a": "b"}}', "[" * 10**5])
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "",
+        "[]",
+        '{"kind": "patched"}',
+        '{"kind": 1, "files": {"a": "b"}}',
+        '{"kind": "patched", "files": {"config.json": [Infinity, 0]}}',
+        "[" * 10**5,
+    ],
+)
 def test_a_damaged_record_proves_nothing(marker: str) -> None:
     Path("patched", MARKER_FILE).write_text(marker)
     assert "config.json" in refused("patched", "patched")

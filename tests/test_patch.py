@@ -249,6 +249,7 @@ def test_environment_names_student_and_teacher(
 def test_nothing_found_says_what_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "student-init").mkdir()
+    (tmp_path / "student-init" / "student_config.json").touch()
     with pytest.raises(ModelNotFoundError, match=r"no student: .*BOOMERANG_STUDENT.*--student student-init takes it"):
         patch(layers=1)
 

@@ -12,7 +12,14 @@ from files import edit_json, tensor_bytes
 from hub_double import HubDouble
 from safetensors.torch import load_file, save_file
 from tiny_models import make_config, make_model, save_pair, text
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, BertConfig, BertForMaskedLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    BertConfig,
+    BertForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+)
 
 from boomerang_cli.engine import ties
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
@@ -62,6 +69,15 @@ def test_a_masked_models_own_head_keeps_its_bias(tmp_path: Path) -> None:
     torch.nn.init.normal_(model.cls.predictions.bias)
     model.save_pretrained(tmp_path / "teacher")
     change_weights(tmp_path / "teacher", **{"cls.predictions.decoder.weight": torch.randn(64, 32)})
+    init_student(tmp_path / "teacher", output=tmp_path / "student", keep=[0, 1, 2, 3])
+    after, before = (logits(tmp_path / name, AutoModelForMaskedLM) for name in ("student", "teacher"))
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+
+
+def test_another_masked_models_own_head_is_used(tmp_path: Path) -> None:
+    model = DistilBertForMaskedLM(DistilBertConfig(vocab_size=64, dim=32, n_layers=4, n_heads=4, hidden_dim=48))
+    model.save_pretrained(tmp_path / "teacher")
+    change_weights(tmp_path / "teacher", **{"vocab_projector.weight": torch.randn(64, 32)})
     init_student(tmp_path / "teacher", output=tmp_path / "student", keep=[0, 1, 2, 3])
     after, before = (logits(tmp_path / name, AutoModelForMaskedLM) for name in ("student", "teacher"))
     torch.testing.assert_close(after, before, rtol=0, atol=0)

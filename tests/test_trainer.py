@@ -251,8 +251,9 @@ def test_a_full_disk_at_the_first_checkpoint_leaves_nothing_behind(
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")  # so says torch.save
 
     monkeypatch.setattr(training_folder, "_FULL_BYTES", 2**63)
-    with pytest.raises(TrainingError, match=r"No space left on the disk; nothing was saved before"):
-        TrainingFolder(tmp_path / "student.training").save(1, fail)
+    folder = TrainingFolder(tmp_path / "student.training")
+    with folder.held(), pytest.raises(TrainingError, match=r"No space left on the disk; nothing was saved before"):
+        folder.save(1, fail)
     assert [*tmp_path.iterdir()] == []
 
 

@@ -79,6 +79,13 @@ def test_a_configuration_that_names_no_weights_is_refused(named: object, tmp_pat
         open_checkpoint(tmp_path)
 
 
+def test_a_configuration_that_names_weights_that_are_gone_is_refused(tmp_path: Path) -> None:
+    make_model(make_config("llama"), 1).save_pretrained(tmp_path)
+    edit_json(tmp_path / "config.json", transformers_weights="gone.safetensors")
+    with pytest.raises(CheckpointError, match=r"has no gone\.safetensors, which its config\.json names"):
+        open_checkpoint(tmp_path)
+
+
 def test_what_is_set_aside_is_not_fetched_from_the_hub(hub: HubDouble, tmp_path: Path) -> None:
     teacher = save_twice(tmp_path / "teacher", "20KB", "5GB")
     (teacher / "model.fp16.safetensors").write_bytes(b"x" * 1000)

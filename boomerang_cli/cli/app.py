@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from boomerang_cli import __version__
-from boomerang_cli.cli import output
+from boomerang_cli.cli import interrupts, output
 from boomerang_cli.cli.demo import demo
 from boomerang_cli.cli.distill import distill
 from boomerang_cli.cli.init_student import init_student
@@ -26,30 +28,40 @@ class _Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)  # in the order of a project, not of the alphabet
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _errors_in_one_line():  # help and version are printed here
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        if os.environ.get("BOOMERANG_DEBUG") == "1":
-            return super().invoke(ctx)
-        try:
+        with _errors_in_one_line(), ending_signals_raise():
             import boomerang_cli.engine.system_calls  # noqa: F401  (refuses a system that no command can run on)
 
-            with ending_signals_raise():
-                return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:
-            output.error(str(interrupt) or "interrupted")
-            raise typer.Exit(130) from None
-        except Terminated as signal:
-            output.error(str(signal))
-            raise typer.Exit(signal.code) from None
-        except BoomerangError as error:
-            output.error(str(error))
-            raise typer.Exit(1) from None
-        except BrokenPipeError:
-            raise typer.Exit(1) from None
-        except Exception as error:
-            if isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message"):
-                raise  # Typer's own: the end of a command, or wrong usage
-            output.error(f"{type(error).__name__}: {error} (unexpected: BOOMERANG_DEBUG=1 shows where it comes from)")
-            raise typer.Exit(1) from None
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    if os.environ.get("BOOMERANG_DEBUG") == "1":
+        yield
+        return
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        output.error(str(interrupt) or "interrupted")
+        raise typer.Exit(interrupts.EXIT_CODE) from None
+    except Terminated as signal:
+        output.error(str(signal))
+        raise typer.Exit(signal.code) from None
+    except BoomerangError as error:
+        output.error(str(error))
+        raise typer.Exit(1) from None
+    except BrokenPipeError:
+        raise typer.Exit(1) from None
+    except Exception as error:
+        if isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message"):
+            raise  # Typer's own: the end of a command, or wrong usage
+        output.error(f"{type(error).__name__}: {error} (unexpected: BOOMERANG_DEBUG=1 shows where it comes from)")
+        raise typer.Exit(1) from None
 
 
 app = typer.Typer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,9 @@ from boomerang_cli.cli.terminal_curve import terminal_curve
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Project folder to make.", metavar="FOLDER")] = Path(
-        "boomerang-demo"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=options.home, help="Project folder to make.", metavar="FOLDER")
+    ] = Path("boomerang-demo"),
     steps: Annotated[
         int | None, typer.Option(help="Steps of distillation. [default: under two minutes' worth]")
     ] = None,
@@ -48,4 +49,4 @@ def demo(
     rows = [row for row in result.sweep.rows if row.order == "last"]
     out.result(result.sweep, f"{sweep_table(result.sweep.rows)[0]}\n\n{terminal_curve(rows)}")
     out.note(f"\nThe same as a picture: {result.path / 'sweep' / 'curve.png'}")
-    out.hint(f"cd {result.path} && boomerang patch --layers 3", "make another size")
+    out.hint(f"cd {shlex.quote(str(result.path))} && boomerang patch --layers 3", "make another size")

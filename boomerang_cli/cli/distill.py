@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from boomerang_cli.cli import options
+from boomerang_cli.cli.next_command import patch_command
 from boomerang_cli.cli.output import Output
 from boomerang_cli.engine.distillation.launch import is_first_process, is_launched, launch, without_option
 from boomerang_cli.engine.distillation.recipe import DEFAULT_DATA, Recipe
@@ -33,8 +33,9 @@ def distill(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="Text: a Hub dataset (owner/name[:config][@revision]), a .txt, .jsonl or .parquet file, or a folder "
-            f"of them; repeatable. [default: {DEFAULT_DATA[0]}]",
+            help="Text: a Hub dataset (owner/name[:config][@revision]), a .txt, .jsonl, .json, .csv or .parquet file, "
+            f"also .gz, .bz2, .xz or .zst, or a folder of them; repeatable. [default: {DEFAULT_DATA[0]}]",
+            parser=options.text,
             metavar="TEXT",
         ),
     ] = None,
@@ -42,6 +43,7 @@ def distill(
         list[str] | None,
         typer.Option(
             help="Text for the held-out perplexity; repeatable. [default: a Hub dataset's first documents]",
+            parser=options.text,
             metavar="TEXT",
         ),
     ] = None,
@@ -132,6 +134,7 @@ def distill(
                 overwrite=overwrite,
                 dry_run=dry_run,
                 on_progress=on_progress,
+                on_note=out.note,
             )
     except TrainingInterrupted as interrupt:
         disconnect()
@@ -143,8 +146,8 @@ def distill(
         out.plan(result, result.plan)
         return
     out.result(result, str(result.path))
-    where = "" if result.path == Path("student") else f" --student {shlex.quote(str(result.path))}"
-    out.hint(f"boomerang patch --layers 2{where}", "make a model between it and its teacher")
+    if (following := patch_command(result.path, teacher)) is not None:
+        out.hint(following, "make a model between it and its teacher")
 
 
 def _how_to_go_on() -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from boomerang_cli.cli import options
+from boomerang_cli.cli.next_command import distill_command
 from boomerang_cli.cli.output import Output
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
@@ -16,7 +16,7 @@ from boomerang_cli.engine.sizes import show_bytes, show_count
 def init_student(
     teacher: Annotated[str, typer.Argument(help="Folder or owner/name[@revision] on the Hub.", metavar="TEACHER")],
     output: options.OutputFolder = Path("student-init"),
-    every: Annotated[int, typer.Option(help="Keep every second, third … layer.")] = 2,
+    every: Annotated[int, typer.Option(help="Keep every second, third, ... layer.")] = 2,
     keep_first: Annotated[
         int | None, typer.Option(help="Layers kept at the start. [default: the family's; 1, Llama 2]")
     ] = None,
@@ -25,7 +25,7 @@ def init_student(
     ] = None,
     keep: Annotated[
         options.Numbers | None,
-        typer.Option(parser=options.numbers, metavar="0,2,4,…", help="The kept layers outright, layer 0 first."),
+        typer.Option(parser=options.numbers, metavar="0,2,4,...", help="The kept layers outright, layer 0 first."),
     ] = None,
     random_init: Annotated[bool, typer.Option("--random-init", help="Draw the weights at random.")] = False,
     dtype: options.DType = "auto",
@@ -71,5 +71,5 @@ def init_student(
         out.plan(result, result.plan)
         return
     out.result(result, str(result.path))
-    where = "" if result.path == Path("student-init") else f" {shlex.quote(str(result.path))}"
-    out.hint(f"boomerang distill{where}", "distil it")
+    if result.patchable_blocks:
+        out.hint(distill_command(result.path, result.teacher), "distil it")

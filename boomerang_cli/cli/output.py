@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import re
@@ -44,9 +43,7 @@ class Output:
 
     def result(self, result: Any, text: str) -> None:
         """Print what the command made: ``text``, or the fields of ``result`` (a dataclass or a mapping) as JSON."""
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a path that is no UTF-8 goes out as the bytes that it is
-            sys.stdout.reconfigure(errors="backslashreplace" if self._as_json else "surrogateescape")
-        print(json.dumps(as_plain(result), ensure_ascii=False) if self._as_json else text, flush=True)
+        print(json.dumps(as_plain(result)) if self._as_json else text, flush=True)  # ASCII: JSON in any encoding
 
     def plan(self, result: Any, plan: Plan) -> None:
         """Print what a command would write, and from where."""
@@ -129,8 +126,14 @@ def _harmless(message: str) -> str:
     Names and values in it may come from a stranger's files.
     """
     words = re.sub(r"\b(hf|api_org)_[A-Za-z0-9]{20,}", r"\1_…", " ".join(message.split()))
-    line = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in words)
+    line = "".join(each if each.isprintable() else _escaped(each) for each in words)
     return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"
+
+
+def _escaped(character: str) -> str:
+    """Return ``\\x1b`` for a character; of a name that is no UTF-8, for each byte of it."""
+    code = ord(character)
+    return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -186,19 +189,15 @@ def _set_aside_lines() -> checkpoint.SetAsideCallback:
     """Return a callback that tells of weights in a model's folder that are not read, once a model."""
     told: set[str] = set()
 
-    def tell(model: str, used: Collection[str], others: Collection[str]) -> None:
+    def tell(model: str, entry: str, others: Collection[str]) -> None:
         if model not in told:
             told.add(model)
-            read, unread = _few(used), _few(others)
-            line = f"{model}: weights are read from {read}, as transformers does; set aside: {unread}"
+            first, more = ", ".join(sorted(others)[:3]), len(others) - 3
+            unread = f"{first} and {more} more" if more > 0 else first
+            line = f"{model}: weights are read from {entry}, as transformers does; set aside: {unread}"
             print(_harmless(line), file=sys.stderr, flush=True)
 
     return tell
-
-
-def _few(names: Collection[str]) -> str:
-    first, more = sorted(names)[:3], len(names) - 3
-    return ", ".join(first) + (f" and {more} more" if more > 0 else "")
 
 
 def _lines(label: str) -> Callable[[int, int], None]:
@@ -221,7 +220,7 @@ def _stage_bar() -> Iterator[Callable[[str, int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     # A copy of stderr of its own: while an evaluation task runs, nothing comes through the other.
     with (
-        os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding) as stderr,
+        os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors) as stderr,
         Progress(*columns, console=Console(file=stderr), transient=True, redirect_stdout=False) as bar,
     ):
         task = bar.add_task("", total=None)

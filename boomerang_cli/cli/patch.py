@@ -27,7 +27,7 @@ def patch(
     ] = None,
     blocks: Annotated[
         options.Numbers | None,
-        typer.Option(parser=options.numbers, metavar="3,7,…", help="The blocks to patch, one by one."),
+        typer.Option(parser=options.numbers, metavar="3,7,...", help="The blocks to patch, one by one."),
     ] = None,
     order: Annotated[
         str,
@@ -41,7 +41,13 @@ def patch(
     keep: options.Keep = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder to write. [default: patched-<depth>L]", metavar="FOLDER"),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=options.home,
+            help="Folder to write. [default: patched-<depth>L]",
+            metavar="FOLDER",
+        ),
     ] = None,
     dtype: options.DType = "auto",
     max_shard_size: options.MaxShardSize = "5GB",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from boomerang_cli.cli import options
+from boomerang_cli.cli.next_command import patch_order_command
 from boomerang_cli.cli.output import Output, as_plain, error
 from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.engine.evaluation.orders import SEARCHED
@@ -31,8 +31,9 @@ def sweep(
     data: Annotated[
         list[str] | None,
         typer.Option(
+            parser=options.text,
             metavar="TEXT",
-            help="Text to score on: .txt, .jsonl, .parquet, a folder of them, or a Hub dataset; repeatable. "
+            help="Text to score on, as distill reads it: a file, a folder of them, or a Hub dataset; repeatable. "
             "[default: what the student's distillation was evaluated on]",
         ),
     ] = None,
@@ -49,7 +50,11 @@ def sweep(
     ] = None,
     calibration: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT", help="Text to search orders on. [default: the beginning of --data]"),
+        typer.Option(
+            parser=options.text,
+            metavar="TEXT",
+            help="Text to search orders on. [default: the beginning of --data]",
+        ),
     ] = None,
     calibration_sequences: Annotated[int, typer.Option(help="Windows to search orders on, at most.")] = 64,
     beam: Annotated[int, typer.Option(help="Sets of each size that greedy goes on from.")] = 1,
@@ -59,12 +64,13 @@ def sweep(
     ] = False,
     speed: Annotated[bool, typer.Option("--speed", help="Measure tokens per second, and memory on a GPU.")] = False,
     tasks: Annotated[
-        str | None, typer.Option(metavar="TASK,…", help="Tasks of lm-eval (pip install 'boomerang-cli[eval]').")
+        str | None, typer.Option(metavar="TASK,...", help="Tasks of lm-eval (pip install 'boomerang-cli[eval]').")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Examples of each task. [default: all]")] = None,
     num_fewshot: Annotated[int | None, typer.Option(help="Examples in the context. [default: the task's]")] = None,
     include_path: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Definitions of your own tasks for lm-eval.")
+        Path | None,
+        typer.Option(parser=options.home, metavar="FOLDER", help="Definitions of your own tasks for lm-eval."),
     ] = None,
     batch_size: Annotated[
         str, typer.Option(metavar="auto|N", help="Windows, and examples of tasks, at once.")
@@ -80,7 +86,7 @@ def sweep(
         options.DTypeName, typer.Option(help="Of the computation. auto: bfloat16 on a GPU, float32 on a CPU.")
     ] = "auto",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove another sweep's output.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier sweep.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the sizes to choose from, and score nothing.")
     ] = False,
@@ -127,13 +133,14 @@ def sweep(
             overwrite=overwrite,
             dry_run=dry_run,
             on_progress=on_progress,
+            on_note=out.note,
         )
     text, left_out = sweep_table(result.rows)
     out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
     if left_out:
         out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")
     if not dry_run:
-        _tell_what_next(out, result, student)
+        _tell_what_next(out, result, student, teacher, keep)
     elif searched := sorted({row.order for row in result.rows} & {*SEARCHED}):
         out.note(f"{', '.join(searched)}: found by a search; shown are sizes in the student's own order of blocks")
     _check_bounds(result)
@@ -147,7 +154,9 @@ def _batch_size(text: str) -> int | None:
     return int(text)
 
 
-def _tell_what_next(out: Output, result: SweepResult, student: str | None) -> None:
+def _tell_what_next(
+    out: Output, result: SweepResult, student: str | None, teacher: str | None, keep: options.Numbers | None
+) -> None:
     best = best_order(result.rows)
     several = len({row.order for row in result.rows}) > 1
     out.note(
@@ -155,9 +164,8 @@ def _tell_what_next(out: Output, result: SweepResult, student: str | None) -> No
         + (f"; order.json is {best}, the closest to the teacher" if several else "")
     )
     middle = [row.layers for row in result.rows if row.order == best]
-    command = ["boomerang", "patch", "--order", str(result.path / "order.json")]
-    command += ["--layers", str(middle[len(middle) // 2]), *(["--student", student] if student else [])]
-    out.hint(shlex.join(command), "write one of these models")
+    command = patch_order_command(result.path / "order.json", middle[len(middle) // 2], student, teacher, keep)
+    out.hint(command, "write one of these models")
 
 
 def _check_bounds(result: SweepResult) -> None:

@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-import transformers
 from torch import nn
 from torch.nn import functional
 from transformers import GenerationConfig, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
@@ -23,6 +22,7 @@ from boomerang_cli.demo.teacher_card import Outcome, teacher_card
 from boomerang_cli.demo.text import held_out_files, read_text, training_files
 from boomerang_cli.demo.tokens import END_OF_TEXT_ID, batches, cut, pack, train_tokenizer
 from boomerang_cli.engine.errors import BoomerangError, OutputError
+from boomerang_cli.engine.quiet import keep_quiet
 
 LOG_STEPS = 50
 SAVE_SECONDS = 300.0
@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     minutes = chosen.minutes or (math.inf if chosen.steps else 75)
     recipe = Recipe(steps=chosen.steps or math.inf, minutes=minutes, threads=chosen.threads)
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    keep_quiet("transformers")
     try:
         train_teacher(chosen.output, recipe, training_files(), held_out_files())
     except BoomerangError as error:

@@ -35,8 +35,8 @@ _LONGEST_POINTER_BYTES = 1024
 _MAX_NESTING = 100
 """Of JSON: what goes deeper is no model's, and cannot be written again within Python's recursion limit."""
 
-SetAsideCallback = Callable[[str, Collection[str], Collection[str]], None]
-"""Called with a model's name, the files that its weights are read from, and those that could be taken for them."""
+SetAsideCallback = Callable[[str, str, Collection[str]], None]
+"""Called with a model's name, the file that its weights are read from, and those that could be taken for it."""
 on_set_aside: SetAsideCallback | None = None
 """Who wants to hear of weights that are not read: every command can meet a folder that holds them twice."""
 
@@ -117,16 +117,18 @@ def read_checkpoint(
     if CONFIG_FILE not in files:
         raise CheckpointError(f"{folder} has no {CONFIG_FILE}")
     config = read_json(folder / CONFIG_FILE)
-    entry = entry_file(files, config, name) or SINGLE_FILE
+    entry = entry_file(files, config, name)
+    if entry is None:
+        raise CheckpointError(f"{name} has no {SINGLE_FILE}{nothing_found(files)}")
     if entry not in files:
-        raise CheckpointError(f"{name} has no {entry}{nothing_found(files)}")
+        raise CheckpointError(f"{name} has no {entry}, which its config.json names as the weights")
     tensors = _read_sharded(folder / entry, files) if is_index(entry) else _read_header(files[entry])
     for companion in companions(files):
         if isinstance(companion, SourceFile) and companion.size_bytes <= _LONGEST_POINTER_BYTES:
             refuse_pointer(companion, _beginning(companion.path))
     used = {entry, *(tensor.file.name for tensor in tensors.values())}
     if on_set_aside is not None and (others := set_aside(files, used)):
-        on_set_aside(name, sorted(used), others)
+        on_set_aside(name, entry, others)
     return Checkpoint(name=name, folder=folder, files=files, config=config, tensors=tensors, revision=revision)
 
 

@@ -167,7 +167,7 @@ def _inside(folder: Path) -> Iterator[None]:
 
 
 def _write_text() -> None:
-    from boomerang_cli.engine.distillation.data import END_OF_TEXT
+    from boomerang_cli.engine.distillation.readers import END_OF_TEXT
 
     TRAINING_TEXT.parent.mkdir()
     for path, files in ((TRAINING_TEXT, training_files()), (HELD_OUT_TEXT, held_out_files())):
@@ -176,14 +176,15 @@ def _write_text() -> None:
 
 def _sample(name: str, model: str) -> Sample:
     import torch
-    from transformers import AutoTokenizer
 
-    from boomerang_cli.engine.loading import load_model
+    from boomerang_cli.engine.distillation.sequences import check_token_ids
+    from boomerang_cli.engine.loading import load_model, load_tokenizer
 
     checkpoint = open_checkpoint(model)
     loaded: Any = load_model(checkpoint, checkpoint.config, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+    tokenizer: Any = load_tokenizer(checkpoint)
     tokens = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
+    check_token_ids(tokens, tokenizer, loaded.config.vocab_size)
     torch.manual_seed(0)
     written = loaded.generate(tokens, max_new_tokens=SAMPLE_TOKENS, do_sample=True, temperature=0.5, top_p=0.9)
     text = str(tokenizer.decode(written[0], skip_special_tokens=True))

@@ -94,6 +94,22 @@ def ask(test: Callable[[], bool]) -> bool:
         return False
 
 
+def check_utf8(*paths: Path) -> None:
+    """Refuse paths that are no UTF-8: the libraries that open weights and tokenizers take no others.
+
+    Raises:
+        CheckpointError: one is not.
+    """
+    for path in map(Path.absolute, paths):
+        if as_utf8(str(path)) != str(path):
+            raise CheckpointError(f"the name of {path} is not UTF-8, safetensors cannot open it: rename it")
+
+
+def as_utf8(text: str) -> str:
+    """Return text that can be written; bytes of a name that is no UTF-8 become escapes, as JSON has them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def is_stray_link(path: Path) -> bool:
     """Tell whether a file is a link to somewhere that is neither its own folder nor the blobs of a Hub cache.
 

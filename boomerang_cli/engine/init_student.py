@@ -16,6 +16,7 @@ from boomerang_cli.engine.layers import LayerMap, LayerSource, default_kept_laye
 from boomerang_cli.engine.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.parts import check_layers_alike, take_apart
 from boomerang_cli.engine.plan import Plan, plan_model
+from boomerang_cli.engine.quiet import quiet_transformers
 from boomerang_cli.engine.sizes import parse_bytes
 from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, StudentConfig
 from boomerang_cli.engine.writer import ByteProgress, as_json_text, write_model
@@ -143,7 +144,7 @@ def _with_random_weights(plan: Plan, family: Family, folder: Path, max_shard_siz
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForPreTraining
 
-    from boomerang_cli.engine.loading import MASKED, as_transformers_config, quiet_transformers
+    from boomerang_cli.engine.loading import MASKED, as_transformers_config
 
     settings = as_transformers_config(plan.config)
     # What is trained on masked words is stored with all of its heads, and the pooler.

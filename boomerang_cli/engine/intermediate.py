@@ -54,8 +54,9 @@ def _dtype_name(dtype: torch.dtype | str | None) -> str:
 def _materialise(plan: Plan, pair: Pair) -> PreTrainedModel:
     import torch
 
-    from boomerang_cli.engine.loading import causal_class, quiet_transformers, set_generation_config
+    from boomerang_cli.engine.loading import causal_class, set_generation_config
     from boomerang_cli.engine.model_class import check_tensors
+    from boomerang_cli.engine.quiet import quiet_transformers
 
     settings, family = causal_class(plan.config, pair.teacher.name)
     check_tensors({copy.name: copy.source for copy in plan.copies}, plan.config, pair.family, pair.teacher.name)

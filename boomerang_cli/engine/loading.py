@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from boomerang_cli.engine.files import SourceFile
 from boomerang_cli.engine.layer_config import config_for_layers
 from boomerang_cli.engine.layers import Owner
 from boomerang_cli.engine.pair import Pair
+from boomerang_cli.engine.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 MASKED = {"bert", "distilbert"}
 """Families that predict masked words: they can be patched, and neither distilled nor scored."""
-_TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
+TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
 
 
 def load_pair_model(
@@ -120,7 +121,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    if not any(name.endswith(_TOKENIZER_FILES) for name in checkpoint.files):  # transformers would make an empty one
+    if not any(name.endswith(TOKENIZER_FILES) for name in checkpoint.files):  # transformers would make an empty one
         raise CheckpointError(f"{checkpoint.name} has no tokenizer, neither tokenizer.json nor one of another kind")
     try:
         with quiet_transformers():
@@ -128,7 +129,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
                 checkpoint.folder, trust_remote_code=False, local_files_only=True
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {_first_line(error)}") from None
+        reason = _needs_sentencepiece(checkpoint) or _first_line(error)
+        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {reason}") from None
     vocabulary = checkpoint.config.get("vocab_size")
     if isinstance(vocabulary, int) and tokenizer.vocab_size > vocabulary:
         raise CheckpointError(
@@ -137,28 +139,20 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def _needs_sentencepiece(checkpoint: Checkpoint) -> str | None:
+    """Say so if a tokenizer could not be loaded for want of that package; transformers would name another."""
+    pieces = [name for name in checkpoint.files if name.endswith(".model") and name != "tiktoken.model"]
+    if not pieces or "tokenizer.json" in checkpoint.files or importlib.util.find_spec("sentencepiece"):
+        return None
+    return f"{pieces[0]} needs the package sentencepiece: `pip install sentencepiece`"
+
+
 def as_transformers_config(config: Mapping[str, Any]) -> Any:
     from transformers import CONFIG_MAPPING
 
     # A repository may name code to fetch: a class of its own, or a kernel from the Hub.
     plain = {key: value for key, value in config.items() if key != "auto_map" and not key.endswith("_implementation")}
     return CONFIG_MAPPING[config["model_type"]].from_dict(plain)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Leave the terminal to the command: no bar, and no report of a checkpoint's tensors that are not used."""
-    from transformers.utils import logging
-
-    verbosity, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shows_bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _first_line(error: BaseException) -> str:

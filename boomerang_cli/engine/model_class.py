@@ -11,8 +11,9 @@ from typing import Any
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.families import Family
 from boomerang_cli.engine.layers import Owner
-from boomerang_cli.engine.loading import causal_class, pair_config, quiet_transformers
+from boomerang_cli.engine.loading import causal_class, pair_config
 from boomerang_cli.engine.pair import Pair
+from boomerang_cli.engine.quiet import quiet_transformers
 from boomerang_cli.engine.tensors import Tensor
 
 

@@ -75,7 +75,11 @@ def find_order(order: str, layer_map: LayerMap, recorded: str | Sequence[int] | 
     if order == "auto":
         chosen = default if recorded is None else recorded
         return Order.of_sequence(chosen if isinstance(chosen, str) else "given", layer_map.order(chosen))
-    return read_order(Path(order), layer_map)
+    try:
+        path = Path(order).expanduser()
+    except RuntimeError:  # the home of nobody
+        path = Path(order)
+    return read_order(path, layer_map)
 
 
 def read_order(path: Path, layer_map: LayerMap) -> Order:
@@ -83,27 +87,28 @@ def read_order(path: Path, layer_map: LayerMap) -> Order:
     if not ask(path.is_file):
         raise SelectionError(f"--order {path} is neither auto, first, last nor a file")
     try:
-        content = read_json_value(path)
+        return _parse_order(read_json_value(path), layer_map)
     except CheckpointError as error:
         raise SelectionError(f"--order: {error}") from None
+    except SelectionError as error:
+        raise SelectionError(f"--order {path}: {error}") from None
+
+
+def _parse_order(content: Any, layer_map: LayerMap) -> Order:
     if is_whole_numbers(content):
         return Order.of_sequence("given", layer_map.order(content))
     if not isinstance(content, dict) or not isinstance(content.get("patched_blocks"), list):
-        raise SelectionError(
-            f"--order {path} holds neither a list of blocks nor patched_blocks: give a sweep's order.json"
-        )
+        raise SelectionError("holds neither a list of blocks nor patched_blocks: give a sweep's order.json")
     kept = content.get("copied_teacher_layers", list(layer_map.kept))
     depth = content.get("teacher_layers", layer_map.teacher_layers)
     if kept != list(layer_map.kept) or depth != layer_map.teacher_layers:
         raise SelectionError(
-            f"--order {path} is for another student: it keeps {kept} of {depth} layers, "
+            f"this order is for another student: it keeps {kept} of {depth} layers, "
             f"this one keeps {list(layer_map.kept)} of {layer_map.teacher_layers}"
         )
     sets = content["patched_blocks"]
     n = len(layer_map.patchable)
     if len(sets) != n + 1 or not all(is_whole_numbers(blocks) and len(blocks) == k for k, blocks in enumerate(sets)):
-        raise SelectionError(
-            f"--order {path}: patched_blocks must hold a set of blocks for each size, of 0 to {n} blocks"
-        )
+        raise SelectionError(f"patched_blocks must hold a set of blocks for each size, of 0 to {n} blocks")
     name = content.get("order")
     return Order(name if isinstance(name, str) else "given", tuple(layer_map.check_blocks(blocks) for blocks in sets))

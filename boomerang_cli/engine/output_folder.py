@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -46,7 +47,7 @@ def _shape_problem(target: Path) -> str | None:
 
 
 def _replacement_problem(target: Path, kind: Kind, overwrite: bool) -> str | None:
-    if is_mount_point(target):
+    if kind != "sweep" and is_mount_point(target):  # a sweep is written in place
         return f"is a mount point, which no new folder can replace: give a folder in it, --output {target / kind}"
     if not overwrite:
         return "exists: give another --output, or --overwrite"
@@ -205,7 +206,7 @@ def _recover(place: Path) -> None:
 
 def _remove_abandoned(place: Path) -> None:
     """Remove what killed runs left: temporary folders that no process holds locked."""
-    for partial in place.parent.glob(f".{_escaped(place.name)}{_PARTIAL}*"):
+    for partial in place.parent.glob(f".{glob.escape(place.name)}{_PARTIAL}*"):
         try:
             descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:
@@ -216,10 +217,6 @@ def _remove_abandoned(place: Path) -> None:
                 shutil.rmtree(partial, ignore_errors=True)
         finally:
             os.close(descriptor)
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{character}]" if character in "*?[" else character for character in name)
 
 
 def _umask() -> int:

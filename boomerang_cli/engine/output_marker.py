@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -141,7 +140,7 @@ def _stamp(path: Path) -> _Stamp:
 
 
 def _write(folder: Path, marker: _Marker) -> None:
-    partial = folder / f".{MARKER_FILE}.partial-{os.getpid()}"
+    partial = folder / f".{MARKER_FILE}.partial-new"
     partial.write_text(json.dumps({"kind": marker.kind, "files": marker.files}, indent=2) + "\n", encoding="utf-8")
     partial.replace(folder / MARKER_FILE)
 
@@ -155,5 +154,5 @@ def _read(folder: Path) -> _Marker | None:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         files = {str(name): stamp and (int(stamp[0]), int(stamp[1])) for name, stamp in content["files"].items()}
         return _Marker(str(content["kind"]), files)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None

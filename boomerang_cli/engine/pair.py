@@ -14,6 +14,7 @@ from boomerang_cli.engine.errors import ModelNotFoundError, PairError, Selection
 from boomerang_cli.engine.families import Family, family_of
 from boomerang_cli.engine.hub.reading import is_repo_id
 from boomerang_cli.engine.layers import LayerMap, Owner
+from boomerang_cli.engine.origin import Named, told
 from boomerang_cli.engine.parts import Parts, check_layers_alike, difference, take_apart
 from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, StudentConfig, is_student, read_student_config
 
@@ -57,6 +58,11 @@ class Pair:
     def parts(self) -> Mapping[Owner, Parts]:
         return {"student": take_apart(self.student, self.family), "teacher": take_apart(self.teacher, self.family)}
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens both models know: the rows of their embeddings."""
+        return self.parts["teacher"].before[self.family.embedding].shape[0]
+
     def checkpoint(self, owner: Owner) -> Checkpoint:
         return self.student if owner == "student" else self.teacher
 
@@ -82,10 +88,14 @@ def open_pair(
         CheckpointError, UnsupportedModelError: one of them cannot be used.
         PairError: they do not belong together.
     """
-    student_checkpoint = open_checkpoint(find_student(student), download=download)
-    recorded = _recorded(student_checkpoint, keep)
-    teacher_checkpoint = open_checkpoint(_find_teacher(teacher, student_checkpoint, recorded), download=download)
-    family = family_of(teacher_checkpoint.config, teacher_checkpoint.name)
+    named_student = find_student(student)
+    with told(named_student.origin):
+        student_checkpoint = open_checkpoint(named_student.model, download=download)
+        recorded = _recorded(student_checkpoint, keep)
+    named_teacher = _find_teacher(teacher, student_checkpoint, recorded)
+    with told(named_teacher.origin):
+        teacher_checkpoint = open_checkpoint(named_teacher.model, download=download)
+        family = family_of(teacher_checkpoint.config, teacher_checkpoint.name)
     if recorded is None:
         assert keep is not None
         try:
@@ -93,22 +103,25 @@ def open_pair(
         except SelectionError as error:
             raise PairError(f"--keep: {error}") from None
     pair = Pair(student_checkpoint, teacher_checkpoint, family, recorded)
-    _check(pair)
+    with told(named_student.origin, named_teacher.origin):
+        _check(pair)
     return pair
 
 
-def find_student(student: str | Path | None) -> str | Path:
-    """Return the student that a command without ``--student`` means (see :func:`open_pair`)."""
-    if student or (student := os.environ.get("BOOMERANG_STUDENT")):
-        return student
+def find_student(student: str | Path | None) -> Named:
+    """Return the student that a command means that is given ``student`` (see :func:`open_pair`)."""
+    if student:
+        return Named(student)
+    if from_environment := os.environ.get("BOOMERANG_STUDENT"):
+        return Named(from_environment, "BOOMERANG_STUDENT names the student, --student another")
     if is_student(Path()):
-        return Path()
+        return Named(Path(), "the student is the current folder, --student names another")
     if Path("student").is_dir():
-        return Path("student")
+        return Named(Path("student"), "the student is ./student, --student names another")
     undistilled = "; ./student-init is not distilled yet, --student student-init takes it as it is"
     raise ModelNotFoundError(
         "no student: BOOMERANG_STUDENT is not set, and neither this folder nor ./student is one; give --student"
-        + (undistilled if Path("student-init").is_dir() else "")
+        + (undistilled if is_student(Path("student-init")) else "")
     )
 
 
@@ -122,25 +135,29 @@ def _recorded(student: Checkpoint, keep: Sequence[int] | None) -> StudentConfig 
             )
         return recorded
     if keep is None:
+        depth = family_of(student.config, student.name).teacher_depth(student.config)
         raise PairError(
-            f"{student.name} has no {STUDENT_CONFIG_FILE}: say with --keep which teacher layers it copied, "
-            "such as --keep 0,2,4"
+            f"{student.name} has no {STUDENT_CONFIG_FILE}: say with --keep which teacher layers its {depth} layers "
+            f"copied, such as --keep {_listed(range(0, 2 * depth, 2))}"
         )
     return None
 
 
-def _find_teacher(teacher: str | Path | None, student: Checkpoint, recorded: StudentConfig | None) -> str | Path:
-    if teacher or (teacher := os.environ.get("BOOMERANG_TEACHER")):
-        return teacher
+def _find_teacher(teacher: str | Path | None, student: Checkpoint, recorded: StudentConfig | None) -> Named:
+    if teacher:
+        return Named(teacher)
+    if from_environment := os.environ.get("BOOMERANG_TEACHER"):
+        return Named(from_environment, "BOOMERANG_TEACHER names the teacher, --teacher another")
     if recorded is not None and recorded.teacher:
         if student.revision is not None and not is_repo_id(recorded.teacher):  # nobody else's paths are followed
             raise ModelNotFoundError(
                 f"{student.name} records a teacher on somebody's disk, {recorded.teacher!r}: give --teacher"
             )
         pinned = f"@{recorded.teacher_revision}" if recorded.teacher_revision else ""
-        return recorded.teacher + pinned
+        place = f"{STUDENT_CONFIG_FILE} of {student.name}"
+        return Named(recorded.teacher + pinned, f"{place} records the teacher, --teacher names another")
     if published := PUBLISHED_TEACHERS.get(student.name):
-        return published
+        return Named(published, f"{student.name} was published with this teacher, --teacher names another")
     raise ModelNotFoundError(
         f"no teacher: BOOMERANG_TEACHER is not set, {student.name} records none in {STUDENT_CONFIG_FILE}, "
         "and it is not one of the published students; give --teacher"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint import CONFIG_FILE, read_json
-from boomerang_cli.engine.errors import ModelNotFoundError, SelectionError
+from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError, SelectionError
 from boomerang_cli.engine.files import ask
 from boomerang_cli.engine.hub.publication import Publication, prepare
 from boomerang_cli.engine.hub.reading import check_repo_id
@@ -132,6 +132,8 @@ def _prepare_sweep(folder: Path, repo_id: str) -> Mapping[str, Publication]:
     Where a sweep holds several orders, its folders are called ``<depth>L-<order>``, and so are the repositories.
     """
     rows = read_json(folder / RESULTS_FILE).get("rows") or []
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise CheckpointError(f"{folder / RESULTS_FILE} holds no rows of a sweep: run the sweep again")
     folders = sorted(config.parent for config in folder.glob(f"*/{CONFIG_FILE}"))
     if not folders:
         raise ModelNotFoundError(f"{folder} holds the results of a sweep and no models: run it again with --write")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint import CONFIG_FILE
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.files import File, SourceFile
+from boomerang_cli.engine.files import File, SourceFile, as_utf8
 from boomerang_cli.engine.moves import Mover, copy_file
 from boomerang_cli.engine.output_folder import check_output, output_folder
 from boomerang_cli.engine.output_marker import Kind
@@ -77,7 +77,7 @@ def write_files(plan: Plan, folder: Path, *, on_progress: ByteProgress | None = 
 
 def as_json_text(content: Any) -> str:
     """Return JSON as the field's tools write it, two spaces deep."""
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return as_utf8(json.dumps(content, indent=2, ensure_ascii=False)) + "\n"
 
 
 class _Progress:

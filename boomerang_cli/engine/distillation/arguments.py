@@ -1,16 +1,14 @@
-"""The recipe in the words of transformers' Trainer, and the libraries below it told to keep quiet."""
+"""The recipe in the words of transformers' Trainer."""
 
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
 
-from boomerang_cli.engine.distillation.interrupts import ignore_interrupts
 from boomerang_cli.engine.distillation.models import has_bfloat16
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import TrainingError
@@ -71,27 +69,6 @@ def check_reporter(report_to: str) -> None:
         raise TrainingError(f"--report-to {report_to} is unknown: give one of {', '.join(REPORTERS)}")
     if report_to != "none" and importlib.util.find_spec(report_to) is None:
         raise TrainingError(f"--report-to {report_to} needs the package {report_to}: `pip install {report_to}`")
-
-
-def keep_libraries_quiet() -> None:
-    """Leave the terminal to the progress display: no bars and no log lines but errors."""
-    import datasets
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    datasets.utils.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
-    for library in ("accelerate", "torch.distributed", "torch.distributed.checkpoint"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-    # Tokenising happens in a process that may be forked, where tokenizers would warn that it gives up its own threads.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def prepare_loading_process(worker: int) -> None:
-    """Set up a process that reads the text: one that was not forked has none of the settings of this one."""
-    ignore_interrupts()
-    keep_libraries_quiet()
 
 
 def _has_accelerator() -> bool:

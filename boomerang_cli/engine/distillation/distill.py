@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +15,10 @@ import torch
 
 from boomerang_cli.engine import provenance
 from boomerang_cli.engine.distillation import sharding, training_folder
-from boomerang_cli.engine.distillation.arguments import check_reporter, keep_libraries_quiet, training_arguments
+from boomerang_cli.engine.distillation.arguments import check_reporter, training_arguments
 from boomerang_cli.engine.distillation.data import find_sources
+from boomerang_cli.engine.distillation.failing_together import failing_together
+from boomerang_cli.engine.distillation.identity import check_same_contents, contents_of
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.progress import ProgressCallback
@@ -25,10 +28,13 @@ from boomerang_cli.engine.distillation.text import check_sequence_length, open_t
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError, OutputError, TrainingError
+from boomerang_cli.engine.files import check_utf8
 from boomerang_cli.engine.model_class import check_pair
 from boomerang_cli.engine.output_folder import check_output, check_spares, check_writable
 from boomerang_cli.engine.pair import Pair, open_pair
 from boomerang_cli.engine.plan import Plan
+from boomerang_cli.engine.quiet import keep_libraries_quiet
+from boomerang_cli.engine.system_calls import sync_name, sync_tree
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ def distill(
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: ProgressCallback | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> DistillResult:
     """Distil ``student_init`` from its teacher, and write the student to ``output``.
 
@@ -102,6 +109,7 @@ def distill(
         resume: go on from the newest checkpoint, with the same recipe.
         dtype: of the written student; ``auto`` is that of ``student_init``.
         on_progress: called at rank 0 after each step.
+        on_note: called with what is not as might be expected, such as files that are left out of a folder.
 
     Raises:
         TrainingError: a recipe that cannot be trained, a checkpoint that cannot be used, a loss that is no number.
@@ -134,24 +142,36 @@ def distill(
     check_reporter(report_to)
     check_save_every(save_every)
     sources = find_sources(recipe.data, recipe.eval_data)
+    for note in sources.notes:
+        on_note(note)
     pair = open_student_init(student_init, teacher, keep)
+    check_utf8(target, pair.student.folder, pair.teacher.folder)
     check_sequence_length(pair.teacher, sequence_length)
     plan = plan_student(pair, dtype)
     check_pair(pair)
+    folder = TrainingFolder.of(target)
+    if overwrite and not resume:
+        folder.check_replaceable()
     if dry_run:
         return DistillResult(target, recipe.steps, recipe.tokens, {}, {}, 0.0, 0.0, 0, plan)
 
     check_writable(target)
     check_spares(target, pair.student.folder, pair.teacher.folder)
     keep_libraries_quiet()
-    folder = TrainingFolder.of(target)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
         arguments = training_arguments(recipe, folder.path, report_to=report_to)  # connects the processes
+        stack.enter_context(failing_together())
+        sharding.decide(lambda: stack.enter_context(folder.held()))
         recipe.accumulation_steps(1 if micro_batch_size == "auto" else micro_batch_size, sharding.processes())
-        identity = {"recipe": recipe.as_json(), "student_init": pair.student.name, "teacher": pair.teacher.name}
+        identity = {
+            "recipe": recipe.as_json(),
+            "student_init": pair.student.name,
+            "teacher": pair.teacher.name,
+            "contents": sharding.decide(lambda: contents_of(pair, sources)),
+        }
         start = sharding.decide(lambda: _starting_point(folder, identity, recipe, resume, overwrite))
-        text = open_text(sources, recipe, pair.teacher, start.progress.get("position"))
+        text = open_text(sources, recipe, pair, start.progress.get("position"))
         interrupts = Interrupts(on_request=lambda: trainer.report(stopping=True))
         trainer = DistillationTrainer(
             student=load_student(pair, arguments.device),
@@ -169,7 +189,7 @@ def distill(
         )
         trainer.set_micro_batch_size(micro_batch_size)
         if start.checkpoint is None:
-            sharding.decide(folder.remove)  # what --overwrite gives up, now that nothing can be refused any more
+            sharding.decide(folder.clear)  # what --overwrite gives up, now that nothing can be refused any more
         with interrupts:
             trainer.go_on(start.checkpoint, start.progress)
         if trainer.interrupted:
@@ -224,10 +244,8 @@ def _starting_point(
         if checkpoint is None:
             raise TrainingError(f"nothing to resume: {folder.path} holds no complete checkpoint; leave out --resume")
         progress = training_folder.read_progress(checkpoint)
-        for role in ("student_init", "teacher"):
-            if progress.get(role) != identity[role]:
-                raise TrainingError(f"the run to resume had another {role}: {progress.get(role)}, now {identity[role]}")
         recipe.check_same(progress.get("recipe", {}))
+        check_same_contents(identity["contents"], progress.get("contents"))
         return _Start(checkpoint, progress)
     if checkpoint is not None and not overwrite:
         raise OutputError(
@@ -245,7 +263,7 @@ def _publish(trainer: DistillationTrainer, pair: Pair, plan: Plan, target: Path,
     """
     steps, folder = trainer.recipe.steps, trainer.folder
     distillation = {
-        **trainer.identity,
+        **{key: value for key, value in trainer.identity.items() if key != "contents"},
         "student_init_revision": pair.student.revision,
         "tokens": trainer.recipe.tokens,
         "losses": trainer.losses,
@@ -263,10 +281,14 @@ def _publish(trainer: DistillationTrainer, pair: Pair, plan: Plan, target: Path,
 
     def write() -> None:
         try:
-            write_student(tensors, plan.with_documents(documents), target, folder.path / "weights", overwrite=overwrite)
-        except OutputError as error:
-            raise OutputError(f"{error}; then go on with --resume, the training is kept in {folder.path}") from None
-        folder.remove()
+            scratch = folder.path / training_folder.WEIGHTS
+            write_student(tensors, plan.with_documents(documents), target, scratch, overwrite=overwrite)
+            sync_tree(target)
+            sync_name(target)
+        except (OutputError, OSError) as error:
+            reason = f"{target} cannot be written: {error.strerror}" if isinstance(error, OSError) else error
+            raise OutputError(f"{reason}; then go on with --resume, the training is kept in {folder.path}") from None
+        folder.clear()  # not before the student would outlive a power cut
 
     try:
         sharding.decide(write)

@@ -95,7 +95,7 @@ class Recipe:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def check_same(self, saved: Mapping[str, Any]) -> None:
-        """Refuse to go on with a run that was started with another recipe.
+        """Refuse to go on with a run that was started with another recipe; text is compared by content, elsewhere.
 
         Raises:
             TrainingError: names each value that differs, with both values.
@@ -104,7 +104,7 @@ class Recipe:
         differences = [
             f"{_flag(field.name)} {ours[field.name]} (was {saved.get(field.name)})"
             for field in fields(self)
-            if ours[field.name] != saved.get(field.name)
+            if field.name not in ("data", "eval_data") and ours[field.name] != saved.get(field.name)
         ]
         if differences:
             raise TrainingError(

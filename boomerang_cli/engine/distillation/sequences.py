@@ -16,7 +16,8 @@ import torch
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from boomerang_cli.engine.distillation.data import HubText, LocalText, Source, read_documents
+from boomerang_cli.engine.distillation.data import HubText, LocalText, Source
+from boomerang_cli.engine.distillation.stream import read_documents
 from boomerang_cli.engine.errors import DataError
 
 EVALUATION_DOCUMENTS = 512
@@ -48,6 +49,26 @@ def tokenize(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> It
         encoded = tokenizer(batch, add_special_tokens=False, return_attention_mask=False, verbose=False)
         for tokens in encoded["input_ids"]:
             yield [*tokens, end]
+
+
+def check_token_ids(
+    tokens: torch.Tensor | Sequence[int], tokenizer: PreTrainedTokenizerBase, vocabulary_size: int
+) -> None:
+    """Refuse tokens for which the embedding has no row: they were added to a tokenizer and not to its model.
+
+    Args:
+        vocabulary_size: rows of the embedding.
+
+    Raises:
+        DataError: names the token.
+    """
+    largest = int(torch.as_tensor(tokens, dtype=torch.int64).max())
+    if largest >= vocabulary_size:
+        raise DataError(
+            f"the tokenizer of {tokenizer.name_or_path} gives the token {tokenizer.convert_ids_to_tokens(largest)!r} "
+            f"the id {largest}, and the model has {vocabulary_size} tokens, 0 to {vocabulary_size - 1}: give it the "
+            "tokenizer that it was trained with, or leave that token out of the text"
+        )
 
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
@@ -105,13 +126,14 @@ class PackedSequences(IterableDataset[dict[str, torch.Tensor]]):
         repeat: read the text again, in another order, as often as it takes.
         sequences_needed: stop after this many, counted from the very beginning; None stops where the text ends.
         start: go on behind this position. Earlier documents are read again, but not tokenised.
+        vocabulary_size: tokens that the model knows; None does not ask.
 
     Yields:
         ``input_ids``, int64 ``[sequence_length]``, and ``position``, int64 ``[4]``: the Position after this sequence.
         It travels with the sequence because a loading process reads ahead.
 
     Raises:
-        DataError: on the way, for text that cannot be read, or that ends too early.
+        DataError: on the way, for text that cannot be read, has tokens that the model lacks, or ends too early.
     """
 
     def __init__(
@@ -124,6 +146,7 @@ class PackedSequences(IterableDataset[dict[str, torch.Tensor]]):
         repeat: bool = False,
         sequences_needed: int | None = None,
         start: Position = BEGINNING,
+        vocabulary_size: int | None = None,
     ) -> None:
         self.sources = tuple(sources)
         self.tokenizer = tokenizer
@@ -133,6 +156,7 @@ class PackedSequences(IterableDataset[dict[str, torch.Tensor]]):
         self.repeat = repeat
         self.sequences_needed = sequences_needed
         self.start = start
+        self.vocabulary_size = vocabulary_size
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         if self.sequences_needed is None:
@@ -148,8 +172,11 @@ class PackedSequences(IterableDataset[dict[str, torch.Tensor]]):
             for stop in range(length, len(rest) + 1, length):
                 sequences += 1
                 token = len(tokens) - (len(rest) - stop)  # what is left is all of this document
+                input_ids = torch.tensor(self.beginning + rest[stop - length : stop])
+                if self.vocabulary_size is not None:
+                    check_token_ids(input_ids, self.tokenizer, self.vocabulary_size)
                 yield {
-                    "input_ids": torch.tensor(self.beginning + rest[stop - length : stop]),
+                    "input_ids": input_ids,
                     "position": torch.tensor(Position(epoch, document, token, sequences)),
                 }
             rest = rest[stop:]

@@ -17,9 +17,10 @@ from boomerang_cli.engine.checkpoint import Checkpoint, read_checkpoint
 from boomerang_cli.engine.dtypes import stored_dtype
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.layers import LayerSource
-from boomerang_cli.engine.loading import as_transformers_config, quiet_transformers
+from boomerang_cli.engine.loading import as_transformers_config
 from boomerang_cli.engine.pair import Pair
 from boomerang_cli.engine.plan import Plan, plan_model
+from boomerang_cli.engine.quiet import quiet_transformers
 from boomerang_cli.engine.sizes import parse_bytes
 from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, StudentConfig
 from boomerang_cli.engine.writer import as_json_text, write_model

@@ -15,12 +15,15 @@ from boomerang_cli.engine.distillation.sequences import (
     BEGINNING,
     PackedSequences,
     Position,
+    beginning_of_text,
     check_enough_tokens,
+    check_token_ids,
     evaluation_sequences,
 )
 from boomerang_cli.engine.distillation.sharding import decide
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.loading import load_tokenizer
+from boomerang_cli.engine.pair import Pair
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,17 @@ class Text:
     evaluation: torch.Tensor | None
 
 
-def open_text(sources: TextSources, recipe: Recipe, teacher: Checkpoint, position: Sequence[int] | None = None) -> Text:
+def open_text(sources: TextSources, recipe: Recipe, pair: Pair, position: Sequence[int] | None = None) -> Text:
     """Open the text of a run, which begins or goes on at ``position``.
 
     Raises:
         CheckpointError: the teacher's tokenizer cannot be used.
-        DataError: text that is unreadable or too little; one process looks, all of them raise.
+        DataError: text that is unreadable or too little, or tokens that the models lack; one process looks, all of
+            them raise.
     """
-    tokenizer = load_tokenizer(teacher)
+    tokenizer = load_tokenizer(pair.teacher)
     needed = recipe.steps * recipe.batch_size
-    evaluation = decide(lambda: _check_and_evaluate(sources, recipe, tokenizer, needed))
+    evaluation = decide(lambda: _check_and_evaluate(sources, recipe, tokenizer, needed, pair.vocabulary_size))
     train = PackedSequences(
         sources.training,
         tokenizer,
@@ -54,15 +58,20 @@ def open_text(sources: TextSources, recipe: Recipe, teacher: Checkpoint, positio
         repeat=recipe.repeat,
         sequences_needed=needed,
         start=Position(*position) if position else BEGINNING,
+        vocabulary_size=pair.vocabulary_size,
     )
     return Text(train, evaluation)
 
 
 def _check_and_evaluate(
-    sources: TextSources, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, needed: int
+    sources: TextSources, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, needed: int, vocabulary_size: int
 ) -> torch.Tensor | None:
+    check_token_ids([tokenizer.eos_token_id or 0, *beginning_of_text(tokenizer)], tokenizer, vocabulary_size)
     check_enough_tokens(sources.training, tokenizer, recipe.sequence_length, 1 if recipe.repeat else needed)
-    return evaluation_sequences(sources.evaluation, tokenizer, recipe.sequence_length)
+    evaluation = evaluation_sequences(sources.evaluation, tokenizer, recipe.sequence_length)
+    if evaluation is not None:
+        check_token_ids(evaluation, tokenizer, vocabulary_size)
+    return evaluation
 
 
 def check_sequence_length(teacher: Checkpoint, sequence_length: int) -> None:

@@ -19,11 +19,11 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerContr
 from transformers.trainer_callback import PrinterCallback
 
 from boomerang_cli.engine.distillation import training_folder
-from boomerang_cli.engine.distillation.arguments import prepare_loading_process
 from boomerang_cli.engine.distillation.interrupts import Interrupts
 from boomerang_cli.engine.distillation.losses import distillation_loss
 from boomerang_cli.engine.distillation.micro_batch import choose_micro_batch_size
 from boomerang_cli.engine.distillation.progress import PARTS, Clock, ProgressCallback, TrainingProgress
+from boomerang_cli.engine.distillation.reading_process import ReadingProcess
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.sharding import (
     agree_on_largest,
@@ -81,6 +81,7 @@ class DistillationTrainer(Trainer):
         self.add_callback(_StepEnd(self))
         self.student, self.teacher = student, teacher
         self.text = train_dataset
+        self._reading_process = ReadingProcess()
         self._parts = {"cross_entropy": recipe.cross_entropy, "kl": recipe.kl, "cosine": recipe.cosine}
         self.layer_map = layer_map
         self.recipe = recipe
@@ -132,7 +133,7 @@ class DistillationTrainer(Trainer):
             num_workers=workers,
             # A process forked while a thread of gloo's enters the interpreter can wait for ever (CPython before 3.12).
             multiprocessing_context="forkserver" if workers and is_distributed() else None,
-            worker_init_fn=prepare_loading_process,
+            worker_init_fn=self._reading_process,
             pin_memory=self.args.dataloader_pin_memory,
             drop_last=True,
             generator=torch.Generator().manual_seed(self.recipe.seed),  # a loader draws a number; not from the run's
@@ -336,7 +337,7 @@ class DistillationTrainer(Trainer):
 
         def write(folder: Path) -> None:
             torch.save(tensors, folder / training_folder.TENSORS)
-            self.state.save_to_json(str(folder / "trainer_state.json"))
+            self.state.save_to_json(str(folder / training_folder.STATE))
             (folder / training_folder.PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
 
         # Rank 0 writes; on a full disk all processes stop, none waits for the one that failed.
@@ -350,16 +351,18 @@ class DistillationTrainer(Trainer):
         Args:
             progress: what ``read_progress`` found in the checkpoint, at rank 0's; empty without one.
         """
-        if checkpoint is None:
-            self.train()
-            return
-        self._tensors = training_folder.load_tensors(checkpoint)
-        training_folder.restore_model(self.student, self._tensors)
-        self.clock = Clock(progress["training_seconds"])
-        self.losses, self.evaluation = dict(progress["losses"]), dict(progress["evaluation"])
-        self.state.global_step, self.state.log_history = progress["step"], list(progress["log"])
-        if progress["step"] < self.recipe.steps:  # else only the student was still to be written
-            self.train(resume_from_checkpoint=str(checkpoint))
+        if checkpoint is not None:
+            self._tensors = training_folder.load_tensors(checkpoint)
+            training_folder.restore_model(self.student, self._tensors)
+            self.clock = Clock(progress["training_seconds"])
+            self.losses, self.evaluation = dict(progress["losses"]), dict(progress["evaluation"])
+            self.state.global_step, self.state.log_history = progress["step"], list(progress["log"])
+            if progress["step"] >= self.recipe.steps:
+                return  # only the student is still to be written
+        try:
+            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            self._reading_process.end()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         pass  # go_on() has done it

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,20 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from boomerang_cli.engine.distillation.sharding import is_distributed, rank
-from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.errors import OutputError, TrainingError
+from boomerang_cli.engine.output_marker import MARKER_FILE, why_not_replaced, write_marker
+from boomerang_cli.engine.system_calls import exchange, sync_name, sync_tree, try_lock
 
 TENSORS = "training.pt"
 PROGRESS = "progress.json"
+STATE = "trainer_state.json"
+WEIGHTS = "weights"
+"""Trained weights, while the student is written."""
+_FILES = (
+    *(f"checkpoint-*/{name}" for name in (TENSORS, PROGRESS, STATE)),
+    f"{WEIGHTS}/*.safetensors",
+    f"{WEIGHTS}/*.json",
+)
 _FULL_BYTES = 2**20
 
 
@@ -48,8 +59,50 @@ class TrainingFolder:
         complete = [path for path in self.path.glob("*") if re.fullmatch(r"checkpoint-\d+", path.name)]
         return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
+    def check_replaceable(self) -> None:
+        """Refuse to begin anew in a folder that holds anything but an earlier training.
+
+        Raises:
+            OutputError: lists what it is.
+        """
+        if self.path.is_dir() and (why := why_not_replaced(self.path, "training")):
+            raise OutputError(f"{self.path} {why}")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the folder for this training alone while the block runs, and remove it in the end if it is empty.
+
+        Raises:
+            OutputError: another training holds it, or it cannot be made.
+        """
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        descriptor = self._open_locked()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if [path.name for path in self.path.iterdir()] == [MARKER_FILE]:
+                    (self.path / MARKER_FILE).unlink()
+                for folder in made or [self.path]:
+                    folder.rmdir()
+            os.close(descriptor)
+
+    def _open_locked(self) -> int:
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            # The folder may also have gone in between, with the training that ended and removed it.
+            if try_lock(descriptor) is False or not os.path.samestat(os.fstat(descriptor), self.path.stat()):
+                os.close(descriptor)
+                raise OutputError(f"another distillation is writing {self.path}: wait for it, or give another --output")
+            if not any(self.path.iterdir()):
+                write_marker(self.path, "training", _FILES)
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written: {error.strerror}") from None
+        return descriptor
+
     def save(self, step: int, write: Callable[[Path], None]) -> Path:
-        """Write a checkpoint under a temporary name, rename it, and only then remove the older ones.
+        """Write a checkpoint under a temporary name, rename it, and remove the older ones once it is on the disk.
 
         Raises:
             TrainingError: the disk is full, or may not be written; the checkpoint before this one is still there.
@@ -61,24 +114,25 @@ class TrainingFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             partial.mkdir()
             write(partial)
-            if final.exists():  # a resumed run that saves the step it started from
-                shutil.rmtree(final)
-            partial.rename(final)
+            sync_tree(partial)
+            if not (final.exists() and exchange(partial, final)):  # a resumed run may save where it started
+                shutil.rmtree(final, ignore_errors=True)
+                partial.rename(final)
+            sync_name(final)
         except (OSError, RuntimeError) as error:
             reason = _reason(error, self.path)
             shutil.rmtree(partial, ignore_errors=True)
-            with suppress(OSError):
-                self.path.rmdir()  # unless it holds an older checkpoint
             kept = self.newest()
             way_out = f"go on from {kept} with --resume" if kept else "nothing was saved before"
             raise TrainingError(f"step {step} could not be saved in {self.path}: {reason}; {way_out}") from None
-        for older in self.path.glob("checkpoint-*"):
-            if older != final:
-                shutil.rmtree(older, ignore_errors=True)
+        self.clear(but=final)
         return final
 
-    def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+    def clear(self, but: Path | None = None) -> None:
+        """Remove what this and earlier trainings wrote, and nothing else that somebody may have put there."""
+        for path in self.path.glob("*"):
+            if path != but and re.fullmatch(rf"checkpoint-\d+(\.partial)?|{WEIGHTS}", path.name):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _reason(error: OSError | RuntimeError, folder: Path) -> str:

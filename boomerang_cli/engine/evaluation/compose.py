@@ -13,9 +13,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from boomerang_cli.engine.families import Family
 from boomerang_cli.engine.layer_config import config_for_layers
 from boomerang_cli.engine.layers import LayerSource, Owner
-from boomerang_cli.engine.loading import as_transformers_config, load_pair_model, quiet_transformers
+from boomerang_cli.engine.loading import as_transformers_config, load_pair_model
 from boomerang_cli.engine.pair import Pair
 from boomerang_cli.engine.plan import OWNERS
+from boomerang_cli.engine.quiet import quiet_transformers
 
 
 @dataclass(frozen=True)

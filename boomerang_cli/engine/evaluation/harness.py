@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -15,7 +14,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.loading import quiet_transformers
+from boomerang_cli.engine.quiet import keep_quiet, quiet_transformers
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Harness:
             from lm_eval.tasks import TaskManager
         except ImportError:
             raise ScoringError("--tasks needs lm-eval: pip install 'boomerang-cli[eval]'") from None
-        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        keep_quiet("lm_eval")
         self.settings = settings
         include = None if settings.include_path is None else str(settings.include_path)
         self._manager = TaskManager(include_path=include)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from boomerang_cli.engine.errors import DataError, SelectionError
 from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, plan_rows
 from boomerang_cli.engine.evaluation.sweep_models import check_models, write_models
+from boomerang_cli.engine.files import check_utf8
 from boomerang_cli.engine.order import Order, find_order
 from boomerang_cli.engine.output_folder import check_output
 from boomerang_cli.engine.pair import Pair, open_pair
@@ -53,6 +54,7 @@ def sweep(
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: StageProgress | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> SweepResult:
     """Score models of every size in memory, over the weights of one loaded pair.
 
@@ -72,6 +74,7 @@ def sweep(
         student, teacher, keep: see ``pair.open_pair``.
         dtype, device: see ``session.open_evaluation``.
         dry_run: return the sizes to choose from, from headers alone.
+        on_note: called with what is not as might be expected, such as files that are left out of a folder.
 
     Raises:
         BoomerangError: a pair, text, tasks or an output that cannot be used, or a device that is too small.
@@ -81,6 +84,7 @@ def sweep(
     if overwrite:
         check_output(Path(output), "sweep", overwrite=True)
     pair = open_pair(student, teacher, keep=keep, download=not dry_run)
+    check_utf8(Path(output), pair.student.folder, pair.teacher.folder)
     planner = Planner(pair)
     names = list(dict.fromkeys(name.strip() for given in order for name in given.split(",")))
     orders = _distinct(named_order(name, pair) for name in names)
@@ -93,6 +97,7 @@ def sweep(
     if on_progress:
         on_progress("Loading libraries", 0, 1)
 
+    from boomerang_cli.engine.distillation.data import notes_on
     from boomerang_cli.engine.evaluation.harness import Harness, TaskSettings
     from boomerang_cli.engine.evaluation.measure import measure_rows
     from boomerang_cli.engine.evaluation.results import write_results
@@ -103,6 +108,8 @@ def sweep(
     check_pair(pair)
     text = TextSettings(data, calibration, sequences, calibration_sequences, sequence_length, stride)
     texts = find_texts(text, pair)
+    for note in notes_on((*texts.data, *texts.calibration)):
+        on_note(note)
     include = Path(include_path) if include_path else None
     harness = Harness(TaskSettings(tasks, limit, num_fewshot, batch_size or "auto", include)) if tasks else None
     needs = {"--max-perplexity": max_perplexity, "--max-kl": max_kl, "--speed": speed, "--baseline": baseline}
@@ -170,6 +177,5 @@ def _check_purpose(texts: Texts, harness: Harness | None, names: Sequence[str], 
         raise DataError(f"{need_text[0]} needs text to score on: give --data")
     if not texts.data and harness is None:
         raise DataError(
-            "nothing to score on, as the student records no text that it was evaluated on: give --data or --tasks, "
-            "or --dry-run to see the sizes"
+            f"nothing to score on, as {texts.lacking}: give --data or --tasks, or --dry-run to see the sizes"
         )

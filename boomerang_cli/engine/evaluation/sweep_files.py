@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from boomerang_cli.engine.errors import OutputError
@@ -20,23 +20,18 @@ def keep_file(folder: Path, name: str, content: bytes) -> None:
         OutputError: it cannot be written.
     """
     path = folder / name
+    partial = path.with_name(f".{path.name}.partial-new")  # one name: what a kill leaves, the next run writes over
     try:
         claim(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(descriptor)
-            umask = os.umask(0o077)
-            os.umask(umask)
-            Path(partial).chmod(0o666 & ~umask)
-            Path(partial).replace(path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError(f"{path} cannot be written: {error.strerror}") from None
 
 

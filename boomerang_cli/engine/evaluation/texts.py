@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.distillation.data import Source, find_sources
+from boomerang_cli.engine.distillation.sequences import check_token_ids
 from boomerang_cli.engine.distillation.text import check_sequence_length
 from boomerang_cli.engine.errors import DataError
 from boomerang_cli.engine.evaluation.windows import Windows, read_windows
+from boomerang_cli.engine.origin import told
 from boomerang_cli.engine.pair import Pair
-from boomerang_cli.engine.student_config import StudentConfig
+from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, StudentConfig
 
 DEFAULT_LENGTH = 2048
+_ORIGIN = f"the student's {STUDENT_CONFIG_FILE} names the text, --data another"
 
 
 @dataclass(frozen=True)
@@ -50,31 +53,42 @@ class Texts:
 
     Attributes:
         data: what is scored on; empty without text.
+        lacking: why there is none, as part of an error; None where it was named.
         length, stride: of windows, in tokens.
+        vocabulary_size: tokens that the models know.
     """
 
     data: tuple[Source, ...]
+    lacking: str | None
     calibration: tuple[Source, ...]
     length: int
     stride: int
     settings: TextSettings
+    vocabulary_size: int
 
     def read_data(self, tokenizer: PreTrainedTokenizerBase) -> Windows | None:
-        """Return the windows to score on (errors as in ``windows.read_windows``)."""
+        """Return the windows to score on.
+
+        Raises:
+            DataError: as in ``windows.read_windows``, or tokens that the models lack.
+        """
         if not self.data:
             return None
-        return read_windows(
-            self.data, tokenizer, self.length, stride=self.stride, at_most=self.settings.sequences, flag="--data"
-        )
+        with told(None if self.settings.data else _ORIGIN):
+            return self._read(self.data, tokenizer, self.settings.sequences, "--data")
 
     def read_calibration(self, tokenizer: PreTrainedTokenizerBase, data: Windows | None) -> Windows | None:
         """Return the windows to search on: by default the first of ``data``."""
         count = self.settings.calibration_sequences
         if not self.calibration:
             return data and data.first(count)
-        return read_windows(
-            self.calibration, tokenizer, self.length, stride=self.stride, at_most=count, flag="--calibration"
-        )
+        return self._read(self.calibration, tokenizer, count, "--calibration")
+
+    def _read(self, sources: Sequence[Source], tokenizer: PreTrainedTokenizerBase, at_most: int, flag: str) -> Windows:
+        windows = read_windows(sources, tokenizer, self.length, stride=self.stride, at_most=at_most, flag=flag)
+        check_token_ids(windows.input_ids, tokenizer, self.vocabulary_size)
+        check_token_ids(windows.labels, tokenizer, self.vocabulary_size)
+        return windows
 
 
 def find_texts(settings: TextSettings, pair: Pair) -> Texts:
@@ -94,8 +108,9 @@ def find_texts(settings: TextSettings, pair: Pair) -> Texts:
         raise DataError(
             f"--stride {stride} would leave text out between windows of {length} tokens: give at most {length}"
         )
-    data = _named(settings.data, "--data") if settings.data else _recorded(pair.student_config)
-    return Texts(data, _named(settings.calibration, "--calibration"), length, stride, settings)
+    data, lacking = (_named(settings.data, "--data"), None) if settings.data else _recorded(pair.student_config)
+    calibration = _named(settings.calibration, "--calibration")
+    return Texts(data, lacking, calibration, length, stride, settings, pair.vocabulary_size)
 
 
 def _named(values: Sequence[str], flag: str) -> tuple[Source, ...]:
@@ -105,13 +120,14 @@ def _named(values: Sequence[str], flag: str) -> tuple[Source, ...]:
         raise DataError(str(error).replace("--eval-data", flag, 1)) from None
 
 
-def _recorded(student: StudentConfig) -> tuple[Source, ...]:
-    """Return the text that the student's distillation was evaluated on: what it was not trained on."""
+def _recorded(student: StudentConfig) -> tuple[tuple[Source, ...], str | None]:
+    """Return the text that the student's distillation was evaluated on, which it was not trained on; else why not."""
     recipe = student.distillation.get("recipe")
-    if not isinstance(recipe, dict):
-        return ()
-    data, eval_data = (recipe.get(key) or () for key in ("data", "eval_data"))
+    data, eval_data = (recipe.get(key) or () for key in ("data", "eval_data")) if isinstance(recipe, dict) else ((), ())
     try:
-        return find_sources(data, eval_data).evaluation
-    except (DataError, TypeError):
-        return ()  # files that are no longer there
+        found = find_sources(data, eval_data).evaluation
+    except DataError:
+        return (), f"the text that the student was evaluated on, {', '.join(map(str, eval_data or data))}, is not here"
+    except TypeError:
+        found = ()
+    return found, None if found else "the student records no text that it was evaluated on"

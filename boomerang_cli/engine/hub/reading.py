@@ -14,6 +14,7 @@ from boomerang_cli.engine.companions import is_companion
 from boomerang_cli.engine.errors import CheckpointError, HubError, ModelNotFoundError
 from boomerang_cli.engine.files import TEMPLATES_FOLDER, File, RemoteFile, SourceFile, files_of
 from boomerang_cli.engine.foreign import refuse_adapter
+from boomerang_cli.engine.quiet import keep_quiet
 from boomerang_cli.engine.weights import SINGLE_FILE, entry_file, is_index, shard_files
 
 # What is read before a plan can be made, beside the headers of the weights.
@@ -179,11 +180,7 @@ def _told(repo_id: str) -> Any:
 
 def be_quiet() -> None:
     """Leave the terminal to the command: no bar of huggingface_hub's, and no warning about what is tried again."""
-    from huggingface_hub.utils import logging
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    disable_progress_bars()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    keep_quiet("huggingface_hub")
 
 
 def _split(model: str) -> tuple[str, str | None]:
