@@ -65,6 +65,12 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_processes_of_a_launcher_are_left_to_its_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with signals.ending_signals_raise():
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_a_child_that_was_forked_dies_of_the_signal_alone() -> None:
     with signals.ending_signals_raise():
         if not (child := os.fork()):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from boomerang_cli.engine.distillation.launch import is_launched
+
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -29,8 +31,12 @@ class Terminated(BaseException):
 def ending_signals_raise() -> Iterator[None]:
     """Raise :class:`Terminated` in the main thread on the first such signal; a second one kills at once.
 
-    A signal that is ignored, as under ``nohup``, stays ignored.
+    A signal that is ignored, as under ``nohup``, stays ignored. Processes that a launcher started are left to it: it
+    ends them with such a signal, and one that waits for another, outside of Python, would not hear it.
     """
+    if is_launched():
+        yield
+        return
     process = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
