@@ -12,7 +12,7 @@ from distilling import RECIPE, make_project
 from test_cli_distill import MODULE, TORCHRUN, start, wait_for
 
 SECONDS = 20
-"""A busy machine takes ten of them where a quiet one takes one; what waits for another is ended by torchrun after 30."""
+"""A busy machine takes ten where a quiet one takes one; what still waits is ended by torchrun after 30."""
 DISTILL = ("distill", *RECIPE, "--repeat", "--quiet")
 
 # Process 1 alone fails, at its first loss.

@@ -25,7 +25,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from boomerang_cli.engine.distillation.sharding import is_distributed, rank
 from boomerang_cli.engine.errors import OutputError, TrainingError
-from boomerang_cli.engine.output_marker import MARKER_FILE, why_not_replaced, write_marker
+from boomerang_cli.engine.output_marker import MARKER_FILE, foreign_names, why_not_replaced, write_marker
 from boomerang_cli.engine.system_calls import exchange, sync_name, sync_tree, try_lock
 
 TENSORS = "training.pt"
@@ -95,7 +95,7 @@ class TrainingFolder:
             if try_lock(descriptor) is False or not os.path.samestat(os.fstat(descriptor), self.path.stat()):
                 os.close(descriptor)
                 raise OutputError(f"another distillation is writing {self.path}: wait for it, or give another --output")
-            if not any(self.path.iterdir()):
+            if not foreign_names(self.path, "training"):
                 write_marker(self.path, "training", _FILES)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written: {error.strerror}") from None
