@@ -127,6 +127,18 @@ def test_push_needs_no_cache_that_may_be_written(
     assert names(temporaries) == []
 
 
+@pytest.mark.parametrize("may_write", [True, False])
+def test_the_fast_transfer_gets_a_cache_where_its_own_may_not_be_written(
+    may_write: bool, temporaries: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_XET_CACHE", "its own")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(os, "access", lambda path, mode: may_write)  # root may write everywhere
+    with upload.writable_xet_cache():
+        assert os.environ["HF_XET_CACHE"] == ("its own" if may_write else str(next(temporaries.iterdir())))
+    assert names(temporaries) == []
+
+
 def test_a_card_that_changes_while_it_is_read_does_no_harm(
     hub: HubDouble, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
