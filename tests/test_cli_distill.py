@@ -233,7 +233,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on_with_the_users_own_command(project: 
     found = re.search(r"error: interrupted after step (\d+) of 300, saved in .*: go on with `boomerang (.*)`\n", said)
     assert found, said
     assert shlex.split(found[2]) == [*command, "--resume"]
-    assert names(project / "my student.training") == [".boomerang", f"checkpoint-{found[1]}"]
+    assert names(project / "my student.training") == [f"checkpoint-{found[1]}"]
 
 
 # Several processes
