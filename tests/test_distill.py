@@ -145,6 +145,6 @@ def test_a_full_disk_at_the_end_keeps_the_training(tmp_path: Path, monkeypatch: 
         broken.setattr("boomerang_cli.engine.distillation.student._save", full)
         with pytest.raises(OutputError, match=r"No space left.*go on with --resume"):
             distil(folder, steps=2)
-    assert names(folder / "student.training") == [".boomerang", "checkpoint-2"]
+    assert names(folder / "student.training") == ["checkpoint-2"]
     assert distil(folder, steps=2, resume=True).steps == 2
     assert not (folder / "student.training").exists()

@@ -50,7 +50,7 @@ def resume(folder: Path, **changes: Any) -> Any:
 
 
 def test_a_project_that_was_moved_goes_on(project: Path) -> None:
-    assert names(project / "student.training") == [".boomerang", "checkpoint-2"]
+    assert names(project / "student.training") == ["checkpoint-2"]
     shutil.move(project / "text", project / "elsewhere")
     assert resume(project, data=[str(project / "elsewhere")]).steps == 6
     assert names(project) == ["elsewhere", "held-out.txt", "student", "student-init", "teacher", "train.txt"]
@@ -98,7 +98,7 @@ def test_what_is_not_the_same_is_refused_and_named(project: Path, change: Callab
     change(project)
     with pytest.raises(TrainingError, match=message):
         resume(project)
-    assert names(project / "student.training") == [".boomerang", "checkpoint-2"]
+    assert names(project / "student.training") == ["checkpoint-2"]
 
 
 def test_a_training_of_a_version_that_recorded_paths_alone_is_refused(project: Path) -> None:
@@ -117,13 +117,13 @@ def test_a_second_training_of_one_output_is_refused(project: Path) -> None:
         for options in ({"resume": True}, {"overwrite": True}, {}):
             with pytest.raises(OutputError, match=r"another distillation is writing .*student\.training: wait for it"):
                 distil(project, **options)
-    assert names(folder.path) == [".boomerang", "checkpoint-2"]
+    assert names(folder.path) == ["checkpoint-2"]
 
 
 def test_a_folder_is_there_from_the_start_and_goes_if_nothing_was_saved(project: Path) -> None:
     folder = TrainingFolder.of(project / "new" / "student")
     with folder.held():
-        assert names(folder.path) == [".boomerang"]
+        assert names(folder.path) == []
     assert not (project / "new").exists()
 
 
@@ -140,7 +140,7 @@ def test_overwrite_refuses_what_no_training_wrote_and_lists_it(project: Path) ->
 def test_what_somebody_put_beside_the_checkpoints_stays(project: Path) -> None:
     (project / "student.training" / "notes.md").write_text("mine")
     resume(project)
-    assert names(project / "student.training") == [".boomerang", "notes.md"]
+    assert names(project / "student.training") == ["notes.md"]
 
 
 # Durability
@@ -156,11 +156,11 @@ def test_older_checkpoints_stay_until_the_new_one_is_on_the_disk(
     monkeypatch.setattr(training_folder, "sync_tree", full)
     with pytest.raises(TrainingError, match=r"step 3 could not be saved .*No space left .*checkpoint-2 with --resume"):
         resume(project, save_every=1)
-    assert names(project / "student.training") == [".boomerang", "checkpoint-2"]
+    assert names(project / "student.training") == ["checkpoint-2"]
 
 
 def test_the_training_stays_until_the_student_is_on_the_disk(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "sync_tree", full)
     with pytest.raises(OutputError, match=r"student cannot be written: No space .*the training is kept in .*training"):
         resume(project)
-    assert names(project / "student.training") == [".boomerang", "checkpoint-6"]
+    assert names(project / "student.training") == ["checkpoint-6"]
