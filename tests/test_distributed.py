@@ -24,7 +24,7 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 import test_trainer as small
-from boomerang_cli.engine.distillation import sharding, training_folder
+from boomerang_cli.engine.distillation import sharding, training_folder, training_state
 from boomerang_cli.engine.distillation.arguments import training_arguments
 from boomerang_cli.engine.distillation.losses import decoder_layers
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
@@ -59,7 +59,7 @@ def main():
     decoder_layers(teacher)[0].register_forward_hook(look("after_forward"))
     trainer.go_on(checkpoint, progress)
     state = [v for s in trainer._plain_optimizer().state.values() for k, v in s.items() if k == "exp_avg"]
-    tensors = training_folder.gather_tensors(student, trainer._plain_optimizer())
+    tensors = training_state.gather_tensors(student, trainer._plain_optimizer())
     if sharding.rank() == 0:
         seen |= {
             "log": trainer.state.log_history,

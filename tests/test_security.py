@@ -15,7 +15,7 @@ from tiny_models import LAYERS, save_pair
 
 from boomerang_cli.cli.output import error
 from boomerang_cli.engine.checkpoint import open_checkpoint
-from boomerang_cli.engine.distillation.training_folder import load_tensors
+from boomerang_cli.engine.distillation.training_state import load_tensors
 from boomerang_cli.engine.errors import BoomerangError, TrainingError
 from boomerang_cli.engine.hub.publication import prepare
 from boomerang_cli.engine.loading import load_tokenizer

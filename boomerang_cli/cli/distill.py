@@ -94,6 +94,10 @@ def distill(
 
     Example: boomerang distill --data corpus/ --steps 500 --batch-size 64 --sequence-length 1024
     """
+    if not dry_run and not is_launched():
+        from boomerang_cli.engine.distillation.training_folder import TrainingFolder
+
+        TrainingFolder.of(output).check_free()  # a second run hears of it before libraries are loaded
     if gpus is not None and not dry_run:
         raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus))
     out = Output(as_json=as_json, quiet=quiet or not is_first_process())

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from boomerang_cli.engine import provenance
-from boomerang_cli.engine.distillation import sharding, training_folder
+from boomerang_cli.engine.distillation import sharding, training_folder, training_state
 from boomerang_cli.engine.distillation.arguments import check_reporter, training_arguments
 from boomerang_cli.engine.distillation.data import find_sources
 from boomerang_cli.engine.distillation.failing_together import failing_together
@@ -277,7 +277,7 @@ def _publish(trainer: DistillationTrainer, pair: Pair, plan: Plan, target: Path,
         "versions": provenance.versions(),
     }
     documents = student_documents(pair, distillation, trainer.state.log_history)
-    tensors = training_folder.gather_model(trainer.student)
+    tensors = training_state.gather_model(trainer.student)
 
     def write() -> None:
         try:

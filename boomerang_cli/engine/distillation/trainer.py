@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from boomerang_cli.engine.distillation import training_folder
+from boomerang_cli.engine.distillation import training_folder, training_state
 from boomerang_cli.engine.distillation.interrupts import Interrupts
 from boomerang_cli.engine.distillation.losses import distillation_loss
 from boomerang_cli.engine.distillation.micro_batch import choose_micro_batch_size
@@ -322,7 +322,7 @@ class DistillationTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.clock.stop(self.state.global_step)
-        tensors = training_folder.gather_tensors(self.student, self._plain_optimizer())
+        tensors = training_state.gather_tensors(self.student, self._plain_optimizer())
         position = self._position_reached()
         tensors["scheduler"] = self.lr_scheduler.state_dict()  # type: ignore[union-attr]
         progress = {
@@ -352,8 +352,8 @@ class DistillationTrainer(Trainer):
             progress: what ``read_progress`` found in the checkpoint, at rank 0's; empty without one.
         """
         if checkpoint is not None:
-            self._tensors = training_folder.load_tensors(checkpoint)
-            training_folder.restore_model(self.student, self._tensors)
+            self._tensors = training_state.load_tensors(checkpoint)
+            training_state.restore_model(self.student, self._tensors)
             self.clock = Clock(progress["training_seconds"])
             self.losses, self.evaluation = dict(progress["losses"]), dict(progress["evaluation"])
             self.state.global_step, self.state.log_history = progress["step"], list(progress["log"])
@@ -370,14 +370,14 @@ class DistillationTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        training_folder.restore_optimizer(self.student, self._plain_optimizer(), self._tensors)
+        training_state.restore_optimizer(self.student, self._plain_optimizer(), self._tensors)
         schedule = [self._tensors.get("scheduler")]
         if is_distributed():
             distributed.broadcast_object_list(schedule, group=self._control)
         self.lr_scheduler.load_state_dict(schedule[0])  # type: ignore[union-attr, arg-type]
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        training_folder.restore_random_state(self._tensors)
+        training_state.restore_random_state(self._tensors)
         self._tensors = {}
 
     def _plain_optimizer(self) -> torch.optim.Optimizer:
