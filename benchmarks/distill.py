@@ -28,7 +28,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from boomerang_cli.engine.distillation.losses import decoder_layers, distillation_loss
-from boomerang_cli.engine.layers import LayerMap, default_kept_layers
+from boomerang_cli.engine.pair.layers import LayerMap, default_kept_layers
 
 # hidden size, layers, heads; both: feed-forward 4 times as wide, rotary on a quarter, 50304 tokens, untied
 SHAPES = {"pythia-160m": (768, 12, 12), "pythia-2.8b": (2560, 32, 32)}

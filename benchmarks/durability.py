@@ -21,8 +21,8 @@ from pathlib import Path
 
 from patch import make_pair
 
-from boomerang_cli.engine import output_folder as output_folders
 from boomerang_cli.engine.evaluation import journal as journals
+from boomerang_cli.engine.output import output_folder as output_folders
 from boomerang_cli.engine.patch import patch
 
 LINES = 200

@@ -19,13 +19,13 @@ import torch
 from torch.nn import functional as F
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from boomerang_cli.engine.evaluation.compose import LoadedPair, compose, load_pair
 from boomerang_cli.engine.evaluation.orders import Blocks, every_subset
 from boomerang_cli.engine.evaluation.scoring import Scorer
 from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.evaluation.windows import Windows
 from boomerang_cli.engine.init_student import init_student
-from boomerang_cli.engine.pair import open_pair
+from boomerang_cli.engine.models.compose import LoadedPair, compose, load_pair
+from boomerang_cli.engine.pair.pair import open_pair
 
 BOUND = 1.1  # SPEC.md: about 2^(n+1) block passes
 WINDOWS, LENGTH, VOCABULARY, HIDDEN = 4, 64, 512, 128

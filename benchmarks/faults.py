@@ -40,9 +40,11 @@ from safetensors.torch import load_file, save_file
 from typer.main import get_command
 
 from boomerang_cli.cli.app import app
-from boomerang_cli.engine.distillation import distill  # noqa: F401  (so that no child spends its life importing)
-from boomerang_cli.engine.evaluation import sweep  # noqa: F401
-from boomerang_cli.engine.output_marker import MARKER_FILE
+from boomerang_cli.engine import (
+    distill,  # noqa: F401  (so that no child spends its life importing)
+    sweep,  # noqa: F401
+)
+from boomerang_cli.engine.output.output_marker import MARKER_FILE
 
 State = dict[str, bytes]
 COMMAND = get_command(app)

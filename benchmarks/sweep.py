@@ -58,7 +58,7 @@ SWEEP = (
 import boomerang_cli.engine.evaluation.curve, boomerang_cli.engine.evaluation.measure
 import boomerang_cli.engine.evaluation.search
 import boomerang_cli.engine.evaluation.session
-from boomerang_cli.engine.evaluation.sweep import sweep
+from boomerang_cli.engine.sweep import sweep
 started = time.monotonic()
 rows = sweep(student=f"{folder}/student", data=[f"{folder}/text.txt"], order=[order], sequences=windows,
     output=f"{folder}/sweep", overwrite=True).rows

@@ -6,7 +6,7 @@ TYPE_CHECKING = False  # typing itself takes milliseconds, in which nobody liste
 if TYPE_CHECKING:
     from typing import Any
 
-    from boomerang_cli.engine.intermediate import build_intermediate_model
+    from boomerang_cli.engine.models.intermediate import build_intermediate_model
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "build_intermediate_model"]
@@ -16,6 +16,6 @@ def __getattr__(name: str) -> Any:
     """Import the engine on first use: neither torch nor transformers comes with the package."""
     if name != "build_intermediate_model":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from boomerang_cli.engine.intermediate import build_intermediate_model
+    from boomerang_cli.engine.models.intermediate import build_intermediate_model
 
     return build_intermediate_model

@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from boomerang_cli.engine.output_marker import MARKER_FILE
+from boomerang_cli.engine.output.output_marker import MARKER_FILE
 
 
 def write_raw(path: Path, header: dict[str, Any] | bytes, data: bytes = b"", length: int | None = None) -> Path:

@@ -23,14 +23,14 @@ from safetensors import SafetensorError, safe_open
 from typer.main import get_command
 
 from boomerang_cli.cli.app import app
+from boomerang_cli.engine.checkpoint.families import FAMILIES
+from boomerang_cli.engine.checkpoint.tensors import read_header
 from boomerang_cli.engine.errors import BoomerangError
-from boomerang_cli.engine.families import FAMILIES
-from boomerang_cli.engine.hub.publication import prepare
-from boomerang_cli.engine.layers import LayerMap
-from boomerang_cli.engine.order import find_order
+from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.pair.order import find_order
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.provenance import read_license
-from boomerang_cli.engine.tensors import read_header
+from boomerang_cli.engine.publishing.provenance import read_license
+from boomerang_cli.engine.publishing.publication import prepare
 
 Target = Callable[[Random, Path], str]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from hub_double import Blob, HubDouble, blob_of
 
-from boomerang_cli.engine.layers import LayerMap, default_kept_layers
-from boomerang_cli.engine.tensors import DTYPE_BYTES
+from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES
+from boomerang_cli.engine.pair.layers import LayerMap, default_kept_layers
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
 """Dtype and shape by tensor name."""

@@ -9,10 +9,10 @@ import pytest
 from files import tensor_bytes
 from tiny_models import load, save_pair
 
-from boomerang_cli.engine import block_sharing
-from boomerang_cli.engine.block_sharing import arrange_for_sharing
+from boomerang_cli.engine.checkpoint.tensors import BLOCK_BYTES, read_header
+from boomerang_cli.engine.output import block_sharing
+from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.tensors import BLOCK_BYTES, read_header
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from boomerang_cli.engine.card import is_ours, model_card
-from boomerang_cli.engine.privacy import public
-from boomerang_cli.engine.provenance import read_license
+from boomerang_cli.engine.publishing.card import is_ours, model_card
+from boomerang_cli.engine.publishing.privacy import public
+from boomerang_cli.engine.publishing.provenance import read_license
 
 COMMIT = "a" * 40
 APACHE = {"license": "apache-2.0"}

@@ -11,7 +11,7 @@ from cli import assert_refused
 from files import entry, names, write_raw
 from tiny_models import make_config, make_model
 
-from boomerang_cli.engine.checkpoint import open_checkpoint, read_header
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint, read_header
 from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError
 
 

@@ -134,7 +134,7 @@ def test_dry_run_as_json_says_so(run: Any) -> None:
 
 def test_dry_run_takes_less_than_a_second_and_no_torch(folder: Path) -> None:
     program = (
-        "import sys\nfrom boomerang_cli.engine.evaluation.sweep import sweep\n"
+        "import sys\nfrom boomerang_cli.engine.sweep import sweep\n"
         "sweep(student=sys.argv[1], dry_run=True)\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )

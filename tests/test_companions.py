@@ -9,7 +9,7 @@ from files import names
 from hub_double import HubDouble
 from tiny_models import make_config, make_model, make_tokenizer
 
-from boomerang_cli.engine.companions import is_companion
+from boomerang_cli.engine.checkpoint.companions import is_companion
 from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.patch import patch
 

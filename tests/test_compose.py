@@ -11,10 +11,10 @@ import torch
 from tiny_models import FAMILIES, KEPT, LAYERS, save_pair, text
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from boomerang_cli.engine.evaluation.compose import LoadedPair, compose, load_pair
 from boomerang_cli.engine.evaluation.stages import Stages
-from boomerang_cli.engine.layers import LayerMap, LayerSource
-from boomerang_cli.engine.pair import open_pair
+from boomerang_cli.engine.models.compose import LoadedPair, compose, load_pair
+from boomerang_cli.engine.pair.layers import LayerMap, LayerSource
+from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.patch import patch
 
 LAYER_MAP = LayerMap(LAYERS, KEPT)

@@ -14,11 +14,11 @@ from files import names
 
 from boomerang_cli.cli.terminal_curve import terminal_curve
 from boomerang_cli.engine import demo as demos
-from boomerang_cli.engine.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.rows import SweepRow
-from boomerang_cli.engine.output_folder import check_output, output_folder
+from boomerang_cli.engine.output.output_folder import check_output, output_folder
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ from distilling import make_project
 from files import edit_json, names, tensor_bytes
 from tiny_models import FAMILIES, KEPT, load, save_pair, text
 
-from boomerang_cli.engine.distillation.distill import DistillResult, distill
+from boomerang_cli.engine.distill import DistillResult, distill
 from boomerang_cli.engine.distillation.models import load_student
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.student import plan_student, write_student
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.pair import open_pair
+from boomerang_cli.engine.pair.pair import open_pair
+from boomerang_cli.engine.pair.student_config import read_student_config
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.student_config import read_student_config
 
 SETTINGS: dict[str, Any] = {"steps": 6, "batch_size": 4, "sequence_length": 16, "learning_rate": 1e-2}
 

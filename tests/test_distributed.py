@@ -24,7 +24,9 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 import test_trainer as small
-from boomerang_cli.engine.distillation import sharding, training_folder, training_state
+from boomerang_cli.engine.distillation import sharding
+from boomerang_cli.engine.distillation import training_folder
+from boomerang_cli.engine.distillation import training_state
 from boomerang_cli.engine.distillation.arguments import training_arguments
 from boomerang_cli.engine.distillation.losses import decoder_layers
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder

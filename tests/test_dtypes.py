@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from boomerang_cli.engine.dtypes import convert
+from boomerang_cli.engine.checkpoint.dtypes import convert
 from boomerang_cli.engine.errors import OutputError
 
 TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

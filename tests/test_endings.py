@@ -18,7 +18,8 @@ DISTILL = ("distill", *RECIPE, "--repeat", "--quiet")
 # Process 1 alone fails, at its first loss.
 ONE_FAILS = """
 from boomerang_cli.cli.app import app
-from boomerang_cli.engine.distillation import sharding, trainer
+from boomerang_cli.engine.distillation import sharding
+from boomerang_cli.engine.distillation import trainer
 
 def fail(*arguments, **options):
     raise KeyError("a fault of our own")

@@ -13,10 +13,10 @@ import pytest
 from files import names, tensor_bytes
 from tiny_models import save_pair
 
-from boomerang_cli.engine import output_folder as output_folders
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.evaluation.journal import Journal
-from boomerang_cli.engine.output_folder import check_output, check_writable, output_folder
+from boomerang_cli.engine.output import output_folder as output_folders
+from boomerang_cli.engine.output.output_folder import check_output, check_writable, output_folder
 from boomerang_cli.engine.patch import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))

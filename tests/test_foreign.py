@@ -13,7 +13,7 @@ from hub_double import HubDouble
 from safetensors.torch import load_file, save_file
 from tiny_models import make_config, make_model, make_tokenizer
 
-from boomerang_cli.engine.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
 from boomerang_cli.engine.init_student import init_student
 

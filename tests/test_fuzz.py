@@ -12,10 +12,10 @@ from huggingface_hub import constants
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from boomerang_cli.engine.checkpoint.files import SourceFile
+from boomerang_cli.engine.checkpoint.tensors import parse_header
 from boomerang_cli.engine.errors import SelectionError
-from boomerang_cli.engine.files import SourceFile
 from boomerang_cli.engine.sizes import parse_bytes, parse_count
-from boomerang_cli.engine.tensors import parse_header
 
 # Under five seconds a case is part of what is promised, with room for a busy machine; the same cases on each run, so
 # that a failure stays one.

@@ -14,8 +14,8 @@ pytest.importorskip("lm_eval", reason="needs the extra eval")
 
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.harness import Harness, TaskSettings, metrics
-from boomerang_cli.engine.evaluation.sweep import sweep
 from boomerang_cli.engine.patch import patch
+from boomerang_cli.engine.sweep import sweep
 
 TASK = """\
 task: tiny_choice

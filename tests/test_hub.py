@@ -11,14 +11,14 @@ from hub_double import HubDouble
 from huggingface_hub import constants
 from tiny_models import save_pair
 
-from boomerang_cli.engine.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint import hub_errors as hub_errors
+from boomerang_cli.engine.checkpoint import hub_reading as hub_module
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint.files import RemoteFile, SourceFile
 from boomerang_cli.engine.errors import BoomerangError, CheckpointError, HubError, ModelNotFoundError
-from boomerang_cli.engine.files import RemoteFile, SourceFile
-from boomerang_cli.engine.hub import errors as hub_errors
-from boomerang_cli.engine.hub import reading as hub_module
 from boomerang_cli.engine.init_student import init_student
+from boomerang_cli.engine.output.writer import write_model
 from boomerang_cli.engine.patch import PatchResult, patch
-from boomerang_cli.engine.writer import write_model
 
 WEIGHTS = "model.safetensors"
 PASSING: list[tuple[int, dict[str, str]]] = [(500, {}), (503, {}), (429, {"Retry-After": "0"})]
@@ -45,7 +45,7 @@ def pair(hub: HubDouble, folders: tuple[Path, Path]) -> HubDouble:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_errors, "WAITS_SECONDS", (0.0, 0.0))
-    monkeypatch.setattr("boomerang_cli.engine.hub.reading._WAITS_SECONDS", (0.0,))
+    monkeypatch.setattr("boomerang_cli.engine.checkpoint.hub_reading._WAITS_SECONDS", (0.0,))
 
 
 def patch_from_hub(output: Path, **options: object) -> PatchResult:
@@ -66,7 +66,7 @@ def test_a_patch_by_ranges_is_the_patch_of_local_folders(
     piece_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("boomerang_cli.engine.moves._FETCH_BYTES", piece_bytes)
+    monkeypatch.setattr("boomerang_cli.engine.output.moves._FETCH_BYTES", piece_bytes)
     patch(layers=1, student=folders[1], teacher=folders[0], output=tmp_path / "local", dtype=dtype)
     patch_from_hub(tmp_path / "remote", dtype=dtype)
     assert tensor_bytes(tmp_path / "remote") == tensor_bytes(tmp_path / "local")
@@ -324,7 +324,7 @@ def test_a_hub_out_of_reach_leaves_what_the_cache_holds(
     pair: HubDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_checkpoint("lab/teacher")
-    monkeypatch.setattr("boomerang_cli.engine.hub.reading._WAITS_SECONDS", ())
+    monkeypatch.setattr("boomerang_cli.engine.checkpoint.hub_reading._WAITS_SECONDS", ())
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert open_checkpoint("lab/teacher", download=False).revision == pair.commits("lab/teacher")[0].oid
     with pytest.raises(BoomerangError, match="lab/student is not in the local cache, and cannot read lab/student"):

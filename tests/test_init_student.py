@@ -14,8 +14,8 @@ from tiny_models import FAMILIES, LAYERS, load, make_config, make_model, make_to
 
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.init_student import init_student
-from boomerang_cli.engine.layers import LayerMap
-from boomerang_cli.engine.student_config import read_student_config
+from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.pair.student_config import read_student_config
 
 
 def save_teacher(folder: Path, family: str = "gpt_neox", **changes: object) -> Path:

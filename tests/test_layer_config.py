@@ -9,9 +9,9 @@ import pytest
 from files import edit_json
 from tiny_models import save_pair
 
+from boomerang_cli.engine.checkpoint.families import FAMILIES
+from boomerang_cli.engine.checkpoint.layer_config import config_for_layers, is_dense, layer_lists, whole_number
 from boomerang_cli.engine.errors import BoomerangError, UnsupportedModelError
-from boomerang_cli.engine.families import FAMILIES
-from boomerang_cli.engine.layer_config import config_for_layers, is_dense, layer_lists, whole_number
 from boomerang_cli.engine.patch import patch
 
 

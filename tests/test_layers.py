@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from boomerang_cli.engine.errors import SelectionError
-from boomerang_cli.engine.layers import LayerMap, default_kept_layers
+from boomerang_cli.engine.pair.layers import LayerMap, default_kept_layers
 
 SMALL = LayerMap(8, (0, 2, 4, 5, 7))  # blocks 01 23 4 56 7
 

@@ -10,10 +10,10 @@ import torch
 from files import edit_json
 from tiny_models import KEPT, load, save_pair, text
 
-from boomerang_cli.engine.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
-from boomerang_cli.engine.loading import load_model, load_pair_model, load_tokenizer
-from boomerang_cli.engine.pair import open_pair
+from boomerang_cli.engine.models.loading import load_model, load_pair_model, load_tokenizer
+from boomerang_cli.engine.pair.pair import open_pair
 
 
 def test_a_student_with_the_teachers_layer_types_is_repaired(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from boomerang_cli.engine.distillation.losses import (
     vocabulary_loss,
 )
 from boomerang_cli.engine.errors import UnsupportedModelError
-from boomerang_cli.engine.layers import LayerMap
+from boomerang_cli.engine.pair.layers import LayerMap
 
 VOCABULARY = 31
 HIDDEN = 16

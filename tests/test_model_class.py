@@ -10,12 +10,12 @@ from files import edit_json
 from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, LAYERS, save_pair
 
-from boomerang_cli.engine.distillation.distill import distill
+from boomerang_cli.engine.distill import distill
 from boomerang_cli.engine.errors import CheckpointError
-from boomerang_cli.engine.evaluation.sweep import sweep
-from boomerang_cli.engine.intermediate import build_intermediate_model
-from boomerang_cli.engine.model_class import check_pair
-from boomerang_cli.engine.pair import open_pair
+from boomerang_cli.engine.models.intermediate import build_intermediate_model
+from boomerang_cli.engine.models.model_class import check_pair
+from boomerang_cli.engine.pair.pair import open_pair
+from boomerang_cli.engine.sweep import sweep
 
 BIAS = "model.layers.{}.self_attn.q_proj.bias"
 UNKNOWN = r"model\.safetensors holds model\.layers\.\d\.self_attn\.q_proj\.bias, which LlamaForCausalLM"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from boomerang_cli.engine.errors import SelectionError
-from boomerang_cli.engine.layers import LayerMap
-from boomerang_cli.engine.order import Order, find_order
+from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.pair.order import Order, find_order
 
 LAYERS = LayerMap(8, (0, 2, 4, 5, 7))  # patchable: 0, 1, 3
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from tiny_models import VOCABULARY, layer_config, make_config, make_model
 
-from boomerang_cli.engine.evaluation.compose import LoadedPair, load_pair
 from boomerang_cli.engine.evaluation.orders import Blocks, every_subset, exact, greedy, nested
 from boomerang_cli.engine.evaluation.scoring import Scorer
 from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.evaluation.windows import Windows
-from boomerang_cli.engine.pair import open_pair
+from boomerang_cli.engine.models.compose import LoadedPair, load_pair
+from boomerang_cli.engine.pair.pair import open_pair
 
 BLOCKS = tuple(range(6))
 KEPT = (0, 2, 4, 6, 8, 10)
@@ -97,8 +97,8 @@ def test_candidates_of_one_size_share_the_blocks_before_the_first_difference(loa
 
 
 def test_an_order_that_was_searched_is_taken_by_patch(loaded: LoadedPair, tmp_path: Path) -> None:
-    from boomerang_cli.engine.order import read_order
-    from boomerang_cli.engine.writer import as_json_text
+    from boomerang_cli.engine.output.writer import as_json_text
+    from boomerang_cli.engine.pair.order import read_order
 
     found = exact(BLOCKS, distances_of(Scorer(loaded), every_subset(BLOCKS)))
     layer_map = loaded.pair.layer_map

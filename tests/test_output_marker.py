@@ -13,14 +13,14 @@ from cli import assert_refused, run
 from files import names
 from tiny_models import save_pair
 
-from boomerang_cli.engine.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.hub.publication import prepare
 from boomerang_cli.engine.init_student import init_student
-from boomerang_cli.engine.output_folder import check_output, output_folder
-from boomerang_cli.engine.output_marker import MARKER_FILE, Kind, claim, foreign_names, write_marker
+from boomerang_cli.engine.output.output_folder import check_output, output_folder
+from boomerang_cli.engine.output.output_marker import MARKER_FILE, Kind, claim, foreign_names, write_marker
+from boomerang_cli.engine.output.plan import companions
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.plan import companions
+from boomerang_cli.engine.publishing.publication import prepare
 
 
 @pytest.fixture(autouse=True)

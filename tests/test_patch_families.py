@@ -13,7 +13,7 @@ import torch
 from tiny_models import FAMILIES, KEPT, LAYERS, layer_config, layers_of, load, save_pair, text
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.layers import LayerMap
+from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.patch import patch
 
 LAYER_MAP = LayerMap(LAYERS, KEPT)

@@ -17,9 +17,9 @@ from safetensors.numpy import load_file, save_file
 from tiny_models import save_pair
 
 from boomerang_cli.engine.errors import CheckpointError
-from boomerang_cli.engine.hub.publication import prepare
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.privacy import Cleaner, public
+from boomerang_cli.engine.publishing.privacy import Cleaner, public
+from boomerang_cli.engine.publishing.publication import prepare
 from boomerang_cli.engine.push import push
 
 REPO = "tester/model"

@@ -11,9 +11,9 @@ from files import edit_json, names
 from hub_double import HubDouble
 from tiny_models import load, save_pair
 
-from boomerang_cli.engine.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint import hub_errors as hub_errors
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.errors import BoomerangError, CheckpointError, HubError, ModelNotFoundError, SelectionError
-from boomerang_cli.engine.hub import errors as hub_errors
 from boomerang_cli.engine.patch import patch
 from boomerang_cli.engine.push import PushResult, SweepPushResult, push
 
@@ -52,7 +52,7 @@ def sweep(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_errors, "WAITS_SECONDS", (0.0, 0.0))
-    monkeypatch.setattr("boomerang_cli.engine.hub.upload._WAITS_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("boomerang_cli.engine.publishing.upload._WAITS_SECONDS", (0.0, 0.0))
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub's own waits
 
 

@@ -22,10 +22,10 @@ from files import entry, names, tensor_bytes, write_raw
 from huggingface_hub import constants
 from tiny_models import save_pair
 
-from boomerang_cli.engine.checkpoint import open_checkpoint
-from boomerang_cli.engine.layers import LayerMap
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint.tensors import read_header
+from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.tensors import read_header
 
 PEAK_BYTES = 150e6
 """Of patch at any size of model (SPEC.md, How fast)."""

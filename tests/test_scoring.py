@@ -16,12 +16,12 @@ from transformers import AutoModelForCausalLM
 
 from boomerang_cli.engine.distillation.losses import IGNORED_LABEL
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.evaluation.compose import LoadedPair, load_pair
 from boomerang_cli.engine.evaluation.scoring import Scorer, WindowSums, summarise
 from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.evaluation.windows import Windows
-from boomerang_cli.engine.layers import LayerMap
-from boomerang_cli.engine.pair import open_pair
+from boomerang_cli.engine.models.compose import LoadedPair, load_pair
+from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.patch import patch
 
 LAYER_MAP = LayerMap(LAYERS, KEPT)

@@ -14,13 +14,13 @@ from files import edit_json, names, tensor_bytes
 from tiny_models import LAYERS, save_pair
 
 from boomerang_cli.cli.output import error
-from boomerang_cli.engine.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.distillation.training_state import load_tensors
 from boomerang_cli.engine.errors import BoomerangError, TrainingError
-from boomerang_cli.engine.hub.publication import prepare
-from boomerang_cli.engine.loading import load_tokenizer
+from boomerang_cli.engine.models.loading import load_tokenizer
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.provenance import command
+from boomerang_cli.engine.publishing.provenance import command
+from boomerang_cli.engine.publishing.publication import prepare
 
 if TYPE_CHECKING:
     from hub_double import HubDouble

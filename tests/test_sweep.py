@@ -17,7 +17,7 @@ import torch
 from files import names
 from tiny_models import KEPT, LAYERS, VOCABULARY, save_pair
 
-from boomerang_cli.engine.checkpoint import read_checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import read_checkpoint
 from boomerang_cli.engine.distillation.data import find_sources
 from boomerang_cli.engine.distillation.losses import IGNORED_LABEL
 from boomerang_cli.engine.errors import BoomerangError, DataError, OutputError, ScoringError, SelectionError
@@ -25,11 +25,11 @@ from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
 from boomerang_cli.engine.evaluation.rows import SweepRow, best_order, find_misses
 from boomerang_cli.engine.evaluation.scoring import Scorer, WindowSums
 from boomerang_cli.engine.evaluation.search import show_duration
-from boomerang_cli.engine.evaluation.sweep import sweep
 from boomerang_cli.engine.evaluation.windows import Windows, read_windows
-from boomerang_cli.engine.layers import LayerMap
-from boomerang_cli.engine.loading import load_tokenizer
+from boomerang_cli.engine.models.loading import load_tokenizer
+from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.patch import patch
+from boomerang_cli.engine.sweep import sweep
 
 EVALUATION = "boomerang_cli.engine.evaluation.evaluation.Evaluation"
 LAYER_MAP = LayerMap(LAYERS, KEPT)
@@ -268,7 +268,7 @@ def test_a_killed_sweep_goes_on_and_ends_as_an_uninterrupted_one(run: Any, folde
         "output": tmp_path / "killed",
     }
     program = (  # killed by itself, so that no busy machine can be late
-        "import os, pathlib, signal, sys\nfrom boomerang_cli.engine.evaluation.sweep import sweep\n"
+        "import os, pathlib, signal, sys\nfrom boomerang_cli.engine.sweep import sweep\n"
         "journal = pathlib.Path(sys.argv[3], 'journal.jsonl')\n"
         "def kill(*_):\n"
         "    if journal.is_file() and journal.read_bytes().count(b'\\n') >= 4:\n"

@@ -14,10 +14,10 @@ from files import names, tensor_bytes
 from tiny_models import save_pair
 
 import boomerang_cli.engine
-from boomerang_cli.engine import system_calls
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.init_student import init_student
-from boomerang_cli.engine.system_calls import exchange, is_mount_point, reserve
+from boomerang_cli.engine.output import system_calls
+from boomerang_cli.engine.output.system_calls import exchange, is_mount_point, reserve
 
 
 def test_reserved_room_is_on_the_disk(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_folder_mounted_on_another_of_its_disk_is_a_mount_point(tmp_path: Path
 @pytest.mark.parametrize("command", ["init-student x", "distill", "patch --layers 1", "sweep", "push x a/b", "demo"])
 def test_a_system_without_locks_is_refused_in_one_line(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    monkeypatch.delitem(sys.modules, "boomerang_cli.engine.system_calls")
+    monkeypatch.delitem(sys.modules, "boomerang_cli.engine.output.system_calls")
     monkeypatch.delattr(boomerang_cli.engine, "system_calls")
     assert_refused(*command.split(), message="^error: boomerang runs on Linux and macOS: on Windows, use it under WSL$")
 

@@ -17,8 +17,8 @@ from boomerang_cli.cli import signals
 from boomerang_cli.engine import init_student as init_students
 from boomerang_cli.engine import patch as patches
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.hub import upload
-from boomerang_cli.engine.output_folder import output_folder, temporary_folder
+from boomerang_cli.engine.output.output_folder import output_folder, temporary_folder
+from boomerang_cli.engine.publishing import upload
 from boomerang_cli.engine.push import push
 
 REPO = "tester/model"

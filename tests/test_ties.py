@@ -21,12 +21,12 @@ from transformers import (
     DistilBertForMaskedLM,
 )
 
-from boomerang_cli.engine import ties
+from boomerang_cli.engine.checkpoint import ties
+from boomerang_cli.engine.checkpoint.families import FAMILIES
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
-from boomerang_cli.engine.families import FAMILIES
 from boomerang_cli.engine.init_student import init_student
-from boomerang_cli.engine.intermediate import build_intermediate_model
-from boomerang_cli.engine.pair import open_pair
+from boomerang_cli.engine.models.intermediate import build_intermediate_model
+from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.patch import patch
 
 ALL = list(range(8))

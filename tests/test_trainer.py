@@ -31,7 +31,7 @@ from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import DataError, TrainingError
-from boomerang_cli.engine.layers import LayerMap
+from boomerang_cli.engine.pair.layers import LayerMap
 
 LAYER_MAP = LayerMap(4, (0, 2, 3))
 RECIPE = Recipe(steps=4, batch_size=4, sequence_length=8, learning_rate=1e-2, warmup_ratio=0.25)

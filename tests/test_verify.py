@@ -13,10 +13,10 @@ from cli import assert_refused, run
 from files import edit_json, names
 from tiny_models import save_pair
 
-from boomerang_cli.engine import writer
 from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.output import writer
+from boomerang_cli.engine.output.verify import Verification, verify_model
 from boomerang_cli.engine.patch import PatchResult, patch
-from boomerang_cli.engine.verify import Verification, verify_model
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from files import edit_json, tensor_bytes
 from hub_double import HubDouble
 from tiny_models import load, make_config, make_model
 
-from boomerang_cli.engine import checkpoint as checkpoint_module
-from boomerang_cli.engine.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint import checkpoint as checkpoint_module
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint.files import RemoteFile
 from boomerang_cli.engine.errors import CheckpointError
-from boomerang_cli.engine.files import RemoteFile
 from boomerang_cli.engine.init_student import init_student
-from boomerang_cli.engine.loading import load_model
+from boomerang_cli.engine.models.loading import load_model
 
 ALL = list(range(8))
 
@@ -122,7 +122,7 @@ def test_the_command_says_once_what_it_sets_aside(
     from boomerang_cli.cli.output import Output
 
     monkeypatch.setattr(checkpoint_module, "on_set_aside", None)
-    monkeypatch.setattr("boomerang_cli.engine.hub.reading.on_download", None)
+    monkeypatch.setattr("boomerang_cli.engine.checkpoint.hub_reading.on_download", None)
     Output()
     folder = save_twice(tmp_path / "teacher", "5GB", "5GB")
     (folder / "old.safetensors").write_bytes(b"")

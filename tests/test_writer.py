@@ -17,10 +17,10 @@ import pytest
 from files import names, tensor_bytes
 from tiny_models import save_pair
 
-from boomerang_cli.engine import moves
-from boomerang_cli.engine import output_folder as output_folders
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.output_folder import output_folder
+from boomerang_cli.engine.output import moves
+from boomerang_cli.engine.output import output_folder as output_folders
+from boomerang_cli.engine.output.output_folder import output_folder
 from boomerang_cli.engine.patch import patch
 
 

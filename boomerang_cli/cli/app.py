@@ -34,7 +34,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         with _errors_in_one_line(), ending_signals_raise():
-            import boomerang_cli.engine.system_calls  # noqa: F401  (refuses a system that no command can run on)
+            import boomerang_cli.engine.output.system_calls  # noqa: F401  (refuses a system that no command can run on)
 
             return super().invoke(ctx)
 

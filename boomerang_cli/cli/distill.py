@@ -102,7 +102,7 @@ def distill(
         raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus))
     out = Output(as_json=as_json, quiet=quiet or not is_first_process())
     out.note(f"opening {student_init}, its teacher and the text")  # it takes seconds before there is more to say
-    from boomerang_cli.engine.distillation.distill import distill
+    from boomerang_cli.engine.distill import distill
     from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
     from boomerang_cli.engine.distillation.sharding import disconnect
 
@@ -155,7 +155,7 @@ def distill(
 
 
 def _how_to_go_on() -> str:
-    from boomerang_cli.engine.provenance import command
+    from boomerang_cli.engine.publishing.provenance import command
 
     if is_launched() or not command().startswith("boomerang"):
         return "go on with the same command and --resume"

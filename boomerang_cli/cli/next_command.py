@@ -22,8 +22,8 @@ def patch_command(student: Path, teacher: str | None) -> str | None:
     Args:
         teacher: as the user named it; None if they did not.
     """
-    from boomerang_cli.engine.pair import find_student
-    from boomerang_cli.engine.student_config import read_student_config
+    from boomerang_cli.engine.pair.pair import find_student
+    from boomerang_cli.engine.pair.student_config import read_student_config
 
     between = len(read_student_config(student).layer_map.patchable) - 1
     if between < 1:

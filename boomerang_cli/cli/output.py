@@ -13,10 +13,10 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine import checkpoint
+from boomerang_cli.engine.checkpoint import checkpoint
+from boomerang_cli.engine.checkpoint import hub_reading as hub
 from boomerang_cli.engine.distillation.progress import ProgressCallback, TrainingProgress
-from boomerang_cli.engine.hub import reading as hub
-from boomerang_cli.engine.plan import Plan
+from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 _SECONDS_BETWEEN_LINES = 10.0

@@ -13,7 +13,7 @@ from boomerang_cli.cli.push import note_removed
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 if TYPE_CHECKING:
-    from boomerang_cli.engine.verify import Verification
+    from boomerang_cli.engine.output.verify import Verification
 
 
 def patch(

@@ -99,7 +99,7 @@ def sweep(
 
     Example: boomerang sweep --data valid.txt --order first,last,exact --baseline
     """
-    from boomerang_cli.engine.evaluation.sweep import sweep
+    from boomerang_cli.engine.sweep import sweep
 
     out = Output(as_json=as_json, quiet=quiet)
     with out.stages() as on_progress:

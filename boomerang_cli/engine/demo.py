@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.demo.text import held_out_files, read_text, training_files
-from boomerang_cli.engine.checkpoint import BUILTIN_DEMO, open_checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import BUILTIN_DEMO, open_checkpoint
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.evaluation.rows import SweepResult
 from boomerang_cli.engine.init_student import init_student
-from boomerang_cli.engine.output_folder import check_output, check_writable, output_folder
+from boomerang_cli.engine.output.output_folder import check_output, check_writable, output_folder
 from boomerang_cli.engine.patch import patch
 
 TRAINING_TEXT, HELD_OUT_TEXT = Path("text", "train.txt"), Path("text", "held-out.txt")
@@ -123,8 +123,8 @@ def _run(
     steps: int, on_command: Callable[[str], None], on_progress: Callable[[str, int, int], None]
 ) -> tuple[SweepResult, tuple[Sample, ...]]:
     """Take all steps, in the current folder."""
-    from boomerang_cli.engine.distillation.distill import distill
-    from boomerang_cli.engine.evaluation.sweep import sweep
+    from boomerang_cli.engine.distill import distill
+    from boomerang_cli.engine.sweep import sweep
 
     _write_text()
     on_command(f"boomerang init-student {BUILTIN_DEMO}")
@@ -178,7 +178,7 @@ def _sample(name: str, model: str) -> Sample:
     import torch
 
     from boomerang_cli.engine.distillation.sequences import check_token_ids
-    from boomerang_cli.engine.loading import load_model, load_tokenizer
+    from boomerang_cli.engine.models.loading import load_model, load_tokenizer
 
     checkpoint = open_checkpoint(model)
     loaded: Any = load_model(checkpoint, checkpoint.config, dtype=torch.float32)

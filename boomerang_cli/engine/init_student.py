@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine.block_sharing import arrange_for_sharing
-from boomerang_cli.engine.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
-from boomerang_cli.engine.dtypes import CONFIG_NAMES, stored_dtype
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
+from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES, stored_dtype
+from boomerang_cli.engine.checkpoint.families import Family, family_of
+from boomerang_cli.engine.checkpoint.parts import check_layers_alike, take_apart
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
-from boomerang_cli.engine.families import Family, family_of
-from boomerang_cli.engine.layers import LayerMap, LayerSource, default_kept_layers
-from boomerang_cli.engine.output_folder import check_output, check_spares, temporary_folder
-from boomerang_cli.engine.parts import check_layers_alike, take_apart
-from boomerang_cli.engine.plan import Plan, plan_model
+from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
+from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
+from boomerang_cli.engine.output.plan import Plan, plan_model
+from boomerang_cli.engine.output.writer import ByteProgress, as_json_text, write_model
+from boomerang_cli.engine.pair.layers import LayerMap, LayerSource, default_kept_layers
+from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
 from boomerang_cli.engine.quiet import quiet_transformers
 from boomerang_cli.engine.sizes import parse_bytes
-from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, StudentConfig
-from boomerang_cli.engine.writer import ByteProgress, as_json_text, write_model
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _with_random_weights(plan: Plan, family: Family, folder: Path, max_shard_siz
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForPreTraining
 
-    from boomerang_cli.engine.loading import MASKED, as_transformers_config
+    from boomerang_cli.engine.models.loading import MASKED, as_transformers_config
 
     settings = as_transformers_config(plan.config)
     # What is trained on masked words is stored with all of its heads, and the pooler.

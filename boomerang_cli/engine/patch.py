@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from boomerang_cli.engine.block_sharing import arrange_for_sharing
-from boomerang_cli.engine.card import model_documents
-from boomerang_cli.engine.dtypes import stored_dtype
+from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
+from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import OutputError, SelectionError
-from boomerang_cli.engine.hub.reading import check_repo_id
-from boomerang_cli.engine.layers import Owner
-from boomerang_cli.engine.order import Order, find_order
-from boomerang_cli.engine.output_folder import check_output, check_spares, temporary_folder
-from boomerang_cli.engine.pair import Pair, open_pair
-from boomerang_cli.engine.plan import Plan, plan_model
-from boomerang_cli.engine.provenance import layer_sources
+from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
+from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
+from boomerang_cli.engine.output.plan import Plan, plan_model
+from boomerang_cli.engine.output.verify import Verification
+from boomerang_cli.engine.output.writer import ByteProgress, write_model
+from boomerang_cli.engine.pair.layers import Owner
+from boomerang_cli.engine.pair.order import Order, find_order
+from boomerang_cli.engine.pair.pair import Pair, open_pair
+from boomerang_cli.engine.publishing.card import model_documents
+from boomerang_cli.engine.publishing.provenance import layer_sources
 from boomerang_cli.engine.push import PushResult, push_model
 from boomerang_cli.engine.sizes import parse_bytes, parse_count, show_bytes, show_count
-from boomerang_cli.engine.verify import Verification
-from boomerang_cli.engine.writer import ByteProgress, write_model
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _write_to_hub(
     plan: Plan, repo_id: str, *, private: bool, on_progress: ByteProgress | None
 ) -> tuple[PushResult, Verification | None]:
     """Write a model to a folder that is removed in any case, and send it from there."""
-    from boomerang_cli.engine.hub.upload import Destination, check_token
+    from boomerang_cli.engine.publishing.upload import Destination, check_token
 
     check_token(repo_id)  # before gigabytes are moved
     with temporary_folder() as folder:

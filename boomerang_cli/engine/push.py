@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boomerang_cli.engine.checkpoint import CONFIG_FILE, read_json
+from boomerang_cli.engine.checkpoint.checkpoint import CONFIG_FILE, read_json
+from boomerang_cli.engine.checkpoint.files import ask
+from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError, SelectionError
-from boomerang_cli.engine.files import ask
-from boomerang_cli.engine.hub.publication import Publication, prepare
-from boomerang_cli.engine.hub.reading import check_repo_id
+from boomerang_cli.engine.publishing.publication import Publication, prepare
 
 if TYPE_CHECKING:
-    from boomerang_cli.engine.hub.upload import Destination
+    from boomerang_cli.engine.publishing.upload import Destination
 
 RESULTS_FILE = "results.json"
 
@@ -94,7 +94,7 @@ def push(
         SelectionError: options that exclude one another.
         HubError: the Hub refuses or fails.
     """
-    from boomerang_cli.engine.hub.upload import Destination, check_token, writable_xet_cache
+    from boomerang_cli.engine.publishing.upload import Destination, check_token, writable_xet_cache
 
     folder = Path(path)
     with suppress(RuntimeError):  # the home of nobody
@@ -120,7 +120,7 @@ def push(
 
 def push_model(folder: Path, to: Destination) -> PushResult:
     """Send one model folder (errors as in :func:`push`)."""
-    from boomerang_cli.engine.hub.upload import writable_xet_cache
+    from boomerang_cli.engine.publishing.upload import writable_xet_cache
 
     with writable_xet_cache():
         return _push(prepare(folder, to.repo_id), to, dry_run=False, on_model=None)
@@ -151,7 +151,7 @@ def _prepare_sweep(folder: Path, repo_id: str) -> Mapping[str, Publication]:
 
 
 def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCallback | None) -> PushResult:
-    from boomerang_cli.engine.hub.upload import MAIN, send
+    from boomerang_cli.engine.publishing.upload import MAIN, send
 
     files = tuple(PushedFile(name, size) for name, size in model.sizes.items())
     size = sum(file.bytes for file in files)
@@ -166,7 +166,7 @@ def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCal
 
 
 def _gather(pushed: tuple[PushResult, ...], to: Destination) -> str:
-    from boomerang_cli.engine.hub.upload import gather
+    from boomerang_cli.engine.publishing.upload import gather
 
     owner, _, title = to.repo_id.partition("/")
     return gather([model.repo for model in pushed], title=title, namespace=owner, private=to.private)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.distillation.readers import KINDS, is_text, read_file, text_of
 from boomerang_cli.engine.errors import DataError
-from boomerang_cli.engine.files import ask
 from boomerang_cli.engine.quiet import keep_quiet
 
 HELD_OUT_DOCUMENTS = 50_000

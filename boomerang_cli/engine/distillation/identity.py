@@ -15,11 +15,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from boomerang_cli.engine.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.distillation.data import HubText, Source, TextSources
 from boomerang_cli.engine.errors import TrainingError
-from boomerang_cli.engine.loading import TOKENIZER_FILES
-from boomerang_cli.engine.pair import Pair
+from boomerang_cli.engine.models.loading import TOKENIZER_FILES
+from boomerang_cli.engine.pair.pair import Pair
 
 _PIECE_BYTES = 4096
 _NOT_COMPARED = ("_name_or_path", "transformers_version")

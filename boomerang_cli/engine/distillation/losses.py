@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from boomerang_cli.engine.errors import UnsupportedModelError
-from boomerang_cli.engine.layers import LayerMap
+from boomerang_cli.engine.pair.layers import LayerMap
 
 IGNORED_LABEL = -100
 CPU_CHUNK_BYTES = 32 * 2**20

@@ -7,9 +7,9 @@ from transformers import PreTrainedModel
 
 from boomerang_cli.engine.distillation import sharding
 from boomerang_cli.engine.distillation.losses import decoder_layers
-from boomerang_cli.engine.layers import Owner
-from boomerang_cli.engine.loading import load_pair_model
-from boomerang_cli.engine.pair import Pair
+from boomerang_cli.engine.models.loading import load_pair_model
+from boomerang_cli.engine.pair.layers import Owner
+from boomerang_cli.engine.pair.pair import Pair
 
 
 def load_student(pair: Pair, device: torch.device) -> PreTrainedModel:

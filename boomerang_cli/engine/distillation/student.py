@@ -13,17 +13,17 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from boomerang_cli.engine.checkpoint import Checkpoint, read_checkpoint
-from boomerang_cli.engine.dtypes import stored_dtype
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, read_checkpoint
+from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.layers import LayerSource
-from boomerang_cli.engine.loading import as_transformers_config
-from boomerang_cli.engine.pair import Pair
-from boomerang_cli.engine.plan import Plan, plan_model
+from boomerang_cli.engine.models.loading import as_transformers_config
+from boomerang_cli.engine.output.plan import Plan, plan_model
+from boomerang_cli.engine.output.writer import as_json_text, write_model
+from boomerang_cli.engine.pair.layers import LayerSource
+from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
 from boomerang_cli.engine.quiet import quiet_transformers
 from boomerang_cli.engine.sizes import parse_bytes
-from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, StudentConfig
-from boomerang_cli.engine.writer import as_json_text, write_model
 
 METRICS_FILE = "metrics.jsonl"
 MAX_SHARD_SIZE = "5GB"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from boomerang_cli.engine.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.distillation.data import TextSources
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.sequences import (
@@ -22,8 +22,8 @@ from boomerang_cli.engine.distillation.sequences import (
 )
 from boomerang_cli.engine.distillation.sharding import decide
 from boomerang_cli.engine.errors import TrainingError
-from boomerang_cli.engine.loading import load_tokenizer
-from boomerang_cli.engine.pair import Pair
+from boomerang_cli.engine.models.loading import load_tokenizer
+from boomerang_cli.engine.pair.pair import Pair
 
 
 @dataclass(frozen=True)

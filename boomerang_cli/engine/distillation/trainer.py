@@ -36,7 +36,7 @@ from boomerang_cli.engine.distillation.sharding import (
 )
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import DataError, TrainingError
-from boomerang_cli.engine.layers import LayerMap
+from boomerang_cli.engine.pair.layers import LayerMap
 
 SAVE_SECONDS = 600.0
 """Without ``save_every`` a checkpoint is written this often: what a killed run costs."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.errors import OutputError, TrainingError
-from boomerang_cli.engine.output_marker import MARKER_FILE, foreign_names, why_not_replaced, write_marker
-from boomerang_cli.engine.system_calls import exchange, sync_name, sync_tree, try_lock
+from boomerang_cli.engine.output.output_marker import MARKER_FILE, foreign_names, why_not_replaced, write_marker
+from boomerang_cli.engine.output.system_calls import exchange, sync_name, sync_tree, try_lock
 
 TENSORS = "training.pt"
 PROGRESS = "progress.json"

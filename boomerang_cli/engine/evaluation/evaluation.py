@@ -10,7 +10,6 @@ from dataclasses import asdict
 from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.evaluation.compose import LoadedPair, compose
 from boomerang_cli.engine.evaluation.harness import Harness, metrics
 from boomerang_cli.engine.evaluation.journal import Journal
 from boomerang_cli.engine.evaluation.orders import Blocks, every_subset
@@ -19,7 +18,8 @@ from boomerang_cli.engine.evaluation.speed import Speed, measure_speed
 from boomerang_cli.engine.evaluation.sweep_files import keep_file
 from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.evaluation.windows import Windows
-from boomerang_cli.engine.writer import as_json_text
+from boomerang_cli.engine.models.compose import LoadedPair, compose
+from boomerang_cli.engine.output.writer import as_json_text
 
 StageProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

@@ -14,12 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from boomerang_cli.engine.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.files import SourceFile
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.files import SourceFile
-from boomerang_cli.engine.output_folder import check_output
-from boomerang_cli.engine.output_marker import MARKER_FILE, write_marker
-from boomerang_cli.engine.system_calls import sync_name, try_lock
+from boomerang_cli.engine.output.output_folder import check_output
+from boomerang_cli.engine.output.output_marker import MARKER_FILE, write_marker
+from boomerang_cli.engine.output.system_calls import sync_name, try_lock
 
 JOURNAL_FILE = "journal.jsonl"
 _SECONDS_BETWEEN_SYNCS = 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, combinations
 
-from boomerang_cli.engine.order import Order
+from boomerang_cli.engine.pair.order import Order
 
 Blocks = tuple[int, ...]
 """A set of blocks, ascending."""

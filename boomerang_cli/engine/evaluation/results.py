@@ -11,9 +11,9 @@ from typing import Any
 from boomerang_cli.engine.evaluation.curve import draw_curve
 from boomerang_cli.engine.evaluation.rows import SweepResult, SweepRow, best_order
 from boomerang_cli.engine.evaluation.sweep_files import keep_file
-from boomerang_cli.engine.layers import LayerMap
-from boomerang_cli.engine.order import Order
-from boomerang_cli.engine.writer import as_json_text
+from boomerang_cli.engine.output.writer import as_json_text
+from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.pair.order import Order
 
 RESULTS_FILE, TABLE_FILE, ORDER_FILE, CURVE_FILE = "results.json", "results.csv", "order.json", "curve.png"
 

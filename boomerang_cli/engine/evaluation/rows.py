@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.errors import SelectionError
-from boomerang_cli.engine.order import Order
+from boomerang_cli.engine.pair.order import Order
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.patch import Planner

@@ -19,10 +19,10 @@ from boomerang_cli.engine.distillation.losses import (
     token_log_probabilities,
 )
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.evaluation.compose import LoadedPair
 from boomerang_cli.engine.evaluation.stages import Leaf, Stages
 from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.evaluation.windows import Windows
+from boomerang_cli.engine.models.compose import LoadedPair
 
 CPU_BATCH_TOKENS = 4096
 """On the CPU larger batches are no faster: they leave the caches."""

@@ -8,7 +8,7 @@ from boomerang_cli.engine.errors import ScoringError, SelectionError
 from boomerang_cli.engine.evaluation.evaluation import Evaluation
 from boomerang_cli.engine.evaluation.orders import Blocks, every_subset, exact, greedy, nested
 from boomerang_cli.engine.evaluation.windows import Windows
-from boomerang_cli.engine.order import Order
+from boomerang_cli.engine.pair.order import Order
 
 REACH_SECONDS = 1800
 """A search that takes longer is started only if the user says so."""

@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.evaluation.compose import LoadedPair, load_pair
 from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
 from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
 from boomerang_cli.engine.evaluation.texts import Texts
-from boomerang_cli.engine.loading import load_tokenizer
-from boomerang_cli.engine.output_folder import check_spares
-from boomerang_cli.engine.pair import Pair
-from boomerang_cli.engine.provenance import versions
+from boomerang_cli.engine.models.compose import LoadedPair, load_pair
+from boomerang_cli.engine.models.loading import load_tokenizer
+from boomerang_cli.engine.output.output_folder import check_spares
+from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.publishing.provenance import versions
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from torch import Tensor, nn
 
 from boomerang_cli.engine.distillation.losses import Head
-from boomerang_cli.engine.evaluation.compose import LoadedPair, compose, layer_list
-from boomerang_cli.engine.layers import LayerSource, Owner
-from boomerang_cli.engine.plan import OWNERS
+from boomerang_cli.engine.models.compose import LoadedPair, compose, layer_list
+from boomerang_cli.engine.output.plan import OWNERS
+from boomerang_cli.engine.pair.layers import LayerSource, Owner
 
 Step = tuple[LayerSource, ...]
 """The layers of one block: all of the teacher's, or the student's one."""

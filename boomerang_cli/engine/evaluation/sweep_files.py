@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.output_marker import claim
+from boomerang_cli.engine.output.output_marker import claim
 
 
 def keep_file(folder: Path, name: str, content: bytes) -> None:

@@ -6,15 +6,15 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from boomerang_cli.engine.block_sharing import arrange_for_sharing
-from boomerang_cli.engine.checkpoint import read_json
+from boomerang_cli.engine.checkpoint.checkpoint import read_json
 from boomerang_cli.engine.errors import CheckpointError, OutputError
 from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.evaluation.sweep_files import keep_folder
-from boomerang_cli.engine.output_folder import check_output
+from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
+from boomerang_cli.engine.output.output_folder import check_output
+from boomerang_cli.engine.output.writer import as_json_text, write_model
 from boomerang_cli.engine.patch import Planner
-from boomerang_cli.engine.provenance import PROVENANCE_FILE, provenance
-from boomerang_cli.engine.writer import as_json_text, write_model
+from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE, provenance
 
 
 def check_models(rows: Iterable[SweepRow], target: Path) -> None:

@@ -12,9 +12,9 @@ from boomerang_cli.engine.distillation.sequences import check_token_ids
 from boomerang_cli.engine.distillation.text import check_sequence_length
 from boomerang_cli.engine.errors import DataError
 from boomerang_cli.engine.evaluation.windows import Windows, read_windows
-from boomerang_cli.engine.origin import told
-from boomerang_cli.engine.pair import Pair
-from boomerang_cli.engine.student_config import STUDENT_CONFIG_FILE, StudentConfig
+from boomerang_cli.engine.pair.origin import told
+from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
 
 DEFAULT_LENGTH = 2048
 _ORIGIN = f"the student's {STUDENT_CONFIG_FILE} names the text, --data another"

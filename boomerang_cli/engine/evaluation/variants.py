@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from boomerang_cli.engine.layers import LayerMap, LayerSource
+from boomerang_cli.engine.pair.layers import LayerMap, LayerSource
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,212 @@
+"""A model, read from its headers: configuration, and where the bytes of each tensor lie."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from boomerang_cli.engine.checkpoint.companions import companions
+from boomerang_cli.engine.checkpoint.files import File, RemoteFile, SourceFile, files_of, is_stray_link, refuse_pointer
+from boomerang_cli.engine.checkpoint.foreign import refuse_adapter
+from boomerang_cli.engine.checkpoint.tensors import MAX_HEADER_BYTES, Tensor, read_header
+from boomerang_cli.engine.checkpoint.weights import (
+    PICKLES,
+    SINGLE_FILE,
+    entry_file,
+    is_index,
+    nothing_found,
+    set_aside,
+    shard_files,
+)
+from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError
+
+CONFIG_FILE = "config.json"
+BUILTIN_DEMO = "builtin:demo"
+"""The small teacher that ships inside the package."""
+
+_MAX_JSON_BYTES = MAX_HEADER_BYTES  # an index says no more of a tensor than a header
+_LONGEST_POINTER_BYTES = 1024
+"""Of what Git LFS leaves in place of a file, by its own specification."""
+_MAX_NESTING = 100
+"""Of JSON: what goes deeper is no model's, and cannot be written again within Python's recursion limit."""
+
+SetAsideCallback = Callable[[str, str, Collection[str]], None]
+"""Called with a model's name, the file that its weights are read from, and those that could be taken for it."""
+on_set_aside: SetAsideCallback | None = None
+"""Who wants to hear of weights that are not read: every command can meet a folder that holds them twice."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with ``config.json`` and safetensors files.
+
+    Attributes:
+        name: the model argument as it should be recorded: a Hub id, or an absolute path.
+        folder: holds its JSON files, and its weights too unless it was opened without a download.
+        files: all of its files by name, those that are still on the Hub too.
+        config: ``config.json`` as it stands, so that it can be written again without loss.
+        tensors: by name, as named on disk.
+        revision: the Hub commit, if it came from the Hub.
+    """
+
+    name: str
+    folder: Path
+    files: Mapping[str, File]
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    revision: str | None = None
+
+    @cached_property
+    def main_dtype(self) -> str:
+        """The floating-point dtype that holds most of the bytes."""
+        sizes: Counter[str] = Counter()
+        for tensor in self.tensors.values():
+            if tensor.is_float:
+                sizes[tensor.dtype] += tensor.size_bytes
+        if not sizes:
+            raise CheckpointError(f"{self.name} holds no floating-point weights")
+        return sizes.most_common(1)[0][0]
+
+
+def open_checkpoint(model: str | Path, *, download: bool = True) -> Checkpoint:
+    """Open a local folder, ``owner/name[@revision]`` on the Hub, or ``builtin:demo``; no tensor data is read.
+
+    Args:
+        download: bring a model of the Hub whole into the cache; else weights that are not there stay on the Hub.
+
+    Raises:
+        ModelNotFoundError: no such folder or repository.
+        CheckpointError: files that are missing, corrupt, or contradict each other.
+        HubError: the Hub refuses or fails.
+    """
+    if str(model) == BUILTIN_DEMO:
+        return read_checkpoint(Path(__file__).parents[2] / "demo" / "teacher", name=BUILTIN_DEMO)
+    try:
+        path = Path(model).expanduser()
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:  # a name that is too long; the home of nobody
+        raise ModelNotFoundError(f"no model at {model}: {getattr(error, 'strerror', None) or error}") from None
+    if is_folder:
+        return read_checkpoint(path.resolve())
+    if is_there:
+        raise ModelNotFoundError(f"{model} is a file: give the model's folder")
+    from boomerang_cli.engine.checkpoint import hub_reading as hub
+
+    if not hub.is_repo_id(str(model)):
+        raise ModelNotFoundError(f"no model at {model}: neither a folder nor a Hub id (owner/name[@revision])")
+    snapshot = hub.download(str(model)) if download else hub.locate(str(model))
+    return read_checkpoint(snapshot.folder, name=snapshot.repo_id, revision=snapshot.revision, files=snapshot.files)
+
+
+def read_checkpoint(
+    folder: Path, *, name: str | None = None, revision: str | None = None, files: Mapping[str, File] | None = None
+) -> Checkpoint:
+    """Read the headers of a local folder, or of a repository whose ``files`` are listed (errors as above)."""
+    name = name or str(folder)
+    try:
+        files = files_of(folder) if files is None else files
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from None
+    _check_links(files)
+    refuse_adapter(files, name, is_model=CONFIG_FILE in files)
+    if CONFIG_FILE not in files:
+        raise CheckpointError(f"{folder} has no {CONFIG_FILE}")
+    config = read_json(folder / CONFIG_FILE)
+    entry = entry_file(files, config, name)
+    if entry is None:
+        raise CheckpointError(f"{name} has no {SINGLE_FILE}{nothing_found(files)}")
+    if entry not in files:
+        raise CheckpointError(f"{name} has no {entry}, which its config.json names as the weights")
+    tensors = _read_sharded(folder / entry, files) if is_index(entry) else _read_header(files[entry])
+    for companion in companions(files):
+        if isinstance(companion, SourceFile) and companion.size_bytes <= _LONGEST_POINTER_BYTES:
+            refuse_pointer(companion, _beginning(companion.path))
+    used = {entry, *(tensor.file.name for tensor in tensors.values())}
+    if on_set_aside is not None and (others := set_aside(files, used)):
+        on_set_aside(name, entry, others)
+    return Checkpoint(name=name, folder=folder, files=files, config=config, tensors=tensors, revision=revision)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: the file is missing, not JSON, or not an object.
+    """
+    content = read_json_value(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not a {type(content).__name__}")
+    return content
+
+
+def read_json_value(path: Path) -> Any:
+    """Read whatever JSON a file holds (errors as in :func:`read_json`)."""
+    try:
+        if (size := path.stat().st_size) > _MAX_JSON_BYTES:
+            raise CheckpointError(f"{path} has {size:,} bytes: JSON of more than {_MAX_JSON_BYTES:,} is not read")
+        data = path.read_bytes()
+        refuse_pointer(path, data)
+        content = json.loads(data)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent} has no {path.name}") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    if _nesting(content) > _MAX_NESTING:
+        raise CheckpointError(f"{path} is nested more than {_MAX_NESTING} levels deep")
+    return content
+
+
+def _nesting(content: Any) -> int:
+    """Return how many levels deep lists and objects stand in one another."""
+    levels, level = 0, [content]
+    while level:
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
+        levels, level = levels + 1, [value for values in inner for value in values]
+    return levels
+
+
+def _check_links(files: Mapping[str, File]) -> None:
+    """Refuse links out of the folder, but for weights, which people keep on other disks and which are only read."""
+    for name, file in files.items():
+        weights = name.endswith((".safetensors", *PICKLES))
+        if isinstance(file, SourceFile) and not weights and is_stray_link(file.path):
+            raise CheckpointError(f"{file} is a link to a file outside the model's folder: put a copy in its place")
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as opened:
+            return opened.read(_LONGEST_POINTER_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _read_header(file: File) -> dict[str, Tensor]:
+    if isinstance(file, RemoteFile):
+        from boomerang_cli.engine.checkpoint.hub_ranges import read_remote_header
+
+        return read_remote_header(file)
+    return read_header(file.path)
+
+
+def _read_sharded(index: Path, files: Mapping[str, File]) -> dict[str, Tensor]:
+    content = read_json(index)
+    shards, weight_map = shard_files(content, str(index)), content["weight_map"]
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        if shard not in files:
+            raise CheckpointError(f"{index} names {shard}, which is missing")
+        for name, tensor in _read_header(files[shard]).items():
+            if weight_map.get(name) != shard:
+                raise CheckpointError(f"{files[shard]} holds {name}, which {index.name} puts elsewhere")
+            tensors[name] = tensor
+    if missing := weight_map.keys() - tensors.keys():
+        raise CheckpointError(f"{index} names {len(missing)} tensors that no file holds, {min(missing)} first")
+    return tensors

@@ -1,0 +1,172 @@
+"""A checkpoint's tensors, taken apart: what runs before the layers, each layer, and what runs after them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from sys import intern
+from typing import Any
+
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.foreign import refuse_quantised, refuse_wrapped
+from boomerang_cli.engine.checkpoint.layer_config import is_dense, whole_number
+from boomerang_cli.engine.checkpoint.tensors import Tensor
+from boomerang_cli.engine.checkpoint.ties import has_own_head, is_tied
+from boomerang_cli.engine.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One model's tensors by name, with the family's full names whatever the files leave out.
+
+    Attributes:
+        layers: a mapping for each layer; its names are those behind ``<layers path>.<index>.``.
+        after: final norm and head; a tied model's head is not in it, even if its files hold a copy.
+        tied: whether the head is the embedding matrix.
+    """
+
+    before: Mapping[str, Tensor]
+    layers: tuple[Mapping[str, Tensor], ...]
+    after: Mapping[str, Tensor]
+    tied: bool
+
+    @property
+    def parameters(self) -> int:
+        return sum(tensor.parameters for part in (self.before, *self.layers, self.after) for tensor in part.values())
+
+    def named(self, family: Family) -> dict[str, Tensor]:
+        """Return all tensors by their full names."""
+        layers = {
+            f"{family.layers}{index}.{name}": tensor
+            for index, layer in enumerate(self.layers)
+            for name, tensor in layer.items()
+        }
+        return {**self.before, **layers, **self.after}
+
+
+def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
+    """Sort a checkpoint's tensors into parts, and check from headers alone that none is missing or left over.
+
+    Raises:
+        CheckpointError: names the first tensor that is missing, left over, or of a shape that contradicts the others.
+        UnsupportedModelError: quantised weights, or a value of ``config.json`` that is not of the kind that it must be.
+    """
+    refuse_wrapped(checkpoint.tensors, checkpoint.name)
+    tensors = _without_dropped(_full_names(checkpoint, family), family)
+    refuse_quantised(tensors, checkpoint.config, checkpoint.files, checkpoint.name)
+    depth = family.teacher_depth(checkpoint.config)
+    if depth > len(checkpoint.tensors):  # said before a list of so many layers is made
+        raise CheckpointError(
+            f"{checkpoint.name} holds {len(checkpoint.tensors)} tensors, and its config.json counts {depth} layers"
+        )
+    extra = whole_number(checkpoint.config, family.prediction_layers_field or "", 0)
+    tensors, tied = _tie(tensors, checkpoint.config, family)
+    before: dict[str, Tensor] = {}
+    after: dict[str, Tensor] = {}
+    layers: list[dict[str, Tensor]] = [{} for _ in range(depth)]
+    # An index has one spelling: "03" or another script's digits would be layer 3 a second time.
+    layer_name = re.compile(rf"{re.escape(family.layers)}(0|[1-9][0-9]{{0,8}})\.(.+)", re.DOTALL)
+    for name, tensor in tensors.items():
+        if match := layer_name.fullmatch(name):
+            index = int(match[1])
+            if index < depth:
+                layers[index][intern(match[2])] = tensor  # each layer has the same names
+            elif index >= depth + extra:
+                raise CheckpointError(
+                    f"{checkpoint.name} holds {tensor.name}, but its config.json counts {depth} layers"
+                )
+        elif name.startswith(family.before):
+            before[name] = tensor
+        elif tied and name == family.head:
+            continue  # a copy of the embedding
+        elif name.startswith(family.after):
+            after[name] = tensor
+        else:
+            model_type = checkpoint.config.get("model_type")
+            raise CheckpointError(
+                f"{checkpoint.name} holds {tensor.name}, which {model_type} models do not have: "
+                "load the model with transformers and save it again, if the tensor does not matter"
+            )
+    parts = Parts(before, tuple(layers), after, tied)
+    _check_complete(checkpoint, family, parts)
+    return parts
+
+
+def _tie(tensors: Mapping[str, Tensor], config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Tensor], bool]:
+    """Decide whether embedding and head are one matrix, and put it where a family's tied models have it."""
+    if not is_tied(config, family):
+        return tensors, False
+    if family.embedding not in tensors and family.head in tensors:  # either is read as both
+        tensors = {family.embedding if name == family.head else name: tensor for name, tensor in tensors.items()}
+    if not has_own_head(tensors, family):
+        return tensors, True
+    if family.tied_bias and family.tied_bias[1] in tensors:
+        name, source = family.tied_bias
+        tensors = {name: tensors[source], **tensors}
+    return tensors, False
+
+
+def _without_dropped(tensors: Mapping[str, Tensor], family: Family) -> Mapping[str, Tensor]:
+    dropped = [re.compile(pattern) for pattern in family.dropped]
+    return {name: tensor for name, tensor in tensors.items() if not any(each.search(name) for each in dropped)}
+
+
+def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:
+    """Put the body's prefix before the names of files that were saved from the body alone."""
+    if any(name.startswith(family.base) for name in checkpoint.tensors):
+        return checkpoint.tensors
+    return {name if name == family.head else family.base + name: tensor for name, tensor in checkpoint.tensors.items()}
+
+
+def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> None:
+    needed = [family.embedding, *([] if parts.tied else [family.head])]
+    found = {**parts.before, **parts.after}
+    if missing := [name for name in needed if name not in found]:
+        raise CheckpointError(f"{checkpoint.name} lacks the tensor {missing[0]}")
+    if family.final_norm and not any(name.startswith(family.final_norm) for name in parts.after):
+        raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.final_norm}*")
+    vocabulary = checkpoint.config.get("vocab_size")
+    for name in needed:
+        if isinstance(vocabulary, int) and found[name].shape[:1] != (vocabulary,):
+            raise CheckpointError(
+                f"{checkpoint.name}: {name} has the shape {list(found[name].shape)}, "
+                f"config.json the vocab_size {vocabulary}"
+            )
+    if empty := [index for index, layer in enumerate(parts.layers) if not layer]:
+        raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.layers}{empty[0]}.*")
+
+
+def check_layers_alike(checkpoint: Checkpoint, parts: Parts) -> None:
+    """Compare a whole teacher's layers with one another: those of one kind hold tensors of the same names and shapes.
+
+    Raises:
+        CheckpointError: names the first layer that differs, and in what.
+    """
+    first_of_kind: dict[Any, int] = {}
+    for index, layer in enumerate(parts.layers):
+        like = first_of_kind.setdefault(_kind(checkpoint.config, index), index)
+        if problem := difference(layer, parts.layers[like]):
+            raise CheckpointError(f"{checkpoint.name}: layer {index} is not like layer {like}: {problem}")
+
+
+def _kind(config: Mapping[str, Any], layer: int) -> Any:
+    """Return what decides which tensors a layer has: its attention, and whether it routes to experts."""
+    types = config.get("layer_types")
+    linear = isinstance(types, list) and layer < len(types) and types[layer] == "linear_attention"
+    if types is None and config.get("model_type") == "qwen3_next":
+        linear = (layer + 1) % whole_number(config, "full_attention_interval", 4) != 0
+    return linear, is_dense(config, layer)
+
+
+def difference(layer: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """Say in what names or shapes a layer differs from another, or None."""
+    if missing := expected.keys() - layer.keys():
+        return f"{min(missing)} is missing"
+    if unknown := layer.keys() - expected.keys():
+        return f"{min(unknown)} is left over"
+    for name, tensor in sorted(layer.items()):
+        if tensor.shape != expected[name].shape:
+            return f"{name} has the shape {list(tensor.shape)}, not {list(expected[name].shape)}"
+    return None

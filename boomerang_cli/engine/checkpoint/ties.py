@@ -1,0 +1,77 @@
+"""Whether a model's head is its embedding matrix, as transformers 5.23 decides it: by configuration and by files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.files import File, RemoteFile
+from boomerang_cli.engine.checkpoint.tensors import Tensor
+from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
+
+_FIRST_BYTES = 2**16
+"""Compared before the rest: two matrices that differ at all nearly always differ here."""
+_PIECE_BYTES = 4 * 2**20
+
+
+def is_tied(config: Mapping[str, Any], family: Family) -> bool:
+    """Tell whether a configuration uses the embedding matrix as the head.
+
+    Raises:
+        UnsupportedModelError: it does not say so with true or false.
+    """
+    tied = config.get("tie_word_embeddings", family.tied_by_default)
+    if not isinstance(tied, bool):  # readers disagree about "false" and null
+        raise UnsupportedModelError(f"config.json has no usable tie_word_embeddings: {tied!r}")
+    return tied
+
+
+def has_own_head(tensors: Mapping[str, Tensor], family: Family) -> bool:
+    """Tell whether files hold a head that differs from their embedding: transformers uses it whatever config.json says.
+
+    Raises:
+        CheckpointError: the two cannot be read to be compared.
+        HubError: they are on the Hub, which refuses or fails.
+    """
+    embedding, head = tensors.get(family.embedding), tensors.get(family.head)
+    return embedding is not None and head is not None and not _hold_the_same(embedding, head)
+
+
+@lru_cache(maxsize=16)
+def _hold_the_same(one: Tensor, other: Tensor) -> bool:
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    read_one, read_other = _reader(one.file), _reader(other.file)
+    start, piece = 0, _FIRST_BYTES
+    while start < one.size_bytes:
+        stop = min(start + piece, one.size_bytes)
+        if read_one(one.start + start, one.start + stop) != read_other(other.start + start, other.start + stop):
+            return False
+        start, piece = stop, _PIECE_BYTES
+    return True
+
+
+def _reader(file: File) -> Callable[[int, int], bytes | bytearray]:
+    """Return what reads the bytes from one place to another of a file."""
+    if not isinstance(file, RemoteFile):
+        path = file.path
+        return lambda start, stop: _read(path, start, stop)
+    from boomerang_cli.engine.checkpoint.hub_ranges import RangeReader
+
+    ranges = RangeReader()
+    return lambda start, stop: ranges.read(file, start, stop)
+
+
+def _read(path: Path, start: int, stop: int) -> bytes:
+    try:
+        with path.open("rb", buffering=0) as opened:
+            data = os.pread(opened.fileno(), stop - start, start)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) < stop - start:
+        raise CheckpointError(f"{path} became shorter while it was read")
+    return data

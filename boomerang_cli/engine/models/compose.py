@@ -1,0 +1,114 @@
+"""Models of every size in memory from one loaded pair: each has modules of its own, and shares the pair's weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
+from boomerang_cli.engine.models.loading import as_transformers_config, load_pair_model
+from boomerang_cli.engine.output.plan import OWNERS
+from boomerang_cli.engine.pair.layers import LayerSource, Owner
+from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.quiet import quiet_transformers
+
+
+@dataclass(frozen=True)
+class LoadedPair:
+    """A student and its teacher in memory: in evaluation mode, without gradients, in one dtype on one device."""
+
+    pair: Pair
+    models: Mapping[Owner, PreTrainedModel]
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.models["teacher"].device
+        return device
+
+    def whole(self, owner: Owner) -> tuple[LayerSource, ...]:
+        """Return the layers of the teacher or the student itself."""
+        kept = range(self.pair.layer_map.teacher_layers) if owner == "teacher" else self.pair.layer_map.kept
+        return tuple(LayerSource(owner, index, layer) for index, layer in enumerate(kept))
+
+
+def load_pair(pair: Pair, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> LoadedPair:
+    """Load both models of a pair.
+
+    Raises:
+        UnsupportedModelError, CheckpointError: see ``loading.load_model``.
+    """
+    models = {owner: load_pair_model(pair, owner, dtype=dtype, device=device) for owner in OWNERS}
+    for model in models.values():
+        model.requires_grad_(False)
+    return LoadedPair(pair, models)
+
+
+def compose(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedModel:
+    """Return the model that has these layers, as if it had been written by ``patch`` and loaded again.
+
+    Its modules are made for its own configuration, so masks, rotary embeddings and places in the key-value cache are
+    those of the written model; weights and buffers are the pair's own tensors, none is copied. What stands before
+    the layers is that of the first layer's owner, what follows them that of the last layer's (SPEC.md, rule 3).
+    """
+    pair, first, last = loaded.pair, sources[0].owner, sources[-1].owner
+    layers = [source.teacher_layer for source in sources]
+    settings = config_for_layers(pair.teacher.config, pair.family, layers, pair.teacher.name)
+    # A head beside another model's embedding stands on its own, however often `tie_weights()` is called.
+    settings["tie_word_embeddings"] = first == last and pair.parts[first].tied
+    config = as_transformers_config(settings)
+    teacher = loaded.models["teacher"]
+    with torch.device("meta"), quiet_transformers():
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=teacher.dtype, attn_implementation=teacher.config._attn_implementation
+        )
+    for name, is_buffer in _tensor_names(model):
+        owner, own_name = _origin(name, is_buffer, pair.family, sources)
+        _set_tensor(model, name, _get_tensor(loaded.models[owner], own_name))
+    model.generation_config = teacher.generation_config
+    model.train(False)
+    model.requires_grad_(False)
+    return model
+
+
+def layer_list(model: PreTrainedModel, family: Family) -> nn.ModuleList:
+    """Return the modules of a model's layers."""
+    layers = model.get_submodule(family.layers.rstrip("."))
+    assert isinstance(layers, nn.ModuleList)
+    return layers
+
+
+def _tensor_names(model: nn.Module) -> Iterator[tuple[str, bool]]:
+    """Yield the name of each parameter and buffer, and whether it is a buffer; of tied ones, both names."""
+    yield from [(name, False) for name, _ in model.named_parameters(remove_duplicate=False)]
+    yield from [(name, True) for name, _ in model.named_buffers(remove_duplicate=False)]
+
+
+def _origin(name: str, is_buffer: bool, family: Family, sources: Sequence[LayerSource]) -> tuple[Owner, str]:
+    """Return which model a tensor of the composed one belongs to, and its name there."""
+    if match := re.match(rf"{re.escape(family.layers)}(\d+)\.", name):
+        source = sources[int(match[1])]
+        return source.owner, f"{family.layers}{source.index}.{name[match.end() :]}"
+    if name.startswith(family.before):
+        return sources[0].owner, name
+    if is_buffer:  # rotary frequencies: the teacher's serve layers of every kind
+        return "teacher", name
+    return sources[-1].owner, name
+
+
+def _get_tensor(model: nn.Module, name: str) -> Tensor:
+    tensor = model
+    for attribute in name.split("."):
+        tensor = getattr(tensor, attribute)
+    assert isinstance(tensor, Tensor)
+    return tensor
+
+
+def _set_tensor(model: nn.Module, name: str, tensor: Tensor) -> None:
+    module, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(module), attribute, tensor)

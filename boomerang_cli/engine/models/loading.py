@@ -1,0 +1,159 @@
+"""A checkpoint as a transformers model in memory; the only place where weights become one."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.files import SourceFile
+from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
+from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
+from boomerang_cli.engine.pair.layers import Owner
+from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MASKED = {"bert", "distilbert"}
+"""Families that predict masked words: they can be patched, and neither distilled nor scored."""
+TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
+
+
+def load_pair_model(
+    pair: Pair, owner: Owner, *, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> PreTrainedModel:
+    """Load the student or the teacher of a pair (errors as in :func:`load_model`)."""
+    return load_model(pair.checkpoint(owner), pair_config(pair, owner), dtype=dtype, device=device)
+
+
+def pair_config(pair: Pair, owner: Owner) -> dict[str, Any]:
+    """Return the configuration that one model of a pair is run with.
+
+    The student's is made from the teacher's: students of older tools carry per-layer lists of the teacher's length.
+    """
+    config = pair.teacher.config
+    if owner == "student":
+        config = config_for_layers(config, pair.family, pair.layer_map.kept, pair.teacher.name)
+    return {**config, "tie_word_embeddings": pair.parts[owner].tied}
+
+
+def load_model(
+    checkpoint: Checkpoint, config: Mapping[str, Any], *, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> PreTrainedModel:
+    """Load a causal language model, in evaluation mode; no code of its repository is run.
+
+    Args:
+        config: the content of ``config.json`` to use, whatever the checkpoint's own says.
+        dtype: of the weights in memory, but for those that the family keeps in float32.
+
+    Raises:
+        UnsupportedModelError: the family has no causal language model.
+        CheckpointError: transformers cannot load it, or finds no weights for a part of the model.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    settings, family = causal_class(config, checkpoint.name)
+    try:
+        with quiet_transformers():
+            loaded: Any = family.from_pretrained(
+                None, config=settings, state_dict=_slices(checkpoint), dtype=dtype, output_loading_info=True
+            )
+            set_generation_config(loaded[0], checkpoint.folder)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"{checkpoint.name} cannot be loaded: {_first_line(error)}") from None
+    model: PreTrainedModel = loaded[0]
+    if missing := sorted(loaded[1]["missing_keys"]):  # transformers would go on with random values
+        raise CheckpointError(f"{checkpoint.name} cannot be loaded: it holds no weights for {missing[0]}")
+    model.to(torch.device(device))  # type: ignore[arg-type]
+    return model
+
+
+def causal_class(config: Mapping[str, Any], name: str) -> tuple[Any, Any]:
+    """Return transformers' configuration and class of a causal language model.
+
+    Raises:
+        UnsupportedModelError: the family has none; ``name`` is the model's, for the error.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if config.get("model_type") in MASKED:
+        raise UnsupportedModelError(
+            f"{name}: {config['model_type']} predicts masked words; only models that continue a text "
+            "can be distilled and scored"
+        )
+    settings = as_transformers_config(config)
+    return settings, MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
+
+
+def set_generation_config(model: PreTrainedModel, folder: Path) -> None:
+    """Give a model the generation settings that a folder holds, if it does."""
+    from transformers import GenerationConfig
+
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+
+
+def _slices(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what transformers reads each tensor from: the files that the headers were read from, and no others."""
+    from safetensors import safe_open
+
+    opened: dict[Path, Any] = {}
+    slices = {}
+    for name, tensor in checkpoint.tensors.items():
+        assert isinstance(tensor.file, SourceFile)  # models are downloaded before they are loaded
+        path = tensor.file.path
+        opened[path] = opened.get(path) or safe_open(path, framework="pt")
+        slices[name] = opened[path].get_slice(name)
+    return slices
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer; no code of its repository is run.
+
+    Raises:
+        CheckpointError: there is none, or it makes tokens that the model does not have.
+    """
+    from transformers import AutoTokenizer
+
+    if not any(name.endswith(TOKENIZER_FILES) for name in checkpoint.files):  # transformers would make an empty one
+        raise CheckpointError(f"{checkpoint.name} has no tokenizer, neither tokenizer.json nor one of another kind")
+    try:
+        with quiet_transformers():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                checkpoint.folder, trust_remote_code=False, local_files_only=True
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+        reason = _needs_sentencepiece(checkpoint) or _first_line(error)
+        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be loaded: {reason}") from None
+    vocabulary = checkpoint.config.get("vocab_size")
+    if isinstance(vocabulary, int) and tokenizer.vocab_size > vocabulary:
+        raise CheckpointError(
+            f"the tokenizer of {checkpoint.name} has {tokenizer.vocab_size} tokens, its model {vocabulary}"
+        )
+    return tokenizer
+
+
+def _needs_sentencepiece(checkpoint: Checkpoint) -> str | None:
+    """Say so if a tokenizer could not be loaded for want of that package; transformers would name another."""
+    pieces = [name for name in checkpoint.files if name.endswith(".model") and name != "tiktoken.model"]
+    if not pieces or "tokenizer.json" in checkpoint.files or importlib.util.find_spec("sentencepiece"):
+        return None
+    return f"{pieces[0]} needs the package sentencepiece: `pip install sentencepiece`"
+
+
+def as_transformers_config(config: Mapping[str, Any]) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    # A repository may name code to fetch: a class of its own, or a kernel from the Hub.
+    plain = {key: value for key, value in config.items() if key != "auto_map" and not key.endswith("_implementation")}
+    return CONFIG_MAPPING[config["model_type"]].from_dict(plain)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

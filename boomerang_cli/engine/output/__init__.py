@@ -1,0 +1,1 @@
+"""A model to be written: planned, moved, and standing there at once."""

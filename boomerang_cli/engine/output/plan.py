@@ -1,0 +1,236 @@
+"""What a model folder will be: which tensor comes from where, in which file, beside which configuration.
+
+Made from headers alone, so that it can be shown, compared and refused before a byte is written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain, groupby
+from math import prod
+from typing import Any
+
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.companions import companions
+from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES
+from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.files import File, RemoteFile
+from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
+from boomerang_cli.engine.checkpoint.parts import Parts
+from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
+from boomerang_cli.engine.checkpoint.ties import is_tied
+from boomerang_cli.engine.checkpoint.weights import SINGLE_FILE
+from boomerang_cli.engine.errors import UnsupportedModelError
+from boomerang_cli.engine.pair.layers import LayerSource, Owner
+
+OWNERS: tuple[Owner, ...] = ("student", "teacher")
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One tensor of the output: its name and dtype there, and the tensor that it is."""
+
+    name: str
+    owner: Owner
+    source: Tensor
+    dtype: str
+
+    @property
+    def converts(self) -> bool:
+        return self.dtype != self.source.dtype
+
+    @property
+    def size_bytes(self) -> int:
+        return prod(self.source.shape) * DTYPE_BYTES[self.dtype]
+
+    def follows(self, before: Copy) -> bool:
+        """Tell whether the bytes of both lie side by side in their source, so that one copy moves them."""
+        near = self.source.file == before.source.file and self.source.start == before.source.stop
+        return near and not self.converts and not before.converts
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One safetensors file of the output: its tensors in the order of their bytes.
+
+    Attributes:
+        offset_in_block: where in a disk block the tensors start, so that blocks can be shared; None does not matter.
+    """
+
+    file: str
+    copies: tuple[Copy, ...]
+    offset_in_block: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(copy.size_bytes for copy in self.copies)
+
+    @property
+    def runs(self) -> tuple[tuple[Copy, ...], ...]:
+        """Tensors that lie side by side in their source, together."""
+        runs: list[list[Copy]] = []
+        for copy in self.copies:
+            if runs and copy.follows(runs[-1][-1]):
+                runs[-1].append(copy)
+            else:
+                runs.append([copy])
+        return tuple(map(tuple, runs))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model folder.
+
+    Attributes:
+        config: the content of ``config.json``.
+        companions: files that are copied as they are: tokenizer, generation config, chat template, licence.
+        documents: the content of generated files beside ``config.json`` and the index.
+        sources: where each layer comes from.
+    """
+
+    shards: tuple[Shard, ...]
+    config: Mapping[str, Any]
+    companions: tuple[File, ...]
+    sources: tuple[LayerSource, ...]
+    documents: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def copies(self) -> tuple[Copy, ...]:
+        return tuple(chain.from_iterable(shard.copies for shard in self.shards))
+
+    @property
+    def parameters(self) -> int:
+        return sum(copy.source.parameters for copy in self.copies)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all tensors, as in the index's ``total_size``."""
+        return sum(shard.size_bytes for shard in self.shards)
+
+    @property
+    def fetch_bytes(self) -> Mapping[str, int]:
+        """Bytes that are read from the Hub to carry the plan out, by repository; headers were read to make it."""
+        sizes: Counter[str] = Counter()
+        for file, size in chain(
+            ((copy.source.file, copy.source.size_bytes) for copy in self.copies),
+            ((companion, companion.size_bytes) for companion in self.companions),
+        ):
+            if isinstance(file, RemoteFile):
+                sizes[file.repo_id] += size
+        return dict(sizes)
+
+    @property
+    def tied(self) -> bool:
+        return bool(self.config["tie_word_embeddings"])
+
+    @property
+    def dtype(self) -> str:
+        """That of most bytes, as ``config.json`` names it."""
+        return str(self.config.get("torch_dtype") or self.config["dtype"])
+
+    def with_documents(self, documents: Mapping[str, str]) -> Plan:
+        return replace(self, documents={**self.documents, **documents})
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Plan:
+        """Return the same plan with other weights: each tensor is taken from ``tensors``, by its name in the output."""
+        shards = tuple(
+            replace(shard, copies=tuple(replace(copy, source=tensors[copy.name]) for copy in shard.copies))
+            for shard in self.shards
+        )
+        return replace(self, shards=shards)
+
+
+def plan_model(
+    sources: Sequence[LayerSource],
+    *,
+    teacher: Checkpoint,
+    family: Family,
+    parts: Mapping[Owner, Parts],
+    dtype: str | None,
+    max_shard_bytes: int,
+) -> Plan:
+    """Plan the model that has these layers (rules 3 and 4 of SPEC.md for what stands around them).
+
+    Args:
+        parts: of each owner that ``sources`` names.
+        dtype: the safetensors name of what floating-point tensors become; None leaves each as it is.
+    """
+    first, last = parts[sources[0].owner], parts[sources[-1].owner]
+    tied = first is last and first.tied
+    tensors: dict[str, tuple[Owner, Tensor]] = {name: (sources[0].owner, own) for name, own in first.before.items()}
+    for index, source in enumerate(sources):
+        own_layer = parts[source.owner].layers[source.index].items()
+        tensors |= {f"{family.layers}{index}.{name}": (source.owner, tensor) for name, tensor in own_layer}
+    tensors |= {name: (sources[-1].owner, tensor) for name, tensor in last.after.items()}
+    if last.tied and not tied:  # the head of a tied model is its embedding; beside another's it must stand on its own
+        tensors[family.head] = (sources[-1].owner, last.before[family.embedding])
+        if family.tied_bias and family.tied_bias[1] in tensors:
+            tensors.setdefault(family.tied_bias[0], tensors[family.tied_bias[1]])
+    copies = [
+        Copy(name, owner, tensor, _output_dtype(name, tensor, dtype, family))
+        for name, (owner, tensor) in tensors.items()
+    ]
+    config = config_for_layers(teacher.config, family, [source.teacher_layer for source in sources], teacher.name)
+    return Plan(
+        shards=_lay_out(copies, max_shard_bytes),
+        config=_adapted(config, tied, family, copies),
+        companions=companions(teacher.files),
+        sources=tuple(sources),
+    )
+
+
+def _output_dtype(name: str, tensor: Tensor, dtype: str | None, family: Family) -> str:
+    if dtype is None or not tensor.is_float or name.endswith(family.float32):
+        return tensor.dtype
+    return dtype
+
+
+def _adapted(config: dict[str, Any], tied: bool, family: Family, copies: Sequence[Copy]) -> dict[str, Any]:
+    if is_tied(config, family) != tied or "tie_word_embeddings" not in config:
+        config["tie_word_embeddings"] = tied
+    sizes = {
+        dtype: sum(copy.size_bytes for copy in group)
+        for dtype, group in groupby(sorted(copies, key=lambda copy: copy.dtype), key=lambda copy: copy.dtype)
+        if dtype in CONFIG_NAMES
+    }
+    if not sizes:
+        raise UnsupportedModelError(f"none of the {len(copies)} tensors holds floating-point numbers")
+    for key in [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]:  # two names of one value
+        config[key] = CONFIG_NAMES[max(sizes, key=lambda dtype: sizes[dtype])]
+    return config
+
+
+def _lay_out(copies: Sequence[Copy], max_shard_bytes: int) -> tuple[Shard, ...]:
+    """Put tensors into files in the order of the source files' bytes, so that runs are as long as possible.
+
+    Tensors of wide dtypes come first, as the libraries write them: readers need each aligned to its dtype.
+    """
+    ordered = sorted(
+        copies,
+        key=lambda copy: (
+            -DTYPE_BYTES[copy.dtype],
+            OWNERS.index(copy.owner),
+            str(copy.source.file),
+            copy.source.start,
+            copy.name,
+        ),
+    )
+    shards: list[list[Copy]] = [[]]
+    size = 0
+    for copy in ordered:
+        if shards[-1] and size + copy.size_bytes > max_shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(copy)
+        size += copy.size_bytes
+    return tuple(Shard(name, tuple(shard)) for name, shard in zip(shard_names(len(shards)), shards, strict=True))
+
+
+def shard_names(count: int) -> list[str]:
+    """Return the names of so many files of weights, as transformers calls them."""
+    if count == 1:
+        return [SINGLE_FILE]
+    return [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]

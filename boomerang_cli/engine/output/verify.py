@@ -1,0 +1,101 @@
+"""A written model, read again and compared with what its plan says: every byte, file by file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from boomerang_cli.engine.checkpoint.checkpoint import CONFIG_FILE, read_checkpoint
+from boomerang_cli.engine.checkpoint.dtypes import convert
+from boomerang_cli.engine.checkpoint.files import RemoteFile, SourceFile
+from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
+from boomerang_cli.engine.checkpoint.weights import INDEX_FILE
+from boomerang_cli.engine.errors import BoomerangError, OutputError
+from boomerang_cli.engine.output.output_marker import MARKER_FILE
+from boomerang_cli.engine.output.plan import Copy, Plan
+from boomerang_cli.engine.output.writer import as_json_text, index_of
+
+_PIECE_VALUES = 2**20
+"""Compared at once: a few megabytes of each file stand in memory."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared, and found equal.
+
+    Attributes:
+        bytes: of tensors, in the output.
+        unread_bytes: of tensors that were fetched from the Hub, and are not fetched a second time to be compared.
+    """
+
+    tensors: int
+    bytes: int
+    unread_bytes: int
+
+
+def verify_model(plan: Plan, folder: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Verification:
+    """Compare a written model with its plan: files, headers, index, configuration, and each tensor with its source.
+
+    Tensors that were converted are converted again.
+
+    Raises:
+        OutputError: the first difference.
+    """
+    try:
+        written = read_checkpoint(folder)
+    except BoomerangError as error:
+        raise OutputError(f"the written model cannot be read again: {error}") from None
+    _compare_files(plan, folder)
+    _compare_headers(plan, written.tensors)
+    compared, unread, total = 0, 0, plan.size_bytes
+    for shard in plan.shards:
+        for copy in shard.copies:
+            if isinstance(copy.source.file, RemoteFile):
+                unread += copy.size_bytes
+            else:
+                _compare_tensor(copy, copy.source.file.path, written.tensors[copy.name], folder / shard.file)
+                compared += copy.size_bytes
+            if on_progress:
+                on_progress(compared + unread, total)
+    return Verification(len(plan.copies), compared, unread)
+
+
+def _compare_files(plan: Plan, folder: Path) -> None:
+    texts = {CONFIG_FILE: as_json_text(dict(plan.config)), **plan.documents}
+    if len(plan.shards) > 1:
+        texts[INDEX_FILE] = as_json_text(index_of(plan))
+    shards, companions = {shard.file for shard in plan.shards}, {file.name: file for file in plan.companions}
+    planned = {*texts, *shards, *companions, *({name.rpartition("/")[0] for name in companions} - {""})}
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - {MARKER_FILE}
+    if difference := found ^ planned:
+        raise OutputError(f"{folder} holds other files than planned: {', '.join(sorted(difference))}")
+    for name, text in texts.items():
+        if (folder / name).read_bytes() != text.encode("utf-8", "backslashreplace"):
+            raise OutputError(f"{folder / name} is not as it was planned")
+    for name, file in companions.items():
+        if isinstance(file, SourceFile) and (folder / name).read_bytes() != file.path.read_bytes():
+            raise OutputError(f"{folder / name} is not like {file}")
+
+
+def _compare_headers(plan: Plan, written: dict[str, Tensor]) -> None:
+    planned = {copy.name: (shard.file, copy.dtype, copy.source.shape) for shard in plan.shards for copy in shard.copies}
+    found = {name: (tensor.file.name, tensor.dtype, tensor.shape) for name, tensor in written.items()}
+    if difference := dict(planned.items() ^ found.items()):
+        raise OutputError(f"the written model does not hold {min(difference)} as it was planned")
+
+
+def _compare_tensor(copy: Copy, source: Path, written: Tensor, output: Path) -> None:
+    """Compare one tensor piece by piece, so that no more than two pieces stand in memory."""
+    width, new_width = DTYPE_BYTES[copy.source.dtype], DTYPE_BYTES[copy.dtype]
+    with source.open("rb", buffering=0) as expected, output.open("rb", buffering=0) as found:
+        for first in range(0, copy.source.parameters, _PIECE_VALUES):
+            count = min(copy.source.parameters - first, _PIECE_VALUES)
+            data = os.pread(expected.fileno(), count * width, copy.source.start + first * width)
+            if len(data) < count * width:
+                raise OutputError(f"{source} became shorter while it was read")
+            if copy.converts:
+                data = bytes(convert(memoryview(data), copy.source.dtype, copy.dtype, copy.name))
+            if data != os.pread(found.fileno(), count * new_width, written.start + first * new_width):
+                raise OutputError(f"{output.name} does not hold {copy.name} as {source} does")

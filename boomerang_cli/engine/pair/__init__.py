@@ -1,0 +1,1 @@
+"""['layers', 'order', 'selection', 'student_config', 'pair', 'origin']"""

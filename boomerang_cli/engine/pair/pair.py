@@ -1,0 +1,197 @@
+"""A student and its teacher: how they are found, and whether they belong together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from boomerang_cli.engine.checkpoint.families import Family, family_of
+from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
+from boomerang_cli.engine.checkpoint.parts import Parts, check_layers_alike, difference, take_apart
+from boomerang_cli.engine.errors import ModelNotFoundError, PairError, SelectionError
+from boomerang_cli.engine.pair.layers import LayerMap, Owner
+from boomerang_cli.engine.pair.origin import Named, told
+from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig, is_student, read_student_config
+
+PUBLISHED_TEACHERS = {
+    "Harvard-DCML/boomerang-qwen3-2.3B": "Qwen/Qwen3-4B-Base",
+    "Harvard-DCML/boomerang-qwen3-4.9B": "Qwen/Qwen3-8B-Base",
+    "Harvard-DCML/boomerang-pythia-1.6B": "EleutherAI/pythia-2.8b",
+    "Harvard-DCML/boomerang-pythia-3.8B": "EleutherAI/pythia-6.9b",
+    "Harvard-DCML/boomerang-llama-3.2-1.9B": "meta-llama/Llama-3.2-3B",
+}
+"""By the student's name on the Hub (FACTS.md 1)."""
+
+# Values of config.json that must agree because layers of both models run in one; shapes are compared apart.
+_SAME_VALUES = (
+    "hidden_size",
+    "n_embd",
+    "vocab_size",
+    "num_attention_heads",
+    "n_head",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "hidden_act",
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A student, its teacher, and which of the teacher's layers the student's stand for."""
+
+    student: Checkpoint
+    teacher: Checkpoint
+    family: Family
+    student_config: StudentConfig
+
+    @property
+    def layer_map(self) -> LayerMap:
+        return self.student_config.layer_map
+
+    @cached_property
+    def parts(self) -> Mapping[Owner, Parts]:
+        return {"student": take_apart(self.student, self.family), "teacher": take_apart(self.teacher, self.family)}
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens both models know: the rows of their embeddings."""
+        return self.parts["teacher"].before[self.family.embedding].shape[0]
+
+    def checkpoint(self, owner: Owner) -> Checkpoint:
+        return self.student if owner == "student" else self.teacher
+
+
+def open_pair(
+    student: str | Path | None = None,
+    teacher: str | Path | None = None,
+    *,
+    keep: Sequence[int] | None = None,
+    download: bool = True,
+) -> Pair:
+    """Find and open a student and its teacher, and check from headers that they belong together.
+
+    Args:
+        student: else ``BOOMERANG_STUDENT``, else the current folder if it is a student, else ``./student``.
+        teacher: else ``BOOMERANG_TEACHER``, else what the student records, else the table of published pairs.
+        keep: the kept layers, for a student without ``student_config.json``.
+        download: bring models of the Hub whole into the cache (see ``open_checkpoint``).
+
+    Raises:
+        HubError: the Hub refuses or fails.
+        ModelNotFoundError: one of them is not found; says what was looked for, and which flag to give.
+        CheckpointError, UnsupportedModelError: one of them cannot be used.
+        PairError: they do not belong together.
+    """
+    named_student = find_student(student)
+    with told(named_student.origin):
+        student_checkpoint = open_checkpoint(named_student.model, download=download)
+        recorded = _recorded(student_checkpoint, keep)
+    named_teacher = _find_teacher(teacher, student_checkpoint, recorded)
+    with told(named_teacher.origin):
+        teacher_checkpoint = open_checkpoint(named_teacher.model, download=download)
+        family = family_of(teacher_checkpoint.config, teacher_checkpoint.name)
+    if recorded is None:
+        assert keep is not None
+        try:
+            recorded = StudentConfig(LayerMap(family.teacher_depth(teacher_checkpoint.config), tuple(keep)))
+        except SelectionError as error:
+            raise PairError(f"--keep: {error}") from None
+    pair = Pair(student_checkpoint, teacher_checkpoint, family, recorded)
+    with told(named_student.origin, named_teacher.origin):
+        _check(pair)
+    return pair
+
+
+def find_student(student: str | Path | None) -> Named:
+    """Return the student that a command means that is given ``student`` (see :func:`open_pair`)."""
+    if student:
+        return Named(student)
+    if from_environment := os.environ.get("BOOMERANG_STUDENT"):
+        return Named(from_environment, "BOOMERANG_STUDENT names the student, --student another")
+    if is_student(Path()):
+        return Named(Path(), "the student is the current folder, --student names another")
+    if Path("student").is_dir():
+        return Named(Path("student"), "the student is ./student, --student names another")
+    undistilled = "; ./student-init is not distilled yet, --student student-init takes it as it is"
+    raise ModelNotFoundError(
+        "no student: BOOMERANG_STUDENT is not set, and neither this folder nor ./student is one; give --student"
+        + (undistilled if is_student(Path("student-init")) else "")
+    )
+
+
+def _recorded(student: Checkpoint, keep: Sequence[int] | None) -> StudentConfig | None:
+    if is_student(student.folder):
+        recorded = read_student_config(student.folder)
+        if keep is not None and tuple(keep) != recorded.layer_map.kept:
+            raise PairError(
+                f"--keep {_listed(keep)} contradicts {STUDENT_CONFIG_FILE} of {student.name}, "
+                f"which keeps {_listed(recorded.layer_map.kept)}: leave --keep out"
+            )
+        return recorded
+    if keep is None:
+        depth = family_of(student.config, student.name).teacher_depth(student.config)
+        raise PairError(
+            f"{student.name} has no {STUDENT_CONFIG_FILE}: say with --keep which teacher layers its {depth} layers "
+            f"copied, such as --keep {_listed(range(0, 2 * depth, 2))}"
+        )
+    return None
+
+
+def _find_teacher(teacher: str | Path | None, student: Checkpoint, recorded: StudentConfig | None) -> Named:
+    if teacher:
+        return Named(teacher)
+    if from_environment := os.environ.get("BOOMERANG_TEACHER"):
+        return Named(from_environment, "BOOMERANG_TEACHER names the teacher, --teacher another")
+    if recorded is not None and recorded.teacher:
+        if student.revision is not None and not is_repo_id(recorded.teacher):  # nobody else's paths are followed
+            raise ModelNotFoundError(
+                f"{student.name} records a teacher on somebody's disk, {recorded.teacher!r}: give --teacher"
+            )
+        pinned = f"@{recorded.teacher_revision}" if recorded.teacher_revision else ""
+        place = f"{STUDENT_CONFIG_FILE} of {student.name}"
+        return Named(recorded.teacher + pinned, f"{place} records the teacher, --teacher names another")
+    if published := PUBLISHED_TEACHERS.get(student.name):
+        return Named(published, f"{student.name} was published with this teacher, --teacher names another")
+    raise ModelNotFoundError(
+        f"no teacher: BOOMERANG_TEACHER is not set, {student.name} records none in {STUDENT_CONFIG_FILE}, "
+        "and it is not one of the published students; give --teacher"
+    )
+
+
+def _check(pair: Pair) -> None:
+    """Raise PairError where the two models differ in what must agree."""
+    together = f"{pair.student.name} and {pair.teacher.name} do not belong together"
+    ours, theirs = pair.student.config, pair.teacher.config
+    if ours.get("model_type") != theirs.get("model_type"):
+        raise PairError(f"{together}: model_type {ours.get('model_type')} and {theirs.get('model_type')}")
+    family_of(ours, pair.student.name)
+    for key in _SAME_VALUES:
+        values: tuple[Any, Any] = (ours.get(key), theirs.get(key))
+        if None not in values and values[0] != values[1]:
+            raise PairError(f"{together}: {key} {values[0]} and {values[1]}")
+    layer_map = pair.layer_map
+    for checkpoint, counted in ((pair.teacher, layer_map.teacher_layers), (pair.student, layer_map.student_layers)):
+        if (depth := pair.family.teacher_depth(checkpoint.config)) != counted:
+            raise PairError(
+                f"{together}: {checkpoint.name} has {depth} layers, "
+                f"the kept layers {_listed(layer_map.kept)} speak of {counted}"
+            )
+    student, teacher = pair.parts["student"], pair.parts["teacher"]
+    check_layers_alike(pair.teacher, teacher)
+    if problem := difference(student.before, teacher.before):
+        raise PairError(f"{together}: {problem}")
+    for index, kept in enumerate(layer_map.kept):
+        if problem := difference(student.layers[index], teacher.layers[kept]):
+            raise PairError(f"{together}: student layer {index} is not like teacher layer {kept}: {problem}")
+    if student.tied == teacher.tied and (problem := difference(student.after, teacher.after)):
+        raise PairError(f"{together}: {problem}")
+
+
+def _listed(layers: Sequence[int]) -> str:
+    return ",".join(map(str, layers))

@@ -1,0 +1,1 @@
+"""What others read of a model: where it comes from, its card, its way to the Hub."""

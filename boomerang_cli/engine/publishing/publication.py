@@ -1,0 +1,151 @@
+"""A model folder made ready for others to read: checked whole, its card written, nothing private in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from boomerang_cli.engine.checkpoint.checkpoint import CONFIG_FILE, Checkpoint, open_checkpoint, read_json
+from boomerang_cli.engine.checkpoint.companions import companions
+from boomerang_cli.engine.checkpoint.families import Family, family_of
+from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
+from boomerang_cli.engine.checkpoint.parts import take_apart
+from boomerang_cli.engine.checkpoint.weights import entry_file, is_index
+from boomerang_cli.engine.errors import CheckpointError, OutputError
+from boomerang_cli.engine.output.output_folder import temporary_folder
+from boomerang_cli.engine.output.writer import as_json_text
+from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, read_student_config
+from boomerang_cli.engine.publishing.card import CARD_FILE, is_ours, model_card
+from boomerang_cli.engine.publishing.clean_files import Header, clean_header, clean_texts
+from boomerang_cli.engine.publishing.privacy import Cleaner, public
+from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE, student_provenance
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
+_OWN = {CONFIG_FILE, CARD_FILE, PROVENANCE_FILE, STUDENT_CONFIG_FILE, "metrics.jsonl"}
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What of a folder is sent.
+
+    Attributes:
+        depth: the model's number of layers.
+        files: that are sent as they are, by name.
+        texts: by file name, in place of what the folder holds.
+        headers: by name, in place of those that the folder's files of weights begin with.
+        removed: what stands in the folder and is private, so that it is not sent: ``config.json: _name_or_path``.
+    """
+
+    folder: Path
+    depth: int
+    files: Mapping[str, Path]
+    texts: Mapping[str, str]
+    headers: Mapping[str, Header]
+    removed: tuple[str, ...]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file, by name."""
+        sizes = {name: path.stat().st_size for name, path in self.files.items()}
+        changes = {name: len(header.text) - header.length for name, header in self.headers.items()}
+        sizes |= {name: sizes[name] + change for name, change in changes.items()}
+        return dict(sorted({**sizes, **{name: len(_bytes(text)) for name, text in self.texts.items()}}.items()))
+
+    @contextmanager
+    def staged(self) -> Iterator[Path]:
+        """Yield a temporary folder of exactly what is sent; files are links, where they are sent as they are.
+
+        Raises:
+            OutputError: no temporary folder can be made, or it has no room for weights with another header.
+        """
+        with temporary_folder() as staging:
+            try:
+                self._fill(staging)
+            except OSError as error:
+                raise OutputError(
+                    f"{self.folder} cannot be made ready in {staging.parent}: {error.strerror}: "
+                    "set TMPDIR to a folder with more room"
+                ) from None
+            yield staging
+
+    def _fill(self, staging: Path) -> None:
+        for name in (*self.files, *self.texts):
+            (staging / name).parent.mkdir(exist_ok=True)
+        for name, path in self.files.items():
+            if name not in self.headers:
+                (staging / name).symlink_to(path.absolute())
+        for name, text in self.texts.items():
+            (staging / name).write_bytes(_bytes(text))
+        for name, header in self.headers.items():
+            header.write(self.files[name], staging / name)
+
+
+def prepare(folder: Path, repo_id: str, results: Sequence[Mapping[str, Any]] = ()) -> Publication:
+    """Check a model folder from its headers, and decide what of it is sent.
+
+    Args:
+        results: rows of a sweep, for the card.
+
+    Raises:
+        CheckpointError, UnsupportedModelError: it is no whole model, or has no tokenizer.
+    """
+    checkpoint, cleaner = open_checkpoint(folder), Cleaner(folder)
+    family = family_of(checkpoint.config, checkpoint.name)
+    depth = len(take_apart(checkpoint, family).layers)
+    if not any(name in checkpoint.files for name in _TOKENIZERS):
+        raise CheckpointError(
+            f"{folder} has no tokenizer ({', '.join(_TOKENIZERS[:3])}, …): copy the teacher's into it"
+        )
+    names = {tensor.file.name for tensor in checkpoint.tensors.values()}
+    headers = {name: header for name in sorted(names) if (header := clean_header(checkpoint.folder / name, cleaner))}
+    beside = {file.name for file in companions(checkpoint.files)} | (_OWN & checkpoint.files.keys())
+    if (entry := entry_file(checkpoint.files, checkpoint.config, checkpoint.name)) and is_index(entry):
+        beside.add(entry)
+    texts = _texts(checkpoint, family, repo_id, results, cleaner)
+    texts |= clean_texts(checkpoint.folder, sorted(beside - texts.keys()), cleaner)
+    files = {name: checkpoint.folder / name for name in sorted((names | beside) - texts.keys())}
+    return Publication(folder, depth, files, texts, headers, tuple(cleaner.removed))
+
+
+def _texts(
+    checkpoint: Checkpoint, family: Family, repo_id: str, results: Sequence[Mapping[str, Any]], cleaner: Cleaner
+) -> dict[str, str]:
+    """Return our own documents as others should read them, and a card where there is none of somebody's own."""
+    folder, texts = checkpoint.folder, {}
+    made: Mapping[str, Any] | None = None
+    if STUDENT_CONFIG_FILE in checkpoint.files:
+        made = student_provenance(checkpoint, family, read_student_config(folder))
+        content = read_json(folder / STUDENT_CONFIG_FILE)
+        texts[STUDENT_CONFIG_FILE] = _told(STUDENT_CONFIG_FILE, content, _public_student(content), cleaner)
+    if PROVENANCE_FILE in checkpoint.files:
+        made = read_json(folder / PROVENANCE_FILE)
+        texts[PROVENANCE_FILE] = _told(PROVENANCE_FILE, made, public(made), cleaner)
+    card = folder / CARD_FILE
+    if made is not None and (not card.is_file() or is_ours(card.read_text("utf-8", "replace"))):
+        model_type = str(checkpoint.config["model_type"])
+        try:
+            texts[CARD_FILE] = model_card(made, name=repo_id, model_type=model_type, results=results)
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+            raise CheckpointError(
+                f"{folder / PROVENANCE_FILE} does not tell how the model was made: {error!r}"
+            ) from error
+    return texts
+
+
+def _told(file: str, content: Mapping[str, Any], shown: Any, cleaner: Cleaner) -> str:
+    cleaner.note_differences(file, content, shown)
+    return as_json_text(shown)
+
+
+def _public_student(content: dict[str, Any]) -> Any:
+    """Leave a teacher of this disk out: under its name alone nobody would find it."""
+    is_hub = isinstance(content.get("teacher"), str) and is_repo_id(content["teacher"])
+    return public(content if is_hub else {key: value for key, value in content.items() if key != "teacher"})
+
+
+def _bytes(text: str) -> bytes:
+    # Half a surrogate pair, or a path of other bytes, becomes the escape that JSON has for it.
+    return text.encode("utf-8", "backslashreplace")
