@@ -27,7 +27,8 @@ from torch.nn import functional as F
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from boomerang_cli.engine.distillation.losses import decoder_layers, distillation_loss
+from boomerang_cli.engine.distillation.losses import distillation_loss
+from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.pair.layers import LayerMap, default_kept_layers
 
 # hidden size, layers, heads; both: feed-forward 4 times as wide, rotary on a quarter, 50304 tokens, untied

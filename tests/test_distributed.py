@@ -28,7 +28,7 @@ from boomerang_cli.engine.distillation import sharding
 from boomerang_cli.engine.distillation import training_folder
 from boomerang_cli.engine.distillation import training_state
 from boomerang_cli.engine.distillation.arguments import training_arguments
-from boomerang_cli.engine.distillation.losses import decoder_layers
+from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 
 def main():

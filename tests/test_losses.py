@@ -24,18 +24,16 @@ from transformers import (
 )
 
 from boomerang_cli.engine.distillation.losses import (
-    IGNORED_LABEL,
-    Head,
     cosine_loss,
     cross_entropy_loss,
-    decoder_layers,
     distillation_loss,
-    hidden_states_at,
     kl_divergence_loss,
     next_token_labels,
-    vocabulary_loss,
 )
+from boomerang_cli.engine.distillation.vocabulary_loss import IGNORED_LABEL, vocabulary_loss
 from boomerang_cli.engine.errors import UnsupportedModelError
+from boomerang_cli.engine.models.head import Head
+from boomerang_cli.engine.models.hidden_states import decoder_layers, hidden_states_at
 from boomerang_cli.engine.pair.layers import LayerMap
 
 VOCABULARY = 31

@@ -97,7 +97,7 @@ def test_candidates_of_one_size_share_the_blocks_before_the_first_difference(loa
 
 
 def test_an_order_that_was_searched_is_taken_by_patch(loaded: LoadedPair, tmp_path: Path) -> None:
-    from boomerang_cli.engine.output.writer import as_json_text
+    from boomerang_cli.engine.output.plan import as_json_text
     from boomerang_cli.engine.pair.order import read_order
 
     found = exact(BLOCKS, distances_of(Scorer(loaded), every_subset(BLOCKS)))

@@ -10,8 +10,9 @@ from hub_double import HubDouble
 from huggingface_hub import constants
 from published import PAIRS, Published, add_to_cache, add_to_hub, shapes, write_student, write_teacher
 
+from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.pair.pair import Pair, open_pair
-from boomerang_cli.engine.patch import Planner, patch
+from boomerang_cli.engine.patch import patch
 
 each_pair = pytest.mark.parametrize("published", PAIRS, ids=lambda pair: pair.student.partition("boomerang-")[2])
 

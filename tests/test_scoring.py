@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM
 
-from boomerang_cli.engine.distillation.losses import IGNORED_LABEL
+from boomerang_cli.engine.distillation.vocabulary_loss import IGNORED_LABEL
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.scoring import Scorer, WindowSums, summarise
 from boomerang_cli.engine.evaluation.variants import Variant

@@ -19,7 +19,7 @@ from tiny_models import KEPT, LAYERS, VOCABULARY, save_pair
 
 from boomerang_cli.engine.checkpoint.checkpoint import read_checkpoint
 from boomerang_cli.engine.distillation.data import find_sources
-from boomerang_cli.engine.distillation.losses import IGNORED_LABEL
+from boomerang_cli.engine.distillation.vocabulary_loss import IGNORED_LABEL
 from boomerang_cli.engine.errors import BoomerangError, DataError, OutputError, ScoringError, SelectionError
 from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
 from boomerang_cli.engine.evaluation.rows import SweepRow, best_order, find_misses

@@ -14,8 +14,8 @@ from boomerang_cli.engine.checkpoint.parts import check_layers_alike, take_apart
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
-from boomerang_cli.engine.output.plan import Plan, plan_model
-from boomerang_cli.engine.output.writer import ByteProgress, as_json_text, write_model
+from boomerang_cli.engine.output.plan import Plan, as_json_text, plan_model
+from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.layers import LayerMap, LayerSource, default_kept_layers
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
 from boomerang_cli.engine.quiet import quiet_transformers

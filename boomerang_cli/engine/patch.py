@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import OutputError, SelectionError
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
-from boomerang_cli.engine.output.plan import Plan, plan_model
+from boomerang_cli.engine.output.plan import Plan
+from boomerang_cli.engine.output.planner import Planner, choose_blocks
 from boomerang_cli.engine.output.verify import Verification
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.layers import Owner
-from boomerang_cli.engine.pair.order import Order, find_order
-from boomerang_cli.engine.pair.pair import Pair, open_pair
+from boomerang_cli.engine.pair.order import find_order
+from boomerang_cli.engine.pair.pair import open_pair
+from boomerang_cli.engine.pair.selection import Selection
 from boomerang_cli.engine.publishing.card import model_documents
 from boomerang_cli.engine.publishing.provenance import layer_sources
 from boomerang_cli.engine.push import PushResult, push_model
-from boomerang_cli.engine.sizes import parse_bytes, parse_count, show_bytes, show_count
 
 
 @dataclass(frozen=True)
@@ -58,33 +58,6 @@ class PatchResult:
     pushed: PushResult | None
     verified: Verification | None
     plan: Plan
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which model of a pair a user asked for, in exactly one of five ways.
-
-    Attributes:
-        layers: k.
-        depth: the number of layers.
-        params, size: the largest model with at most so many parameters, bytes: ``2B``, ``4GB``.
-        blocks: the patched blocks outright.
-
-    Raises:
-        SelectionError: none of them, or more than one.
-    """
-
-    layers: int | None = None
-    depth: int | None = None
-    params: str | None = None
-    size: str | None = None
-    blocks: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        given = [f"--{name}" for name, value in vars(self).items() if value is not None]
-        if len(given) != 1:
-            what = f"{' and '.join(given)} exclude one another" if given else "no size was asked for"
-            raise SelectionError(f"{what}: give one of --layers, --depth, --params, --size, --blocks")
 
 
 def patch(
@@ -193,64 +166,3 @@ def _write_to_hub(
             )
         verified = write_model(plan, folder / "model", "patched", verify=True, on_progress=on_progress)
         return push_model(folder / "model", Destination(repo_id, private)), verified
-
-
-class Planner:
-    """Plans any model of one pair.
-
-    Args:
-        dtype: of the output (see :func:`patch`).
-
-    Raises:
-        SelectionError: an unknown dtype or shard size.
-    """
-
-    def __init__(self, pair: Pair, *, dtype: str = "auto", max_shard_size: str = "5GB") -> None:
-        self.pair = pair
-        self._dtype = stored_dtype(dtype)
-        if dtype == "auto" and pair.student.main_dtype != pair.teacher.main_dtype:
-            self._dtype = "BF16"
-        self._max_shard_bytes = parse_bytes(max_shard_size, "--max-shard-size")
-
-    def plan(self, blocks: Sequence[int]) -> Plan:
-        """Return the plan of the model in which ``blocks`` are the teacher's."""
-        return plan_model(
-            self.pair.layer_map.sources(blocks),
-            teacher=self.pair.teacher,
-            family=self.pair.family,
-            parts=self.pair.parts,
-            dtype=self._dtype,
-            max_shard_bytes=self._max_shard_bytes,
-        )
-
-
-def choose_blocks(selection: Selection, planner: Planner, order: Order) -> tuple[int, ...]:
-    """Return the blocks to patch, ascending.
-
-    Raises:
-        SelectionError: the pair has no such model; says which it has.
-    """
-    layer_map = planner.pair.layer_map
-    if selection.blocks is not None:
-        return layer_map.check_blocks(selection.blocks)
-    if selection.layers is not None:
-        return order.blocks(selection.layers)
-    if selection.depth is not None:
-        depths = {len(layer_map.sources(blocks)): blocks for blocks in reversed(order.sets)}
-        if selection.depth not in depths:
-            listed = ", ".join(map(str, sorted(depths)))
-            raise SelectionError(f"--depth {selection.depth} is no size of this pair: it has {listed} layers")
-        return depths[selection.depth]
-    if selection.params is not None:
-        flag, limit = f"--params {selection.params}", parse_count(selection.params, "--params")
-        sizes = {blocks: planner.plan(blocks).parameters for blocks in order.sets}
-        smallest = show_count(min(sizes.values()))
-    else:
-        assert selection.size is not None
-        flag, limit = f"--size {selection.size}", parse_bytes(selection.size, "--size")
-        sizes = {blocks: planner.plan(blocks).size_bytes for blocks in order.sets}
-        smallest = show_bytes(min(sizes.values()))
-    fitting = {blocks: size for blocks, size in sizes.items() if size <= limit}
-    if not fitting:
-        raise SelectionError(f"{flag} is below the smallest size of this pair, {smallest}")
-    return max(fitting, key=lambda blocks: fitting[blocks])

@@ -13,9 +13,9 @@ from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, plan_rows
 from boomerang_cli.engine.evaluation.sweep_models import check_models, write_models
 from boomerang_cli.engine.output.output_folder import check_output
+from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.pair.order import Order, find_order
 from boomerang_cli.engine.pair.pair import Pair, open_pair
-from boomerang_cli.engine.patch import Planner
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress

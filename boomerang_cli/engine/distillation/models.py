@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from boomerang_cli.engine.distillation import sharding
-from boomerang_cli.engine.distillation.losses import decoder_layers
+from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.models.loading import load_pair_model
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair

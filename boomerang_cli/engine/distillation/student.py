@@ -17,8 +17,8 @@ from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, read_checkpoi
 from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.models.loading import as_transformers_config
-from boomerang_cli.engine.output.plan import Plan, plan_model
-from boomerang_cli.engine.output.writer import as_json_text, write_model
+from boomerang_cli.engine.output.plan import Plan, as_json_text, plan_model
+from boomerang_cli.engine.output.writer import write_model
 from boomerang_cli.engine.pair.layers import LayerSource
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig

@@ -19,7 +19,7 @@ from boomerang_cli.engine.evaluation.sweep_files import keep_file
 from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.evaluation.windows import Windows
 from boomerang_cli.engine.models.compose import LoadedPair, compose
-from boomerang_cli.engine.output.writer import as_json_text
+from boomerang_cli.engine.output.plan import as_json_text
 
 StageProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

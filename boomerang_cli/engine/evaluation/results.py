@@ -11,7 +11,7 @@ from typing import Any
 from boomerang_cli.engine.evaluation.curve import draw_curve
 from boomerang_cli.engine.evaluation.rows import SweepResult, SweepRow, best_order
 from boomerang_cli.engine.evaluation.sweep_files import keep_file
-from boomerang_cli.engine.output.writer import as_json_text
+from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.order import Order
 

@@ -11,7 +11,7 @@ from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.pair.order import Order
 
 if TYPE_CHECKING:
-    from boomerang_cli.engine.patch import Planner
+    from boomerang_cli.engine.output.planner import Planner
 
 
 @dataclass(frozen=True)

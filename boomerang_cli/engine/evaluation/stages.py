@@ -10,8 +10,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from boomerang_cli.engine.distillation.losses import Head
 from boomerang_cli.engine.models.compose import LoadedPair, compose, layer_list
+from boomerang_cli.engine.models.head import Head
 from boomerang_cli.engine.output.plan import OWNERS
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
 

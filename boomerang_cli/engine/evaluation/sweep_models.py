@@ -12,8 +12,9 @@ from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.evaluation.sweep_files import keep_folder
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output
-from boomerang_cli.engine.output.writer import as_json_text, write_model
-from boomerang_cli.engine.patch import Planner
+from boomerang_cli.engine.output.plan import as_json_text
+from boomerang_cli.engine.output.planner import Planner
+from boomerang_cli.engine.output.writer import write_model
 from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE, provenance
 
 

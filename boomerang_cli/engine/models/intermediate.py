@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from boomerang_cli.engine.checkpoint.files import SourceFile
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.output.plan import Copy, Plan
+from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.pair.order import find_order
 from boomerang_cli.engine.pair.pair import Pair, open_pair
-from boomerang_cli.engine.patch import Planner
 
 if TYPE_CHECKING:
     import torch

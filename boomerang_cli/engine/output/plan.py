@@ -5,6 +5,7 @@ Made from headers alone, so that it can be shown, compared and refused before a 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.companions import companions
 from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES
 from boomerang_cli.engine.checkpoint.families import Family
-from boomerang_cli.engine.checkpoint.files import File, RemoteFile
+from boomerang_cli.engine.checkpoint.files import File, RemoteFile, as_utf8
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
 from boomerang_cli.engine.checkpoint.parts import Parts
 from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
@@ -234,3 +235,14 @@ def shard_names(count: int) -> list[str]:
     if count == 1:
         return [SINGLE_FILE]
     return [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+
+
+def as_json_text(content: Any) -> str:
+    """Return JSON as the field's tools write it, two spaces deep."""
+    return as_utf8(json.dumps(content, indent=2, ensure_ascii=False)) + "\n"
+
+
+def index_of(plan: Plan) -> dict[str, Any]:
+    """Return the content of the index of a model in several files."""
+    files = {copy.name: shard.file for shard in plan.shards for copy in shard.copies}
+    return {"metadata": {"total_size": plan.size_bytes}, "weight_map": dict(sorted(files.items()))}

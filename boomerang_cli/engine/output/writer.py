@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import CONFIG_FILE
-from boomerang_cli.engine.checkpoint.files import File, SourceFile, as_utf8
+from boomerang_cli.engine.checkpoint.files import File, SourceFile
 from boomerang_cli.engine.checkpoint.tensors import BLOCK_BYTES, LENGTH_BYTES, MAX_HEADER_BYTES
 from boomerang_cli.engine.checkpoint.weights import INDEX_FILE
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.output.moves import Mover, copy_file
 from boomerang_cli.engine.output.output_folder import check_output, output_folder
 from boomerang_cli.engine.output.output_marker import Kind
-from boomerang_cli.engine.output.plan import Plan, Shard
+from boomerang_cli.engine.output.plan import Plan, Shard, as_json_text, index_of
 from boomerang_cli.engine.output.system_calls import reserve
 
 if TYPE_CHECKING:
@@ -73,11 +73,6 @@ def write_files(plan: Plan, folder: Path, *, on_progress: ByteProgress | None = 
     for name, content in plan.documents.items():
         _write_text(folder / name, content)
     _check_unchanged({copy.source.file for copy in plan.copies})
-
-
-def as_json_text(content: Any) -> str:
-    """Return JSON as the field's tools write it, two spaces deep."""
-    return as_utf8(json.dumps(content, indent=2, ensure_ascii=False)) + "\n"
 
 
 class _Progress:
@@ -141,12 +136,6 @@ def _members(shard: Shard) -> Iterator[str]:
         member = {copy.name: {"dtype": copy.dtype, "shape": shape, "data_offsets": [position, stop]}}
         yield json.dumps(member, separators=(",", ":"), ensure_ascii=False)[1:-1]
         position = stop
-
-
-def index_of(plan: Plan) -> dict[str, Any]:
-    """Return the content of the index of a model in several files."""
-    files = {copy.name: shard.file for shard in plan.shards for copy in shard.copies}
-    return {"metadata": {"total_size": plan.size_bytes}, "weight_map": dict(sorted(files.items()))}
 
 
 def _write_json(path: Path, content: Any) -> None:

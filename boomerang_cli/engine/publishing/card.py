@@ -10,8 +10,7 @@ import yaml
 
 from boomerang_cli import __version__
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
-from boomerang_cli.engine.output.plan import Plan
-from boomerang_cli.engine.output.writer import as_json_text
+from boomerang_cli.engine.output.plan import Plan, as_json_text
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.publishing.privacy import public

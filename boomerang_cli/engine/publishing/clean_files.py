@@ -13,7 +13,7 @@ from pathlib import Path
 from boomerang_cli.engine.checkpoint.checkpoint import read_json_value
 from boomerang_cli.engine.checkpoint.tensors import LENGTH_BYTES
 from boomerang_cli.engine.errors import CheckpointError
-from boomerang_cli.engine.output.writer import as_json_text
+from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.publishing.privacy import Cleaner
 
 _TEXTS = (".jinja", ".md", ".rst", ".txt", "")

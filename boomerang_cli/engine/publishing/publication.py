@@ -16,7 +16,7 @@ from boomerang_cli.engine.checkpoint.parts import take_apart
 from boomerang_cli.engine.checkpoint.weights import entry_file, is_index
 from boomerang_cli.engine.errors import CheckpointError, OutputError
 from boomerang_cli.engine.output.output_folder import temporary_folder
-from boomerang_cli.engine.output.writer import as_json_text
+from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, read_student_config
 from boomerang_cli.engine.publishing.card import CARD_FILE, is_ours, model_card
 from boomerang_cli.engine.publishing.clean_files import Header, clean_header, clean_texts
