@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from boomerang_cli import __version__
 from boomerang_cli.cli import interrupts, output
 from boomerang_cli.cli.demo import demo
 from boomerang_cli.cli.distill import distill
@@ -20,6 +19,7 @@ from boomerang_cli.cli.push import push
 from boomerang_cli.cli.signals import Terminated, ending_signals_raise
 from boomerang_cli.cli.sweep import sweep
 from boomerang_cli.engine.errors import BoomerangError
+from boomerang_cli.version import __version__
 
 
 class _Commands(TyperGroup):

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boomerang_cli.engine.checkpoint.checkpoint import CONFIG_FILE, read_json
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
+from boomerang_cli.engine.checkpoint.json_files import read_json
+from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError, SelectionError
 from boomerang_cli.engine.publishing.publication import Publication, prepare
 

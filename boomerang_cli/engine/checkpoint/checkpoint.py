@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.companions import companions
 from boomerang_cli.engine.checkpoint.files import File, RemoteFile, SourceFile, files_of, is_stray_link, refuse_pointer
 from boomerang_cli.engine.checkpoint.foreign import refuse_adapter
-from boomerang_cli.engine.checkpoint.tensors import MAX_HEADER_BYTES, Tensor, read_header
+from boomerang_cli.engine.checkpoint.json_files import read_json
+from boomerang_cli.engine.checkpoint.tensors import Tensor, read_header
 from boomerang_cli.engine.checkpoint.weights import (
+    CONFIG_FILE,
     PICKLES,
     SINGLE_FILE,
     entry_file,
@@ -25,15 +26,11 @@ from boomerang_cli.engine.checkpoint.weights import (
 )
 from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError
 
-CONFIG_FILE = "config.json"
 BUILTIN_DEMO = "builtin:demo"
 """The small teacher that ships inside the package."""
 
-_MAX_JSON_BYTES = MAX_HEADER_BYTES  # an index says no more of a tensor than a header
 _LONGEST_POINTER_BYTES = 1024
 """Of what Git LFS leaves in place of a file, by its own specification."""
-_MAX_NESTING = 100
-"""Of JSON: what goes deeper is no model's, and cannot be written again within Python's recursion limit."""
 
 SetAsideCallback = Callable[[str, str, Collection[str]], None]
 """Called with a model's name, the file that its weights are read from, and those that could be taken for it."""
@@ -130,46 +127,6 @@ def read_checkpoint(
     if on_set_aside is not None and (others := set_aside(files, used)):
         on_set_aside(name, entry, others)
     return Checkpoint(name=name, folder=folder, files=files, config=config, tensors=tensors, revision=revision)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        CheckpointError: the file is missing, not JSON, or not an object.
-    """
-    content = read_json_value(path)
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not a {type(content).__name__}")
-    return content
-
-
-def read_json_value(path: Path) -> Any:
-    """Read whatever JSON a file holds (errors as in :func:`read_json`)."""
-    try:
-        if (size := path.stat().st_size) > _MAX_JSON_BYTES:
-            raise CheckpointError(f"{path} has {size:,} bytes: JSON of more than {_MAX_JSON_BYTES:,} is not read")
-        data = path.read_bytes()
-        refuse_pointer(path, data)
-        content = json.loads(data)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent} has no {path.name}") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    if _nesting(content) > _MAX_NESTING:
-        raise CheckpointError(f"{path} is nested more than {_MAX_NESTING} levels deep")
-    return content
-
-
-def _nesting(content: Any) -> int:
-    """Return how many levels deep lists and objects stand in one another."""
-    levels, level = 0, [content]
-    while level:
-        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
-        levels, level = levels + 1, [value for values in inner for value in values]
-    return levels
 
 
 def _check_links(files: Mapping[str, File]) -> None:

@@ -9,11 +9,11 @@ from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.checkpoint import CONFIG_FILE, read_json
 from boomerang_cli.engine.checkpoint.companions import is_companion
 from boomerang_cli.engine.checkpoint.files import TEMPLATES_FOLDER, File, RemoteFile, SourceFile, files_of
 from boomerang_cli.engine.checkpoint.foreign import refuse_adapter
-from boomerang_cli.engine.checkpoint.weights import SINGLE_FILE, entry_file, is_index, shard_files
+from boomerang_cli.engine.checkpoint.json_files import read_json
+from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE, SINGLE_FILE, entry_file, is_index, shard_files
 from boomerang_cli.engine.errors import CheckpointError, HubError, ModelNotFoundError
 from boomerang_cli.engine.quiet import keep_quiet
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from boomerang_cli.engine.errors import CheckpointError
 
+CONFIG_FILE = "config.json"
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 NAMED_BY_CONFIG = "transformers_weights"

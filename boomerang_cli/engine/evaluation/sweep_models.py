@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from boomerang_cli.engine.checkpoint.checkpoint import read_json
+from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import CheckpointError, OutputError
 from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.evaluation.sweep_files import keep_folder

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from boomerang_cli.engine.checkpoint.checkpoint import CONFIG_FILE, read_checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import read_checkpoint
 from boomerang_cli.engine.checkpoint.dtypes import convert
 from boomerang_cli.engine.checkpoint.files import RemoteFile, SourceFile
 from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
-from boomerang_cli.engine.checkpoint.weights import INDEX_FILE
+from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE, INDEX_FILE
 from boomerang_cli.engine.errors import BoomerangError, OutputError
 from boomerang_cli.engine.output.output_marker import MARKER_FILE
 from boomerang_cli.engine.output.plan import Copy, Plan, as_json_text, index_of

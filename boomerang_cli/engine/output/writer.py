@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boomerang_cli.engine.checkpoint.checkpoint import CONFIG_FILE
 from boomerang_cli.engine.checkpoint.files import File, SourceFile
 from boomerang_cli.engine.checkpoint.tensors import BLOCK_BYTES, LENGTH_BYTES, MAX_HEADER_BYTES
-from boomerang_cli.engine.checkpoint.weights import INDEX_FILE
+from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE, INDEX_FILE
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.output.moves import Mover, copy_file
 from boomerang_cli.engine.output.output_folder import check_output, output_folder

@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.checkpoint import read_json_value
 from boomerang_cli.engine.checkpoint.files import ask
+from boomerang_cli.engine.checkpoint.json_files import read_json_value
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.student_config import is_whole_numbers

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.checkpoint import read_json
+from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import PairError, SelectionError
 from boomerang_cli.engine.pair.layers import LayerMap
 

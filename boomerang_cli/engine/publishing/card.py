@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from boomerang_cli import __version__
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.output.plan import Plan, as_json_text
 from boomerang_cli.engine.pair.layers import LayerMap
@@ -16,6 +15,7 @@ from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE, provenance
 from boomerang_cli.engine.sizes import show_bytes, show_count
+from boomerang_cli.version import __version__
 
 CARD_FILE = "README.md"
 _MARK = "<!-- made by boomerang"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from boomerang_cli.engine.checkpoint.checkpoint import read_json_value
+from boomerang_cli.engine.checkpoint.json_files import read_json_value
 from boomerang_cli.engine.checkpoint.tensors import LENGTH_BYTES
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.output.plan import as_json_text

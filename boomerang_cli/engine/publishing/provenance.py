@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-from boomerang_cli import __version__
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.parts import Parts, take_apart
@@ -20,6 +19,7 @@ from boomerang_cli.engine.output.plan import OWNERS, Plan
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.pair.student_config import StudentConfig
+from boomerang_cli.version import __version__
 
 PROVENANCE_FILE = "boomerang.json"
 METHOD = "boomerang distillation, arXiv 2510.05064"

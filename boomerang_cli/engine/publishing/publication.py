@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.checkpoint import CONFIG_FILE, Checkpoint, open_checkpoint, read_json
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from boomerang_cli.engine.checkpoint.companions import companions
 from boomerang_cli.engine.checkpoint.families import Family, family_of
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
+from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.checkpoint.parts import take_apart
-from boomerang_cli.engine.checkpoint.weights import entry_file, is_index
+from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE, entry_file, is_index
 from boomerang_cli.engine.errors import CheckpointError, OutputError
 from boomerang_cli.engine.output.output_folder import temporary_folder
 from boomerang_cli.engine.output.plan import as_json_text
