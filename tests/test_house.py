@@ -56,15 +56,18 @@ def imports(files: Mapping[str, Path]) -> list[Import]:
 def _imports_of(name: str, path: Path, files: Mapping[str, Path]) -> Iterator[Import]:
     """Yield what a file imports, also within functions and for type checkers alone."""
     source = path.read_text(encoding="utf-8")
+    lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
-        text = (ast.get_source_segment(source, node) or "").split("\n")[0]
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        text = lines[node.lineno - 1].strip()
         if isinstance(node, ast.Import):
             yield from (Import(name, alias.name, node.lineno, text) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: {text} is relative"
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            modules = {each if each in files else str(node.module) for each in inner}
-            yield from (Import(name, module, node.lineno, text) for module in modules)
+            continue
+        assert node.level == 0, f"{path}:{node.lineno}: {text} is relative"
+        inner = [f"{node.module}.{alias.name}" for alias in node.names]
+        modules = {each if each in files else str(node.module) for each in inner}
+        yield from (Import(name, module, node.lineno, text) for module in modules)
 
 
 def _floor(name: str) -> int:
@@ -96,7 +99,7 @@ def test_no_import_runs_up(imports: list[Import]) -> None:
 
 def test_no_files_import_one_another_in_a_circle(imports: list[Import], files: Mapping[str, Path]) -> None:
     arrows = [each for each in imports if each.imported in files]
-    # Files that import none of the rest, or that none of the rest imports, stand in no circle: taken away until none is.
+    # What imports none of the rest, or is imported by none of it, stands in no circle: taken away until nothing is.
     while True:
         importers, imported = {each.importer for each in arrows}, {each.imported for each in arrows}
         circling = [each for each in arrows if each.imported in importers and each.importer in imported]
