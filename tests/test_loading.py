@@ -12,7 +12,7 @@ from tiny_models import KEPT, load, save_pair, text
 
 from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
-from boomerang_cli.engine.models.loading import load_model, load_pair_model, load_tokenizer
+from boomerang_cli.engine.models.loading import load_model, load_tokenizer
 from boomerang_cli.engine.pair.pair import open_pair
 
 
@@ -21,7 +21,8 @@ def test_a_student_with_the_teachers_layer_types_is_repaired(tmp_path: Path) -> 
     expected = load(student)(text()).logits
     stale = json.loads((teacher / "config.json").read_text())["layer_types"]
     edit_json(student / "config.json", layer_types=stale)
-    model = load_pair_model(open_pair(student), "student", dtype=torch.float32)
+    pair = open_pair(student)
+    model = load_model(pair.student, pair.config("student"), dtype=torch.float32)
     assert model.config.layer_types == [stale[layer] for layer in KEPT]
     torch.testing.assert_close(model(text()).logits, expected)
 

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from boomerang_cli.engine.distillation import sharding
 from boomerang_cli.engine.models.hidden_states import decoder_layers
-from boomerang_cli.engine.models.loading import load_pair_model
+from boomerang_cli.engine.models.loading import load_model
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
 
@@ -37,7 +37,7 @@ def has_bfloat16(device: torch.device) -> bool:
 def _load(pair: Pair, owner: Owner, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     def load() -> PreTrainedModel:
         split = sharding.is_distributed()
-        model = load_pair_model(pair, owner, dtype=dtype, device="cpu" if split else device)
+        model = load_model(pair.checkpoint(owner), pair.config(owner), dtype=dtype, device="cpu" if split else device)
         model.requires_grad_(owner == "student")
         if split:
             sharding.shard(model, decoder_layers(model), device)

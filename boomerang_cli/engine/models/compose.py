@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
-from boomerang_cli.engine.models.loading import as_transformers_config, load_pair_model
+from boomerang_cli.engine.models.loading import as_transformers_config, load_model
 from boomerang_cli.engine.output.plan import OWNERS
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
 from boomerang_cli.engine.pair.pair import Pair
@@ -43,7 +43,9 @@ def load_pair(pair: Pair, *, dtype: torch.dtype, device: torch.device | str = "c
     Raises:
         UnsupportedModelError, CheckpointError: see ``loading.load_model``.
     """
-    models = {owner: load_pair_model(pair, owner, dtype=dtype, device=device) for owner in OWNERS}
+    models = {
+        owner: load_model(pair.checkpoint(owner), pair.config(owner), dtype=dtype, device=device) for owner in OWNERS
+    }
     for model in models.values():
         model.requires_grad_(False)
     return LoadedPair(pair, models)

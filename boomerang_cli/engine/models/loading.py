@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.files import SourceFile
-from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
-from boomerang_cli.engine.pair.layers import Owner
-from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -22,24 +19,6 @@ if TYPE_CHECKING:
 MASKED = {"bert", "distilbert"}
 """Families that predict masked words: they can be patched, and neither distilled nor scored."""
 TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
-
-
-def load_pair_model(
-    pair: Pair, owner: Owner, *, dtype: torch.dtype, device: torch.device | str = "cpu"
-) -> PreTrainedModel:
-    """Load the student or the teacher of a pair (errors as in :func:`load_model`)."""
-    return load_model(pair.checkpoint(owner), pair_config(pair, owner), dtype=dtype, device=device)
-
-
-def pair_config(pair: Pair, owner: Owner) -> dict[str, Any]:
-    """Return the configuration that one model of a pair is run with.
-
-    The student's is made from the teacher's: students of older tools carry per-layer lists of the teacher's length.
-    """
-    config = pair.teacher.config
-    if owner == "student":
-        config = config_for_layers(config, pair.family, pair.layer_map.kept, pair.teacher.name)
-    return {**config, "tie_word_embeddings": pair.parts[owner].tied}
 
 
 def load_model(

@@ -11,7 +11,7 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.tensors import Tensor
 from boomerang_cli.engine.errors import CheckpointError
-from boomerang_cli.engine.models.loading import causal_class, pair_config
+from boomerang_cli.engine.models.loading import causal_class
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.quiet import quiet_transformers
@@ -22,7 +22,7 @@ def check_pair(pair: Pair) -> None:
     owners: tuple[Owner, ...] = ("teacher", "student")
     for owner in owners:
         tensors = pair.parts[owner].named(pair.family)
-        check_tensors(tensors, pair_config(pair, owner), pair.family, pair.checkpoint(owner).name)
+        check_tensors(tensors, pair.config(owner), pair.family, pair.checkpoint(owner).name)
 
 
 def check_tensors(tensors: Mapping[str, Tensor], config: Mapping[str, Any], family: Family, name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from boomerang_cli.engine.checkpoint.families import Family, family_of
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
+from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
 from boomerang_cli.engine.checkpoint.parts import Parts, check_layers_alike, difference, take_apart
 from boomerang_cli.engine.errors import ModelNotFoundError, PairError, SelectionError
 from boomerang_cli.engine.pair.layers import LayerMap, Owner
@@ -65,6 +66,16 @@ class Pair:
 
     def checkpoint(self, owner: Owner) -> Checkpoint:
         return self.student if owner == "student" else self.teacher
+
+    def config(self, owner: Owner) -> dict[str, Any]:
+        """Return the configuration that one model of the pair is run with.
+
+        The student's is made from the teacher's: students of older tools carry per-layer lists of the teacher's length.
+        """
+        config = self.teacher.config
+        if owner == "student":
+            config = config_for_layers(config, self.family, self.layer_map.kept, self.teacher.name)
+        return {**config, "tie_word_embeddings": self.parts[owner].tied}
 
 
 def open_pair(
