@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine.checkpoint import checkpoint
+from boomerang_cli.engine.checkpoint import checkpoint, family_of
 from boomerang_cli.engine.checkpoint import hub_reading as hub
 from boomerang_cli.engine.distillation.progress import ProgressCallback, TrainingProgress
 from boomerang_cli.engine.output.plan import Plan
@@ -40,6 +40,7 @@ class Output:
         self._as_json, self._quiet = as_json, quiet
         hub.on_download = None if quiet else _download_lines()
         checkpoint.on_set_aside = None if quiet else _set_aside_lines()
+        family_of.on_derived = None if quiet else _derived_lines()
 
     def result(self, result: Any, text: str) -> None:
         """Print what the command made: ``text``, or the fields of ``result`` (a dataclass or a mapping) as JSON."""
@@ -183,6 +184,19 @@ def _download_lines() -> Callable[[str, int, int], None]:
             print(f"Fetching {repo_id}: {show_bytes(done)} of {show_bytes(total)}", file=sys.stderr, flush=True)
 
     return update
+
+
+def _derived_lines() -> family_of.DerivedCallback:
+    """Return a callback that tells of a type that is in no table, once a type."""
+    told: set[str] = set()
+
+    def tell(model: str, model_type: str) -> None:
+        if model_type not in told:
+            told.add(model_type)
+            line = f"{model}: {model_type} is derived, not in the table: compare a result with the model before use"
+            print(_harmless(line), file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _set_aside_lines() -> checkpoint.SetAsideCallback:

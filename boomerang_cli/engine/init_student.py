@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
+from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
 from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES, stored_dtype
-from boomerang_cli.engine.checkpoint.families import Family, family_of
+from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.family_of import family_of
 from boomerang_cli.engine.checkpoint.parts import check_layers_alike, take_apart
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
@@ -78,9 +80,9 @@ def init_student(
     max_shard_bytes, stored = parse_bytes(max_shard_size, "--max-shard-size"), stored_dtype(dtype)
     checkpoint = open_checkpoint(teacher, download=download and not dry_run)
     check_spares(target, checkpoint.folder)
-    family = family_of(checkpoint.config, checkpoint.name)
+    family = family_of(checkpoint)
     parts = take_apart(checkpoint, family)
-    check_layers_alike(checkpoint, parts)
+    check_layers_alike(checkpoint, family, parts)
     layer_map = _choose_layers(checkpoint, family, every, keep_first, keep_last, keep)
     plan = plan_model(
         [LayerSource("teacher", layer, layer) for layer in layer_map.kept],
@@ -144,7 +146,7 @@ def _with_random_weights(plan: Plan, family: Family, folder: Path, max_shard_siz
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForPreTraining
 
-    from boomerang_cli.engine.models.loading import MASKED, as_transformers_config
+    from boomerang_cli.engine.models.loading import MASKED
 
     settings = as_transformers_config(plan.config)
     # What is trained on masked words is stored with all of its heads, and the pooler.

@@ -1,12 +1,16 @@
 """Model families: how their tensors are named, and what in their configuration depends on the number of layers.
 
-A table keyed by ``config.model_type`` (FACTS.md 2). A new family is a new row.
+Keyed by ``config.model_type``: rows written by hand where something beside names and fields is known of a type
+(FACTS.md 2), and ``families.json``, which ``benchmarks/families.py`` derives from transformers and proves.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.errors import UnsupportedModelError
@@ -27,11 +31,18 @@ class Family:
         tied_by_default: whether a configuration without ``tie_word_embeddings`` means tied.
         depth_field: the number of layers in ``config.json``.
         dropped: regular expressions of tensors that older tools stored, or that serve another purpose.
-        float32: suffixes of tensors that stay float32 whatever the model's dtype.
+        float32: parts of the names of tensors that stay float32 whatever the model's dtype.
+        float32_in_float16: the same, of those that do in a model of float16 alone.
         prediction_layers_field: names the number of extra layers stored behind the last; they are dropped.
         order: in which order blocks are patched by default.
         keep_first, keep_last: the default layer rule's numbers.
         layer_lists: config fields with one value a layer.
+        numbered: config fields that list layers by their numbers, each with the number of the first layer.
+        thresholds: config fields that count layers, each with whether these are the first (``below`` the count) or the
+            last (``above`` the rest).
+        sparse_steps: whether ``mlp_only_layers`` and ``decoder_sparse_step`` say which layers route to experts.
+        ties: whether the class knows tied models; else it reads two matrices whatever ``config.json`` says.
+        more_rows: whether the class's matrices have more rows than ``vocab_size``.
     """
 
     base: str = "model."
@@ -45,11 +56,17 @@ class Family:
     depth_field: str = "num_hidden_layers"
     dropped: tuple[str, ...] = (r"\.rotary_emb\.inv_freq$",)
     float32: tuple[str, ...] = ()
+    float32_in_float16: tuple[str, ...] = ()
     prediction_layers_field: str | None = None
     order: str = "last"
     keep_first: int = 1
     keep_last: int = 2
     layer_lists: tuple[str, ...] = ()
+    numbered: tuple[tuple[str, int], ...] = ()
+    thresholds: tuple[tuple[str, str], ...] = ()
+    sparse_steps: bool = False
+    ties: bool = True
+    more_rows: bool = False
 
     @property
     def embedding(self) -> str:
@@ -81,11 +98,18 @@ FAMILIES: dict[str, Family] = {
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,
     "smollm3": replace(_BASE, tied_by_default=True, layer_lists=("layer_types", "no_rope_layers")),
-    "gpt_oss": replace(_BASE, layer_lists=("layer_types",)),
-    "qwen3_moe": _BASE,
-    "qwen3_next": replace(_BASE, layer_lists=("layer_types",), dropped=(*_BASE.dropped, r"^mtp\.")),
+    "gpt_oss": replace(
+        _BASE,
+        layer_lists=("layer_types",),
+        float32_in_float16=("post_attention_layernorm", "input_layernorm", "norm"),
+    ),
+    "qwen3_moe": replace(_BASE, sparse_steps=True),
+    "qwen3_next": replace(_BASE, layer_lists=("layer_types",), sparse_steps=True, dropped=(*_BASE.dropped, r"^mtp\.")),
     "deepseek_v3": replace(
-        _BASE, float32=(".e_score_correction_bias",), prediction_layers_field="num_nextn_predict_layers"
+        _BASE,
+        float32=(".e_score_correction_bias",),
+        prediction_layers_field="num_nextn_predict_layers",
+        thresholds=(("first_k_dense_replace", "below"),),
     ),
     "gpt_neox": Family(
         base="gpt_neox.",
@@ -140,26 +164,50 @@ FAMILIES: dict[str, Family] = {
 _REFUSED = {
     "gemma3n": "its layers share key-value caches",
     "gemma3n_text": "its layers share key-value caches",
-    "gemma4": "its layers share key-value caches",
-    "gemma4_text": "its layers share key-value caches",
     "diffllama": "its attention uses the layer's index",
     "minimax": "its residual weights depend on the layer's index",
 }
 
+_TABLE = "families.json"
+_PAIRS = ("numbered", "thresholds")
 
-def family_of(config: Mapping[str, Any], name: str) -> Family:
-    """Return the family of a configuration.
+
+def known_family(config: Mapping[str, Any], name: str) -> Family | None:
+    """Return the family of a configuration, or None if its type is in neither table.
 
     Raises:
-        UnsupportedModelError: an unknown family, or maths that depends on the layer's index.
+        UnsupportedModelError: layers of the type cannot be moved; says why.
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise UnsupportedModelError(f"config.json of {name} has no model_type")
     if reason := _REFUSED.get(model_type):
         raise UnsupportedModelError(f"{name}: layers of {model_type} cannot be moved, {reason}")
-    if model_type not in FAMILIES:
-        raise UnsupportedModelError(f"{name}: unknown model_type {model_type!r} (known: {', '.join(sorted(FAMILIES))})")
     if config.get("scale_attn_by_inverse_layer_idx"):
         raise UnsupportedModelError(f"{name}: layers cannot be moved, scale_attn_by_inverse_layer_idx is set")
-    return FAMILIES[model_type]
+    if family := FAMILIES.get(model_type):
+        return family
+    row = derived_rows().get(model_type)
+    if row is not None and "refused" in row:
+        raise UnsupportedModelError(f"{name}: layers of {model_type} cannot be moved, {row['refused']}")
+    return None if row is None else family_from_row(row)
+
+
+@cache
+def derived_rows() -> dict[str, dict[str, Any]]:
+    """Return ``families.json``: by type, what differs from :class:`Family`'s defaults, or why it is refused."""
+    rows: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name(_TABLE).read_text(encoding="utf-8"))
+    return rows
+
+
+def family_from_row(row: Mapping[str, Any]) -> Family:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    values |= {key: tuple(row[key].items()) for key in _PAIRS if key in row}
+    return Family(**values)
+
+
+def row_of(family: Family) -> dict[str, Any]:
+    """Return a family as a row of ``families.json``; the opposite of :func:`family_from_row`."""
+    row = {field.name: getattr(family, field.name) for field in fields(family)}
+    row = {key: value for key, value in row.items() if value != getattr(_BASE, key)}
+    return {key: dict(value) if key in _PAIRS else value for key, value in sorted(row.items())}

@@ -5,12 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from boomerang_cli.engine.checkpoint.class_config import completed_config
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.weights import NAMED_BY_CONFIG
 from boomerang_cli.engine.errors import UnsupportedModelError
 
 # Top-level lists that may happen to be as long as a model is deep, and have nothing to do with its layers.
 _NOT_PER_LAYER = {"architectures", "eos_token_id", "pad_token_id", "bos_token_id", "mlp_only_layers", "suppress_tokens"}
+
+_COUNTED = ("max_window_layers", "first_k_dense_replace")
+"""Counted wherever they stand: where a list says the same, readers of today pass over them, older ones do not."""
+
+_PER_LAYER = "per_layer_config"
+"""Other values for single layers, by their numbers."""
+
+
+def layer_values(config: Mapping[str, Any], family: Family, name: str) -> dict[str, list[Any]]:
+    """Return what the fields of a whole teacher say of each layer: one value a layer, by field.
+
+    A list gives its values; a list of layers' numbers and a threshold tell of each layer whether it is among them.
+
+    Raises:
+        UnsupportedModelError: a value that is not what its field must hold.
+    """
+    depth = family.teacher_depth(config)
+    values = layer_lists(config, family, name)
+    for field, first in family.numbered:
+        listed = _given(config, field, name) or []
+        if not isinstance(listed, list) or any(type(number) is not int for number in listed):
+            raise UnsupportedModelError(f"config.json has no usable {field}: {listed!r}")
+        values[field] = [layer + first in listed for layer in range(depth)]
+    for field, side in family.thresholds:
+        limit = whole_number({field: _given(config, field, name)}, field, 0)
+        values[field] = [layer < limit if side == "below" else layer >= depth - limit for layer in range(depth)]
+    if family.sparse_steps:
+        steps = {**config, "mlp_only_layers": _given(config, "mlp_only_layers", name)}
+        values["mlp_only_layers"] = [is_dense(steps, layer) for layer in range(depth)]
+    if overrides := _overrides(config):
+        values[_PER_LAYER] = [overrides.get(layer) for layer in range(depth)]
+    return values
 
 
 def layer_lists(config: Mapping[str, Any], family: Family, name: str) -> dict[str, list[Any]]:
@@ -20,16 +53,16 @@ def layer_lists(config: Mapping[str, Any], family: Family, name: str) -> dict[st
         UnsupportedModelError: a known list of another length, or an unknown list as long as the teacher is deep.
     """
     depth = family.teacher_depth(config)
+    known = {*family.layer_lists, *dict(family.numbered), *_NOT_PER_LAYER}
     for field, value in config.items():
-        if isinstance(value, list) and len(value) == depth and field not in {*family.layer_lists, *_NOT_PER_LAYER}:
+        if isinstance(value, list) and len(value) == depth and field not in known:
             raise UnsupportedModelError(
                 f"{name}: config.json has {field}, a list of {depth} values that may be one a layer"
             )
     lists: dict[str, list[Any]] = {}
     for field in family.layer_lists:
-        derived = _no_rope_layers(config, depth) if field == "no_rope_layers" else _layer_types(config, depth)
         explicit = config.get(field)
-        lists[field] = derived if explicit is None else explicit
+        lists[field] = _absent_list(config, field, depth, name) if explicit is None else explicit
         if not isinstance(lists[field], list) or len(lists[field]) != depth:
             raise UnsupportedModelError(f"{name}: {field} in config.json must be a list of {depth} values, one a layer")
     return lists
@@ -37,8 +70,6 @@ def layer_lists(config: Mapping[str, Any], family: Family, name: str) -> dict[st
 
 def is_dense(config: Mapping[str, Any], layer: int) -> bool:
     """Tell whether a layer of a mixture-of-experts schedule has a plain feed-forward."""
-    if layer < whole_number(config, "first_k_dense_replace", 0):
-        return True
     only = config.get("mlp_only_layers") or []
     if not isinstance(only, list):
         raise UnsupportedModelError(f"config.json has no usable mlp_only_layers: {only!r}")
@@ -65,18 +96,28 @@ def config_for_layers(
     Every other value stays as it is, in its place. ``teacher_layers`` is ascending, so thresholds such as
     ``max_window_layers`` become the number of layers below them.
     """
+    depth = family.teacher_depth(config)
     resized = {**config, family.depth_field: len(teacher_layers)}
-    if "num_hidden_layers" in config:  # another name of the same value, where a family has its own
+    if config.get("num_hidden_layers") == depth:  # another name of the same value, where a family has its own
         resized["num_hidden_layers"] = len(teacher_layers)
-    for field, values in layer_lists(config, family, name).items():
-        resized[field] = [values[layer] for layer in teacher_layers]
-    for threshold in ("max_window_layers", "first_k_dense_replace"):
+    for threshold in _COUNTED:
         if config.get(threshold) is not None:
             value = whole_number(config, threshold, 0)
             resized[threshold] = sum(layer < value for layer in teacher_layers)
-    if "mlp_only_layers" in config or "decoder_sparse_step" in config:
-        resized["mlp_only_layers"] = [index for index, layer in enumerate(teacher_layers) if is_dense(config, layer)]
+    values = layer_values(config, family, name)
+    for field in family.layer_lists:
+        resized[field] = [values[field][layer] for layer in teacher_layers]
+    for field, first in family.numbered:
+        resized[field] = [index + first for index, layer in enumerate(teacher_layers) if values[field][layer]]
+    for field, _ in family.thresholds:
+        resized[field] = sum(values[field][layer] for layer in teacher_layers)
+    if family.sparse_steps or "mlp_only_layers" in config or "decoder_sparse_step" in config:
+        dense = values.get("mlp_only_layers") or [is_dense(config, layer) for layer in range(depth)]
+        resized["mlp_only_layers"] = [index for index, layer in enumerate(teacher_layers) if dense[layer]]
         resized["decoder_sparse_step"] = 1
+    if config.get(_PER_LAYER):
+        overrides = _overrides(config)
+        resized[_PER_LAYER] = {str(i): overrides[layer] for i, layer in enumerate(teacher_layers) if layer in overrides}
     if family.prediction_layers_field and config.get(family.prediction_layers_field):
         resized[family.prediction_layers_field] = 0
     resized.pop(NAMED_BY_CONFIG, None)  # a file of the teacher's
@@ -88,9 +129,36 @@ def _names_code(key: str, value: Any) -> bool:
     return key == "auto_map" or (key.endswith("_implementation") and isinstance(value, str) and "/" in value)
 
 
-def _layer_types(config: Mapping[str, Any], depth: int) -> list[str]:
-    """Derive ``layer_types`` as the configuration classes of transformers 5.23 do where ``config.json`` has none."""
-    model_type = config["model_type"]
+def _given(config: Mapping[str, Any], field: str, name: str) -> Any:
+    """Return a field's value, the class's own where ``config.json`` has none."""
+    value = config.get(field)
+    return completed_config(config, name).get(field) if value is None else value
+
+
+def _overrides(config: Mapping[str, Any]) -> dict[int, Any]:
+    """Return ``per_layer_config`` by the layers' numbers.
+
+    Raises:
+        UnsupportedModelError: it is keyed by something else.
+    """
+    given = config.get(_PER_LAYER) or {}
+    if not isinstance(given, dict) or not all(key.isascii() and key.isdigit() for key in given):
+        raise UnsupportedModelError(f"config.json has no usable {_PER_LAYER}: its keys must be layers' numbers")
+    return {int(key): value for key, value in given.items()}
+
+
+def _absent_list(config: Mapping[str, Any], field: str, depth: int, name: str) -> Any:
+    """Return a list that ``config.json`` leaves to the class: by a rule known here, else the class is asked."""
+    if field == "no_rope_layers" and config.get("model_type") == "smollm3":
+        return _no_rope_layers(config, depth)
+    if field == "layer_types" and (types := _layer_types(config, depth)) is not None:
+        return types
+    return completed_config(config, name).get(field)
+
+
+def _layer_types(config: Mapping[str, Any], depth: int) -> list[str] | None:
+    """Derive ``layer_types`` as some configuration classes of transformers 5.23 do; None for one not known here."""
+    model_type = config.get("model_type")
     if model_type in ("qwen2", "qwen3"):
         slides = bool(config.get("use_sliding_window")) and config.get("sliding_window", 4096) is not None
         full_below = whole_number(config, "max_window_layers", 0 if "max_window_layers" in config else 28)
@@ -100,11 +168,14 @@ def _layer_types(config: Mapping[str, Any], depth: int) -> list[str]:
         listed = config.get("no_rope_layers")
         ropes = listed if listed and isinstance(listed, list) else _no_rope_layers(config, depth)
         return ["sliding_attention" if slides and not rope else "full_attention" for rope in ropes]
-    most, interval = "sliding_attention", 2  # gemma2, gpt_oss
-    if model_type == "gemma3_text":
-        interval = whole_number(config, "sliding_window_pattern", 6)
+    if model_type in ("gemma2", "gpt_oss"):
+        most, interval = "sliding_attention", 2
+    elif model_type == "gemma3_text":
+        most, interval = "sliding_attention", whole_number(config, "sliding_window_pattern", 6)
     elif model_type == "qwen3_next":
         most, interval = "linear_attention", whole_number(config, "full_attention_interval", 4)
+    else:
+        return None
     return [most if (i + 1) % interval else "full_attention" for i in range(depth)]
 
 

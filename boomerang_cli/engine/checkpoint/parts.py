@@ -11,7 +11,7 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.foreign import refuse_quantised, refuse_wrapped
-from boomerang_cli.engine.checkpoint.layer_config import is_dense, whole_number
+from boomerang_cli.engine.checkpoint.layer_config import layer_values, whole_number
 from boomerang_cli.engine.checkpoint.tensors import Tensor
 from boomerang_cli.engine.checkpoint.ties import has_own_head, is_tied
 from boomerang_cli.engine.errors import CheckpointError
@@ -129,7 +129,8 @@ def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> Non
         raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.final_norm}*")
     vocabulary = checkpoint.config.get("vocab_size")
     for name in needed:
-        if isinstance(vocabulary, int) and found[name].shape[:1] != (vocabulary,):
+        rows = found[name].shape[:1]
+        if isinstance(vocabulary, int) and rows != (vocabulary,) and not (family.more_rows and rows > (vocabulary,)):
             raise CheckpointError(
                 f"{checkpoint.name}: {name} has the shape {list(found[name].shape)}, "
                 f"config.json the vocab_size {vocabulary}"
@@ -138,26 +139,22 @@ def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> Non
         raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.layers}{empty[0]}.*")
 
 
-def check_layers_alike(checkpoint: Checkpoint, parts: Parts) -> None:
+def check_layers_alike(checkpoint: Checkpoint, family: Family, parts: Parts) -> None:
     """Compare a whole teacher's layers with one another: those of one kind hold tensors of the same names and shapes.
+
+    Two layers are of one kind if every per-layer field of ``config.json`` says the same of both.
 
     Raises:
         CheckpointError: names the first layer that differs, and in what.
+        UnsupportedModelError: a per-layer field that cannot be used.
     """
-    first_of_kind: dict[Any, int] = {}
+    values = layer_values(checkpoint.config, family, checkpoint.name)
+    first_of_kind: dict[str, int] = {}
     for index, layer in enumerate(parts.layers):
-        like = first_of_kind.setdefault(_kind(checkpoint.config, index), index)
+        kind = repr([each[index] for each in values.values()])
+        like = first_of_kind.setdefault(kind, index)
         if problem := difference(layer, parts.layers[like]):
             raise CheckpointError(f"{checkpoint.name}: layer {index} is not like layer {like}: {problem}")
-
-
-def _kind(config: Mapping[str, Any], layer: int) -> Any:
-    """Return what decides which tensors a layer has: its attention, and whether it routes to experts."""
-    types = config.get("layer_types")
-    linear = isinstance(types, list) and layer < len(types) and types[layer] == "linear_attention"
-    if types is None and config.get("model_type") == "qwen3_next":
-        linear = (layer + 1) % whole_number(config, "full_attention_interval", 4) != 0
-    return linear, is_dense(config, layer)
 
 
 def difference(layer: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:

@@ -27,6 +27,10 @@ def is_tied(config: Mapping[str, Any], family: Family) -> bool:
     tied = config.get("tie_word_embeddings", family.tied_by_default)
     if not isinstance(tied, bool):  # readers disagree about "false" and null
         raise UnsupportedModelError(f"config.json has no usable tie_word_embeddings: {tied!r}")
+    if tied and not family.ties:  # some readers go by config.json, others by the class
+        raise UnsupportedModelError(
+            f"config.json has tie_word_embeddings, and no {config['model_type']} model is tied: set it to false"
+        )
     return tied
 
 

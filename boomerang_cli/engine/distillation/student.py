@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, read_checkpoint
+from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
 from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.models.loading import as_transformers_config
 from boomerang_cli.engine.output.plan import Plan, as_json_text, plan_model
 from boomerang_cli.engine.output.writer import write_model
 from boomerang_cli.engine.pair.layers import LayerSource

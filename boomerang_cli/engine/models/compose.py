@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
-from boomerang_cli.engine.models.loading import as_transformers_config, load_model
+from boomerang_cli.engine.models.loading import load_model
 from boomerang_cli.engine.output.plan import OWNERS
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
 from boomerang_cli.engine.pair.pair import Pair

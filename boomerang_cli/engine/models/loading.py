@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
 from boomerang_cli.engine.checkpoint.files import SourceFile
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
 from boomerang_cli.engine.quiet import quiet_transformers
@@ -124,14 +125,6 @@ def _needs_sentencepiece(checkpoint: Checkpoint) -> str | None:
     if not pieces or "tokenizer.json" in checkpoint.files or importlib.util.find_spec("sentencepiece"):
         return None
     return f"{pieces[0]} needs the package sentencepiece: `pip install sentencepiece`"
-
-
-def as_transformers_config(config: Mapping[str, Any]) -> Any:
-    from transformers import CONFIG_MAPPING
-
-    # A repository may name code to fetch: a class of its own, or a kernel from the Hub.
-    plain = {key: value for key, value in config.items() if key != "auto_map" and not key.endswith("_implementation")}
-    return CONFIG_MAPPING[config["model_type"]].from_dict(plain)
 
 
 def _first_line(error: BaseException) -> str:

@@ -184,9 +184,10 @@ def plan_model(
 
 
 def _output_dtype(name: str, tensor: Tensor, dtype: str | None, family: Family) -> str:
-    if dtype is None or not tensor.is_float or name.endswith(family.float32):
+    if dtype is None or not tensor.is_float:
         return tensor.dtype
-    return dtype
+    stays = family.float32 + (family.float32_in_float16 if dtype == "F16" else ())
+    return tensor.dtype if any(part in name for part in stays) else dtype
 
 
 def _adapted(config: dict[str, Any], tied: bool, family: Family, copies: Sequence[Copy]) -> dict[str, Any]:

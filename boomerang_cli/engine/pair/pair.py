@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from boomerang_cli.engine.checkpoint.families import Family, family_of
+from boomerang_cli.engine.checkpoint.families import Family, known_family
+from boomerang_cli.engine.checkpoint.family_of import family_of
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
 from boomerang_cli.engine.checkpoint.parts import Parts, check_layers_alike, difference, take_apart
@@ -28,7 +29,8 @@ PUBLISHED_TEACHERS = {
 }
 """By the student's name on the Hub (FACTS.md 1)."""
 
-# Values of config.json that must agree because layers of both models run in one; shapes are compared apart.
+# Values of config.json that must agree because layers of both models run in one; shapes are compared apart, and
+# so are values that are lists: one a layer is as long as the model.
 _SAME_VALUES = (
     "hidden_size",
     "n_embd",
@@ -106,7 +108,7 @@ def open_pair(
     named_teacher = _find_teacher(teacher, student_checkpoint, recorded)
     with told(named_teacher.origin):
         teacher_checkpoint = open_checkpoint(named_teacher.model, download=download)
-        family = family_of(teacher_checkpoint.config, teacher_checkpoint.name)
+        family = family_of(teacher_checkpoint)
     if recorded is None:
         assert keep is not None
         try:
@@ -146,7 +148,7 @@ def _recorded(student: Checkpoint, keep: Sequence[int] | None) -> StudentConfig 
             )
         return recorded
     if keep is None:
-        depth = family_of(student.config, student.name).teacher_depth(student.config)
+        depth = family_of(student).teacher_depth(student.config)
         raise PairError(
             f"{student.name} has no {STUDENT_CONFIG_FILE}: say with --keep which teacher layers its {depth} layers "
             f"copied, such as --keep {_listed(range(0, 2 * depth, 2))}"
@@ -181,10 +183,10 @@ def _check(pair: Pair) -> None:
     ours, theirs = pair.student.config, pair.teacher.config
     if ours.get("model_type") != theirs.get("model_type"):
         raise PairError(f"{together}: model_type {ours.get('model_type')} and {theirs.get('model_type')}")
-    family_of(ours, pair.student.name)
+    known_family(ours, pair.student.name)
     for key in _SAME_VALUES:
         values: tuple[Any, Any] = (ours.get(key), theirs.get(key))
-        if None not in values and values[0] != values[1]:
+        if not any(value is None or isinstance(value, list) for value in values) and values[0] != values[1]:
             raise PairError(f"{together}: {key} {values[0]} and {values[1]}")
     layer_map = pair.layer_map
     for checkpoint, counted in ((pair.teacher, layer_map.teacher_layers), (pair.student, layer_map.student_layers)):
@@ -194,7 +196,7 @@ def _check(pair: Pair) -> None:
                 f"the kept layers {_listed(layer_map.kept)} speak of {counted}"
             )
     student, teacher = pair.parts["student"], pair.parts["teacher"]
-    check_layers_alike(pair.teacher, teacher)
+    check_layers_alike(pair.teacher, pair.family, teacher)
     if problem := difference(student.before, teacher.before):
         raise PairError(f"{together}: {problem}")
     for index, kept in enumerate(layer_map.kept):

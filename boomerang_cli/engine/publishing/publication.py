@@ -10,7 +10,8 @@ from typing import Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from boomerang_cli.engine.checkpoint.companions import companions
-from boomerang_cli.engine.checkpoint.families import Family, family_of
+from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.family_of import family_of
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.checkpoint.parts import take_apart
@@ -94,7 +95,7 @@ def prepare(folder: Path, repo_id: str, results: Sequence[Mapping[str, Any]] = (
         CheckpointError, UnsupportedModelError: it is no whole model, or has no tokenizer.
     """
     checkpoint, cleaner = open_checkpoint(folder), Cleaner(folder)
-    family = family_of(checkpoint.config, checkpoint.name)
+    family = family_of(checkpoint)
     depth = len(take_apart(checkpoint, family).layers)
     if not any(name in checkpoint.files for name in _TOKENIZERS):
         raise CheckpointError(

@@ -1,0 +1,1 @@
+"""A family derived from ``config.json`` and tensor names, by what transformers' class of the type builds from them."""

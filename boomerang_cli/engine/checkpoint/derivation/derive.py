@@ -1,0 +1,232 @@
+"""Derives a family: straight-line steps, each of which may refuse."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from boomerang_cli.engine.checkpoint.class_config import completed_config
+from boomerang_cli.engine.checkpoint.derivation.blank_model import (
+    Names,
+    build,
+    layers_of,
+    names_of,
+    numbered_prefix,
+)
+from boomerang_cli.engine.checkpoint.derivation.code_scan import code_problem
+from boomerang_cli.engine.checkpoint.derivation.guards import check_kept, check_sharing
+from boomerang_cli.engine.checkpoint.derivation.layer_fields import find_layer_fields, find_stack
+from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
+from boomerang_cli.engine.checkpoint.derivation.run_order import runs_before
+from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.errors import UnsupportedModelError
+
+_PREDICTION_LAYERS = ("num_nextn_predict_layers", "num_mtp_layers")
+_ROTARY = r"\.rotary_emb\.inv_freq$"
+_INNER = ("text_config", "decoder", "text_encoder")
+
+
+def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
+    """Derive the family of a model.
+
+    Args:
+        config: ``config.json``.
+        tensors: the names of all of its tensors, as in its files.
+
+    Raises:
+        NotDerivableError: its layers cannot be moved, or it is not known how; says why.
+    """
+    # 1. The model, without weights, and its names.
+    _check_class(config)
+    model = _built(config)
+    whole = completed_config(config, "it")
+    names = names_of(model)
+    modules = {name: names.to_module(name) for name in tensors}
+    # 2. The layers: one numbered run of tensors, as long as the field that makes it longer.
+    prefixes = _disk_prefixes(modules)
+    stack, depth_field = find_stack(whole, _stacks(model, modules.values(), names))
+    fields = find_layer_fields(whole, stack, depth_field, model)
+    # 3. What keeps layers where they are.
+    check_sharing(model, stack)
+    if problem := code_problem(model, stack, list(fields.lists)):
+        raise NotDerivableError(problem)
+    # 4. What runs before and after them.
+    before, after, head = _around(model, stack, modules, names)
+    base = _common_prefix(before[0], prefixes[stack])
+    family = Family(
+        base=base,
+        layers=prefixes[stack],
+        before=tuple(before),
+        after=(*after, head),
+        final_norm=_final_norm(after, base),
+        head=head,
+        tied_bias=_tied_bias(model, names),
+        tied_by_default=_tied_by_default(config),
+        depth_field=depth_field,
+        dropped=(_ROTARY, *_dropped(model, modules, names)),
+        float32=_kept_in_float32(model, "_keep_in_fp32_modules_strict"),
+        float32_in_float16=_kept_in_float32(model, "_keep_in_fp32_modules"),
+        prediction_layers_field=next((each for each in _PREDICTION_LAYERS if config.get(each)), None),
+        layer_lists=tuple(fields.lists),
+        numbered=tuple((name, first) for name, first in fields.numbered.items() if not _is_sparse(name, whole)),
+        thresholds=tuple(fields.thresholds.items()),
+        sparse_steps="mlp_only_layers" in whole and "decoder_sparse_step" in whole,
+        ties=_ties(model),
+        more_rows=_rows(model) > int(whole.get("vocab_size") or 0) > 0,
+    )
+    if whole.get("tie_word_embeddings") and not family.ties:
+        raise NotDerivableError("config.json says tie_word_embeddings, and its class never ties")
+    # 5. The proof of the fields: shorter models' layers are their origins'.
+    try:
+        for kept in _kept_sets(fields.depth):
+            check_kept(config, family, stack, kept)
+    except NotDerivableError as error:
+        patterns = f" (see {', '.join(fields.patterns)})" if fields.patterns else ""
+        raise NotDerivableError(f"{error}{patterns}") from None
+    return family
+
+
+def _check_class(config: Mapping[str, Any]) -> None:
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+
+    model_type = str(config.get("model_type"))
+    if model_type not in CONFIG_MAPPING or CONFIG_MAPPING[model_type] not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise NotDerivableError("the installed transformers has no causal language model of the type")
+    if CONFIG_MAPPING[model_type].sub_configs and any(isinstance(config.get(each), dict) for each in _INNER):
+        raise NotDerivableError("its text model stands within another")
+
+
+def _built(config: Mapping[str, Any]) -> Any:
+    try:
+        return build(config)
+    except Exception as error:  # whatever a class raises for values that it does not expect
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NotDerivableError(f"transformers cannot build it: {reason[:120]}") from None
+
+
+def _disk_prefixes(modules: Mapping[str, str]) -> dict[str, str]:
+    """Return by what stands before the numbers of the modules what does in the files."""
+    prefixes: dict[str, str] = {}
+    for name, module in modules.items():
+        on_disk, in_model = numbered_prefix(name), numbered_prefix(module)
+        if on_disk and in_model:
+            same = prefixes.setdefault(in_model[0], on_disk[0]) == on_disk[0]
+            if not same or on_disk[1] != in_model[1]:
+                raise NotDerivableError(f"{name} has another number in the model, {module}")
+    return prefixes
+
+
+def _stacks(model: Any, modules: Iterable[str], names: Names) -> dict[str, int]:
+    """Return the numbered runs that are lists of modules, with their lengths."""
+    found: dict[str, set[int]] = {}
+    for module in modules:
+        if module in names.known and (numbered := numbered_prefix(module)):
+            found.setdefault(numbered[0], set()).add(numbered[1])
+    lengths = {prefix: len(layers_of(model, prefix) or ()) for prefix in found}
+    return {prefix: length for prefix, length in lengths.items() if found[prefix] == set(range(length))}
+
+
+def _around(model: Any, stack: str, modules: Mapping[str, str], names: Names) -> tuple[list[str], list[str], str]:
+    """Return what runs before the layers, the embedding first, what runs after, and the head, as named on disk."""
+    by_identity = {id(module): name for name, module in model.named_modules()}
+    embedding = by_identity.get(id(model.get_input_embeddings()))
+    head = by_identity.get(id(model.get_output_embeddings()))
+    if embedding is None or head is None:
+        raise NotDerivableError("it has no embedding or no head of its own")
+    on_disk = {module: name for name, module in modules.items()}
+
+    def disk_name(module: str) -> str:
+        for name in (on_disk.get(module), module, names.to_disk(module)):
+            if name and names.to_module(name) == module:
+                return name
+        raise NotDerivableError(f"it is not known what {module} is called in the files")
+
+    first = runs_before(model, stack)
+    before: list[str] = [disk_name(f"{embedding}.weight")]
+    after: list[str] = []
+    for name, module in modules.items():
+        if module not in names.known or module.startswith(stack) or module in (f"{embedding}.weight", f"{head}.weight"):
+            continue
+        owner = module.rpartition(".")[0]
+        if owner == head:
+            continue
+        if not owner or stack.startswith(f"{owner}."):
+            raise NotDerivableError(f"{name} belongs to the body itself: before or after the layers")
+        # With a module's name, so that a bias that not every model of the type has is known too.
+        own = f"{name.rpartition('.')[0]}." if name.rpartition(".")[2] == module.rpartition(".")[2] else name
+        (before if owner in first else after).append(own)
+    bias = f"{head}.bias"
+    if bias in names.known:
+        after.append(disk_name(bias))
+    return list(dict.fromkeys(before)), list(dict.fromkeys(after)), disk_name(f"{head}.weight")
+
+
+def _final_norm(after: Sequence[str], base: str) -> str | None:
+    """Return the only module of the body that runs after the layers, which every file of the type must hold."""
+    inner = [name for name in after if name.startswith(base) and name.endswith(".")]
+    return inner[0] if base and len(inner) == 1 else None
+
+
+def _tied_bias(model: Any, names: Names) -> tuple[str, str] | None:
+    tied = getattr(model, "_tied_weights_keys", None)
+    if not isinstance(tied, dict):
+        return None
+    head = next(name for name, module in model.named_modules() if module is model.get_output_embeddings())
+    source = tied.get(f"{head}.bias")
+    return (names.to_disk(f"{head}.bias"), names.to_disk(source)) if source else None
+
+
+def _ties(model: Any) -> bool:
+    head = next(name for name, module in model.named_modules() if module is model.get_output_embeddings())
+    tied = getattr(model, "_tied_weights_keys", None) or {}
+    return any(re.fullmatch(each, f"{head}.weight") for each in tied)
+
+
+def _rows(model: Any) -> int:
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def _tied_by_default(config: Mapping[str, Any]) -> bool:
+    without = {key: value for key, value in config.items() if key != "tie_word_embeddings"}
+    try:
+        return bool(completed_config(without, "it").get("tie_word_embeddings"))
+    except UnsupportedModelError as error:
+        raise NotDerivableError(str(error)) from None
+
+
+def _dropped(model: Any, modules: Mapping[str, str], names: Names) -> list[str]:
+    """Return patterns of tensors that files hold beside the model's own, which its class says to pass over."""
+    patterns = tuple(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
+    dropped = set()
+    for name, module in modules.items():
+        if module in names.known or re.search(_ROTARY, name):
+            continue
+        if not any(re.search(pattern, name) for pattern in patterns):
+            raise NotDerivableError(f"{name} is no tensor of the model")
+        dropped.add(re.sub(r"\\\.\d+\\\.", r"\\.\\d+\\.", f"^{re.escape(name)}$"))
+    return sorted(dropped)
+
+
+def _kept_in_float32(model: Any, attribute: str) -> tuple[str, ...]:
+    return tuple(sorted(getattr(model, attribute, None) or ()))
+
+
+def _is_sparse(name: str, whole: Mapping[str, Any]) -> bool:
+    return name == "mlp_only_layers" and "decoder_sparse_step" in whole
+
+
+def _common_prefix(one: str, other: str) -> str:
+    parts = []
+    for left, right in zip(one.split("."), other.split("."), strict=False):
+        if left != right:
+            break
+        parts.append(f"{left}.")
+    return "".join(parts)
+
+
+def _kept_sets(depth: int) -> list[tuple[int, ...]]:
+    """Return two choices of layers, one with the last and one without; neither follows a period."""
+    with_last = {0, 2, 4, 5, *range(7, depth, 2), depth - 1}
+    without_last = {0, 1, 3, *range(6, depth - 1, 3)}
+    return [tuple(sorted(layer for layer in kept if layer < depth)) for kept in (with_last, without_last)]

@@ -1,0 +1,71 @@
+"""A derived family held against what transformers builds: the shorter model's layers must be those of their origins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from boomerang_cli.engine.checkpoint.class_config import as_transformers_config, completed_config
+from boomerang_cli.engine.checkpoint.derivation.blank_model import build, difference, layers_of, signatures
+from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
+from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.layer_config import config_for_layers, layer_lists
+from boomerang_cli.engine.errors import UnsupportedModelError
+
+
+def check_sharing(model: Any, stack: str) -> None:
+    """Refuse layers that share weights with one another.
+
+    Raises:
+        NotDerivableError: they do.
+    """
+    owners: dict[int, int] = {}
+    for index, layer in enumerate(layers_of(model, stack)):
+        if any(owners.setdefault(id(parameter), index) != index for parameter in layer.parameters()):
+            raise NotDerivableError("they share weights with one another")
+
+
+def check_kept(config: Mapping[str, Any], family: Family, stack: str, kept: Sequence[int]) -> None:
+    """Compare each layer of the model of some layers with the layer that it stands for in the whole one.
+
+    Raises:
+        NotDerivableError: names the first that differs, and in what.
+    """
+    listed = ",".join(map(str, kept))
+    try:
+        shorter = config_for_layers(config, family, kept, "it")
+        model = build(shorter)
+    except UnsupportedModelError as error:
+        raise NotDerivableError(str(error)) from None
+    except Exception as error:  # whatever a class raises for values that it does not expect
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        raise NotDerivableError(f"transformers refuses the configuration of layers {listed}: {reason[:120]}") from None
+    ours, theirs = signatures(model, stack), signatures(build(config), stack)
+    if len(ours) != len(kept):
+        raise NotDerivableError(f"the class makes {len(ours)} layers of {len(kept)}")
+    for index, layer in enumerate(kept):
+        if ours[index] != theirs[layer]:
+            how = difference(theirs[layer], ours[index])
+            raise NotDerivableError(f"layer {layer} is another as layer {index}: {how}")
+    said, lists = completed_config(shorter, "it"), layer_lists(config, family, "it")
+    for field, values in lists.items():
+        changed = said.get(field)
+        if changed is not None and changed != [values[layer] for layer in kept]:
+            raise NotDerivableError(f"transformers changes {field} of layers {listed} to {changed}")
+    _check_computed(config, shorter, kept)
+
+
+def _check_computed(config: Mapping[str, Any], shorter: Mapping[str, Any], kept: Sequence[int]) -> None:
+    """Compare the lists that a configuration class computes, one value a layer, without holding them."""
+    whole, short = as_transformers_config(config), as_transformers_config(shorter)
+    for name in dir(type(whole)):
+        if name.startswith("_") or not isinstance(getattr(type(whole), name, None), property):
+            continue
+        try:
+            full, cut = getattr(whole, name), getattr(short, name)
+        except Exception:  # properties that such a model does not have
+            continue
+        both = isinstance(full, (list, tuple)) and isinstance(cut, (list, tuple))
+        per_layer = both and len(cut) == len(kept) and len(full) > max(*kept, len(kept))
+        if per_layer and list(cut) != [full[layer] for layer in kept]:
+            raise NotDerivableError(f"the configuration's {name} does not follow the layers")

@@ -1,0 +1,37 @@
+"""The family of a checkpoint: from the tables, or derived on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.families import Family, known_family
+from boomerang_cli.engine.checkpoint.foreign import refuse_quantised
+from boomerang_cli.engine.errors import UnsupportedModelError
+
+DerivedCallback = Callable[[str, str], None]
+"""Called with a model's name and its type, which is in no table."""
+on_derived: DerivedCallback | None = None
+"""Who wants to hear of a family that was derived, and never compared with the whole model."""
+
+
+def family_of(checkpoint: Checkpoint) -> Family:
+    """Return the family of a checkpoint; torch and transformers are imported for a type that is in no table.
+
+    Raises:
+        UnsupportedModelError: layers of the type cannot be moved, or it is not known how; says why.
+    """
+    if (family := known_family(checkpoint.config, checkpoint.name)) is not None:
+        return family
+    from boomerang_cli.engine.checkpoint.derivation.derive import derive
+    from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
+
+    refuse_quantised(checkpoint.tensors, checkpoint.config, checkpoint.files, checkpoint.name)
+    model_type = checkpoint.config["model_type"]
+    try:
+        family = derive(checkpoint.config, list(checkpoint.tensors))
+    except NotDerivableError as error:
+        raise UnsupportedModelError(f"{checkpoint.name}: unknown model_type {model_type!r}: {error}") from None
+    if on_derived is not None:
+        on_derived(checkpoint.name, model_type)
+    return family
