@@ -1,0 +1,85 @@
+"""Every causal type of the installed transformers: derived, patched, compared; writes ``families.json``.
+
+    python benchmarks/families.py [--write] [TYPE ...]
+
+Prints `exact`, `refused` with its reason, or `inexact` for each type; fails if any is inexact. With ``--write`` the
+rows of the types that were run take their places in the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import torch
+from family_proof import InexactError, check_exact, derive_row, save_teacher, use_row
+from tiny_types import build_problem
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging
+
+from boomerang_cli.engine.checkpoint import families
+from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
+from boomerang_cli.engine.errors import BoomerangError
+
+TABLE = Path(families.__file__).with_name("families.json")
+
+
+def prove(model_type: str) -> tuple[str, str, dict[str, Any] | None]:
+    """Return what became of a type, what is to be said of it, and its row."""
+    if reason := families._REFUSED.get(model_type):
+        return "refused", reason, None
+    if problem := build_problem(model_type):
+        return "refused", problem, {"refused": problem}
+    with tempfile.TemporaryDirectory() as folder:
+        teacher = Path(folder) / "teacher"
+        try:
+            config = save_teacher(model_type, teacher)
+            row = None if model_type in families.FAMILIES else derive_row(teacher)
+            if row is not None:
+                use_row(model_type, row)
+            family = families.known_family(config, model_type)
+            assert family is not None
+            return "exact", check_exact(teacher, family), row
+        except (NotDerivableError, BoomerangError) as error:
+            reason = str(error).replace(f"{folder}/", "")
+            return "refused", reason, {"refused": reason}
+        except InexactError as error:
+            return "inexact", str(error), None
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [""])[0][:150]
+            return "inexact", f"{type(error).__name__}: {reason}", None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("types", nargs="*")
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    counts: Counter[str] = Counter()
+    for model_type in arguments.types or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
+        started = time.monotonic()
+        outcome, said, row = prove(model_type)
+        counts[outcome] += 1
+        print(f"{model_type:28} {outcome:8} {time.monotonic() - started:5.1f} s  {said}", flush=True)
+        if arguments.write and row is not None and model_type not in families.FAMILIES:
+            table = json.loads(TABLE.read_text()) | {model_type: row}
+            TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+    print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
+    sys.exit(counts["inexact"] > 0)
+
+
+if __name__ == "__main__":
+    main()
