@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,16 @@ from boomerang_cli.engine.patch import patch
 
 KEPT_SETS = ((0, 2, 4, 5, 7), (0, 1, 3, 6))
 MODELS = ((0, "last"), (1, "first"), (1, "last"), (2, "first"), (2, "last"))
+"""How many blocks are patched, and in which order."""
 
 
 class InexactError(AssertionError):
     """A written model that is not what it should be."""
 
 
-def save_teacher(model_type: str, folder: Path, **changes: Any) -> dict[str, Any]:
+def save_teacher(model_type: str, folder: Path, *, regular: bool = False, **changes: Any) -> dict[str, Any]:
     """Write a tiny teacher, and return its config.json."""
-    tiny_model(tiny_config(model_type, **changes), 1).save_pretrained(folder)
+    tiny_model(tiny_config(model_type, regular=regular, **changes), 1).save_pretrained(folder)
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     return config
 
@@ -49,7 +50,12 @@ def use_row(model_type: str, row: dict[str, Any]) -> None:
         derived_rows()[model_type] = row
 
 
-def check_exact(teacher: Path, family: Family, kept_sets: tuple[tuple[int, ...], ...] = KEPT_SETS) -> str:
+def check_exact(
+    teacher: Path,
+    family: Family,
+    kept_sets: Sequence[tuple[int, ...]] = KEPT_SETS,
+    models: Sequence[tuple[int, str]] = MODELS,
+) -> str:
     """Patch and compare; return what is to be said of generation with a cache.
 
     Raises:
@@ -62,7 +68,7 @@ def check_exact(teacher: Path, family: Family, kept_sets: tuple[tuple[int, ...],
         init_student(teacher, output=student, keep=kept)
         _disturb(student)
         small = _load(student)
-        for number, (layers, order) in enumerate(MODELS):
+        for number, (layers, order) in enumerate(models):
             output = teacher.parent / f"patched-{len(kept)}-{number}"
             result = patch(layers=layers, order=order, student=student, teacher=teacher, output=output)
             patched = copy.deepcopy(_load(output))
@@ -70,7 +76,7 @@ def check_exact(teacher: Path, family: Family, kept_sets: tuple[tuple[int, ...],
             differs = (_logits(patched) - _logits(expected)).abs().max().item()
             if differs != 0:
                 raise InexactError(f"kept {kept}, k = {layers}, {order}: the logits differ by {differs:.2g}")
-            if number == 1:
+            if number == len(models) - 1:
                 note = note or _cached_generation(patched, whole)
     return note
 
@@ -94,6 +100,8 @@ def _disturb(student: Path) -> None:
         for name, tensor in sorted(tensors.items()):
             if tensor.is_floating_point():
                 tensors[name] = tensor + 0.1 * torch.randn(tensor.shape, generator=generator)
+                if tensor.shape[:1] == (VOCABULARY,):
+                    tensors[name][0] = 0  # see tiny_model
         save_file(tensors, path, metadata={"format": "pt"})
 
 
@@ -140,7 +148,7 @@ def _does_nothing(forward: Callable[..., Any]) -> Callable[..., Any]:
     def identity(*arguments: Any, **named: Any) -> Any:
         hidden_states = arguments[0] if arguments else named["hidden_states"]
         given = forward(*arguments, **named)
-        return (hidden_states, *given[1:]) if isinstance(given, tuple) else hidden_states
+        return (hidden_states, *given[1:]) if isinstance(given, (tuple, list)) else hidden_states
 
     return identity
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, Olmo3Config
 
 from boomerang_cli.engine.checkpoint.checkpoint import read_checkpoint
 from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
-from boomerang_cli.engine.checkpoint.families import FAMILIES, Family
+from boomerang_cli.engine.checkpoint.families import FAMILIES, Family, known_family
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
 from boomerang_cli.engine.checkpoint.parts import take_apart
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
@@ -50,7 +50,7 @@ def test_values_of_single_layers_follow_their_layers() -> None:
     assert made["per_layer_config"] == {"0": {"a": 0}, "2": {"a": 4}, "4": {"a": 7}}
 
 
-@pytest.mark.parametrize("value", [[1], {"first": {}}, "3"])
+@pytest.mark.parametrize("value", [1, {"first": {}}, "3"])
 def test_values_of_single_layers_that_are_not_numbered_are_refused(value: Any) -> None:
     config = {"model_type": "llama", "num_hidden_layers": LAYERS, "per_layer_config": value}
     with pytest.raises(UnsupportedModelError, match="no usable per_layer_config"):
@@ -69,6 +69,39 @@ def test_values_of_single_layers_that_are_not_numbered_are_refused(value: Any) -
 def test_numbers_and_counts_of_layers_follow_them(family: Family, field: str, value: Any, expected: Any) -> None:
     config = {"model_type": "llama", "num_hidden_layers": LAYERS, field: value}
     assert config_for_layers(config, family, KEPT, "a model")[field] == expected
+
+
+def test_a_list_of_layers_numbers_that_is_not_known_is_refused() -> None:
+    config = {"model_type": "llama", "num_hidden_layers": LAYERS, "ple_layer_ids": [1, 3]}
+    with pytest.raises(UnsupportedModelError, match="ple_layer_ids, a list that may hold layers' numbers"):
+        config_for_layers(config, Family(), KEPT, "a model")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 0}, "its layers share key-value caches"),
+        ({"hidden_size_per_layer_input": 16}, "its layers have columns of one embedding"),
+        ({}, "its layers have columns of one embedding"),  # the class's own default
+    ],
+)
+def test_layers_that_hang_together_are_refused_for_what_joins_them(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=message):
+        known_family({"model_type": "gemma4_text", **values}, "a model")
+
+
+def test_layers_that_could_hang_together_and_do_not_are_moved() -> None:
+    alone = {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0}
+    assert known_family({"model_type": "gemma4_text", **alone}, "a model") is FAMILIES["gemma4_text"]
+
+
+def test_a_class_that_decides_on_the_last_layer_keeps_it() -> None:
+    types = ["full_attention", "sliding_attention"] * (LAYERS // 2 - 1) + ["sliding_attention", "full_attention"]
+    config = {"model_type": "gemma4_text", "num_hidden_layers": LAYERS, "layer_types": types}
+    made = config_for_layers(config, FAMILIES["gemma4_text"], KEPT, "a model")
+    assert made["layer_types"] == [types[layer] for layer in KEPT]
+    with pytest.raises(UnsupportedModelError, match="and layer 6 is one of sliding_attention: keep the last layer"):
+        config_for_layers(config, FAMILIES["gemma4_text"], (0, 1, 3, 6), "a model")
 
 
 def test_infinity_is_read_as_transformers_reads_it() -> None:

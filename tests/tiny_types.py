@@ -49,7 +49,8 @@ _SIZES: tuple[tuple[int, tuple[str, ...]], ...] = (
         "sliding_window_size", "attention_window_size", "local_attention", "index_topk", "index_block_size",
         "attention_chunk_size", "keep_window_size",
     )),
-    (1, ("n_group", "num_expert_group", "topk_group", "n_groups", "first_k_dense_replace", "zero_expert_num")),
+    (3, ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index")),
+    (1, ("n_group", "num_expert_group", "topk_group", "n_groups", "zero_expert_num")),
     (64, (
         "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_target_positions", "context_length",
         "max_source_positions", "model_max_length", "original_max_position_embeddings",
@@ -65,11 +66,9 @@ _OWN: dict[str, dict[str, Any]] = {
             "axk1",
             "axk2",
             "bailing_hybrid",
-            "deepseek_v2",
             "deepseek_v3",
             "deepseek_v32",
             "glm4_moe_lite",
-            "glm_moe_dsa",
             "kimi_linear",
             "longcat_flash",
             "minicpm3",
@@ -77,26 +76,70 @@ _OWN: dict[str, dict[str, Any]] = {
         ),
         _LATENT,
     ),
-    "bamba": {"mamba_n_heads": 8, "mamba_d_head": 16},
+    "bamba": {"attn_layer_indices": [1, 4, 6], "mamba_n_heads": 8, "mamba_d_head": 16},
+    "deepseek_v2": {**_LATENT, "num_experts_per_tok": 2},
+    "git": {
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 16,
+            "patch_size": 8,
+        }
+    },
     "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_ssm": 128},
     "granitemoehybrid": {"mamba_n_heads": 8, "mamba_d_head": 16},
     "mamba2": {"num_heads": 8, "head_dim": 16},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "dots3_note_text": {"num_key_value_heads": 4},
+    "dots3_note_text": {
+        **_LATENT,
+        "num_experts_per_tok": 2,
+        "layer_types": ["sliding_attention", "indexed_attention", "indexed_attention", "sliding_attention"] * 2,
+        "per_layer_config": {
+            number: {
+                "num_attention_heads": 2,
+                "num_key_value_heads": 2,
+                "q_lora_rank": 16,
+                "kv_lora_rank": 16,
+                "head_dim": 24,
+                "qk_nope_head_dim": 16,
+                "v_head_dim": 16,
+                "qk_rope_head_dim": 8,
+            }
+            for number in (0, 3, 4, 7)
+        },
+    },
     "gpt_neo": {"attention_types": [[["global", "local"], 4]]},
     "hunyuan_v1_dense": {"head_dim": 16},
     "hunyuan_v1_moe": {"head_dim": 16},
+    "lfm2": {"full_attn_idxs": [1, 2, 4, 7]},
+    "llama4_text": {"moe_layers": [1, 2, 5, 7]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "full_attention", "conv"] * 2},
     "ministral": {"head_dim": 16},
     "nemotron": {"num_key_value_heads": 2},
-    "qwen4_exp_text": {"num_key_value_heads": 2, "head_dim": 16},
-    "reformer": {"is_decoder": True},
+    "reformer": {"is_decoder": True, "axial_pos_embds_dim": [16, 48], "axial_pos_shape": [8, 8]},
     "roc_bert": {"pronunciation_embed_dim": 16, "shape_embed_dim": 16, "shape_vocab_size": 64},
-    "xlstm": {"num_heads": 4, "chunk_size": 64},
+    "xlstm": {"num_heads": 4, "qk_dim_factor": 1.0, "v_dim_factor": 1.0},
+    "gemma4_text": {"hidden_size_per_layer_input": 0},
+    "glm_moe_dsa": {**_LATENT, "indexer_types": ["full"] * DEPTH},
+    "hy_v4": {"indexer_types": ["full"] * DEPTH},
+    "zamba2": {"layers_block_type": ["mamba", "hybrid"] * (DEPTH // 2), "hybrid_layer_ids": [1, 3, 5, 7]},
+    "qwen4_exp_text": {
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "hc_lowrank": 16,
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 16,
+        "indexer_budget": 8,
+        "indexer_compress_ratio": 4,
+        "ple_embed_dim": 16,
+    },
     "xmod": {"default_language": "en_XX"},
     "zaya": {"num_experts_per_tok": 1},
     "dbrx": {
-        "attn_config": {"kv_n_heads": 2},
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8},
         "ffn_config": {"ffn_hidden_size": 96, "moe_num_experts": 4, "moe_top_k": 2},
     },
 }
@@ -107,18 +150,23 @@ _PATTERNS = ((0, 1, 1, 0, 1, 0, 0, 1), (1, 0, 1, 1, 0, 0, 1, 0), (0, 0, 1, 1, 1,
 _LARGEST = 5_000_000
 
 
-def tiny_config(model_type: str, **changes: Any) -> PreTrainedConfig:
-    """Return a configuration of :data:`DEPTH` layers; its per-layer lists follow no rule, where the class allows it."""
+def tiny_config(model_type: str, *, regular: bool = False, **changes: Any) -> PreTrainedConfig:
+    """Return a configuration of :data:`DEPTH` layers.
+
+    Its per-layer lists follow no rule, where the class allows it; or its class's, with ``regular``.
+    """
     kind = CONFIG_MAPPING[model_type]
     defaults = kind().to_dict()
     sizes = {
         field: _SIZE_OF[field]
         for field, value in defaults.items()
-        if field in _SIZE_OF and type(value) is int and value > 0
+        if field in _SIZE_OF and type(value) is int and (value > 0 or field == "first_k_dense_replace")
     }
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     given = {**sizes, **tokens, **_OWN.get(model_type, {}), **changes}
     config: PreTrainedConfig = kind(**given)
+    if regular:
+        return config
     mixed = dict(given)
     for number, (field, values) in enumerate(_per_layer(config).items()):
         seen = {str(value): value for value in [*(defaults.get(field) or ()), *values]}
@@ -141,10 +189,13 @@ def build_problem(model_type: str) -> str | None:
         with torch.device("meta"):
             model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._from_config(config)
     except Exception as error:
+        if CONFIG_MAPPING[model_type].sub_configs:
+            return "its text model stands within another"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         return f"no small model of it could be built: {reason[:120]}"
     if sum(parameter.numel() for parameter in model.parameters()) > _LARGEST:
-        return "its text model stands within another" if config.sub_configs else "no small model of it could be built"
+        within = "its text model stands within another"
+        return within if config.sub_configs else "a model of it that is small enough to be compared could not be built"
     return None
 
 
@@ -154,7 +205,7 @@ def _per_layer(config: PreTrainedConfig) -> dict[str, list[Any]]:
         for field, value in config.to_dict().items()
         if isinstance(value, list)
         and len(value) == DEPTH
-        and field not in ("architectures", "full_attn_idxs", "no_rope_layer_interval")
+        and field not in ("architectures", "full_attn_idxs", "moe_layers")
         and any(word in field for word in ("layer", "type", "theta", "rope"))
     }
 
@@ -168,4 +219,6 @@ def tiny_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+        # That of the padding token is 0 in trained models; some classes see to it whenever they load one.
+        model.get_input_embeddings().weight[0] = 0
     return model.eval()

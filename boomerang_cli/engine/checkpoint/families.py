@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from boomerang_cli.engine.checkpoint.class_config import completed_config
 from boomerang_cli.engine.errors import UnsupportedModelError
 
 
@@ -42,6 +43,9 @@ class Family:
             last (``above`` the rest).
         sparse_steps: whether ``mlp_only_layers`` and ``decoder_sparse_step`` say which layers route to experts.
         ties: whether the class knows tied models; else it reads two matrices whatever ``config.json`` says.
+        ends_in: the value of ``layer_types`` that the class gives the last layer, whatever stands there.
+        requires: fields that must have a value for layers to move, with it (a list's values are all meant), and why.
+        first_apart: whether the first layer has other tensors than those of its kind.
         more_rows: whether the class's matrices have more rows than ``vocab_size``.
     """
 
@@ -67,6 +71,9 @@ class Family:
     sparse_steps: bool = False
     ties: bool = True
     more_rows: bool = False
+    first_apart: bool = False
+    ends_in: str | None = None
+    requires: tuple[tuple[str, Any, str], ...] = ()
 
     @property
     def embedding(self) -> str:
@@ -86,6 +93,21 @@ class Family:
 
 _BASE = Family()
 _GEMMA = replace(_BASE, tied_by_default=True, layer_lists=("layer_types",))
+_GEMMA4 = replace(
+    _GEMMA,
+    ends_in="full_attention",
+    requires=(
+        ("num_kv_shared_layers", 0, "its layers share key-value caches"),
+        ("hidden_size_per_layer_input", 0, "its layers have columns of one embedding of all layers"),
+    ),
+)
+_DSA = replace(
+    _BASE,
+    layer_lists=("mlp_layer_types", "layer_types", "indexer_types"),
+    float32=("e_score_correction_bias",),
+    float32_in_float16=("indexer.weights_proj",),
+    requires=(("indexer_types", "full", "its layers share what an earlier layer's indexer chose"),),
+)
 
 FAMILIES: dict[str, Family] = {
     "llama": replace(_BASE, order="first", keep_first=2, keep_last=1),
@@ -97,6 +119,9 @@ FAMILIES: dict[str, Family] = {
     "qwen3": replace(_BASE, layer_lists=("layer_types",)),
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,
+    # Their classes make the last layer one of full attention. The code asks for layers' numbers to share caches.
+    "gemma4_text": _GEMMA4,
+    "gemma4_unified_text": _GEMMA4,
     "smollm3": replace(_BASE, tied_by_default=True, layer_lists=("layer_types", "no_rope_layers")),
     "gpt_oss": replace(
         _BASE,
@@ -110,6 +135,25 @@ FAMILIES: dict[str, Family] = {
         float32=(".e_score_correction_bias",),
         prediction_layers_field="num_nextn_predict_layers",
         thresholds=(("first_k_dense_replace", "below"),),
+    ),
+    "glm_moe_dsa": _DSA,
+    "hy_v4": replace(
+        _DSA,
+        after=("model.hc_pre.hc_head.", *_BASE.after),
+        float32=(
+            "base",
+            "e_score_correction_bias",
+            "fn",
+            "hc_base",
+            "hc_fn",
+            "hc_scale",
+            "k_norm",
+            "lm_head",
+            "scale",
+            "sinks",
+            "weights_proj",
+        ),
+        float32_in_float16=(),
     ),
     "gpt_neox": Family(
         base="gpt_neox.",
@@ -186,11 +230,19 @@ def known_family(config: Mapping[str, Any], name: str) -> Family | None:
     if config.get("scale_attn_by_inverse_layer_idx"):
         raise UnsupportedModelError(f"{name}: layers cannot be moved, scale_attn_by_inverse_layer_idx is set")
     if family := FAMILIES.get(model_type):
+        _check_required(config, family, name)
         return family
     row = derived_rows().get(model_type)
     if row is not None and "refused" in row:
         raise UnsupportedModelError(f"{name}: layers of {model_type} cannot be moved, {row['refused']}")
     return None if row is None else family_from_row(row)
+
+
+def _check_required(config: Mapping[str, Any], family: Family, name: str) -> None:
+    for field, needed, reason in family.requires:
+        value = completed_config(config, name).get(field) if config.get(field) is None else config[field]
+        if any(each not in (None, needed) for each in (value if isinstance(value, list) else [value])):
+            raise UnsupportedModelError(f"{name}: layers of {config['model_type']} cannot be moved, {reason} ({field})")
 
 
 @cache

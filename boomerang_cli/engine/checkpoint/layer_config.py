@@ -59,6 +59,9 @@ def layer_lists(config: Mapping[str, Any], family: Family, name: str) -> dict[st
             raise UnsupportedModelError(
                 f"{name}: config.json has {field}, a list of {depth} values that may be one a layer"
             )
+        numbers = isinstance(value, list) and value and all(type(each) is int for each in value)
+        if numbers and "layer" in field and field not in known:
+            raise UnsupportedModelError(f"{name}: config.json has {field}, a list that may hold layers' numbers")
     lists: dict[str, list[Any]] = {}
     for field in family.layer_lists:
         explicit = config.get(field)
@@ -107,8 +110,14 @@ def config_for_layers(
     values = layer_values(config, family, name)
     for field in family.layer_lists:
         resized[field] = [values[field][layer] for layer in teacher_layers]
+    if family.ends_in and (last := resized["layer_types"][-1]) != family.ends_in:
+        raise UnsupportedModelError(
+            f"{name}: {config['model_type']} models end in a layer of {family.ends_in}, and layer {teacher_layers[-1]} "
+            f"is one of {last}: keep the last layer"
+        )
     for field, first in family.numbered:
-        resized[field] = [index + first for index, layer in enumerate(teacher_layers) if values[field][layer]]
+        if _given(config, field, name) is not None:
+            resized[field] = [index + first for index, layer in enumerate(teacher_layers) if values[field][layer]]
     for field, _ in family.thresholds:
         resized[field] = sum(values[field][layer] for layer in teacher_layers)
     if family.sparse_steps or "mlp_only_layers" in config or "decoder_sparse_step" in config:

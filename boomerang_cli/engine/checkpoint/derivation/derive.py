@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.class_config import completed_config
@@ -20,6 +21,7 @@ from boomerang_cli.engine.checkpoint.derivation.layer_fields import find_layer_f
 from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
 from boomerang_cli.engine.checkpoint.derivation.run_order import runs_before
 from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.layer_config import layer_values
 from boomerang_cli.engine.errors import UnsupportedModelError
 
 _PREDICTION_LAYERS = ("num_nextn_predict_layers", "num_mtp_layers")
@@ -67,7 +69,7 @@ def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
         dropped=(_ROTARY, *_dropped(model, modules, names)),
         float32=_kept_in_float32(model, "_keep_in_fp32_modules_strict"),
         float32_in_float16=_kept_in_float32(model, "_keep_in_fp32_modules"),
-        prediction_layers_field=next((each for each in _PREDICTION_LAYERS if config.get(each)), None),
+        prediction_layers_field=next((each for each in _PREDICTION_LAYERS if each in whole), None),
         layer_lists=tuple(fields.lists),
         numbered=tuple((name, first) for name, first in fields.numbered.items() if not _is_sparse(name, whole)),
         thresholds=tuple(fields.thresholds.items()),
@@ -75,6 +77,7 @@ def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
         ties=_ties(model),
         more_rows=_rows(model) > int(whole.get("vocab_size") or 0) > 0,
     )
+    family = replace(family, first_apart=_first_apart(config, family, model, stack))
     if whole.get("tie_word_embeddings") and not family.ties:
         raise NotDerivableError("config.json says tie_word_embeddings, and its class never ties")
     # 5. The proof of the fields: shorter models' layers are their origins'.
@@ -210,6 +213,14 @@ def _dropped(model: Any, modules: Mapping[str, str], names: Names) -> list[str]:
 
 def _kept_in_float32(model: Any, attribute: str) -> tuple[str, ...]:
     return tuple(sorted(getattr(model, attribute, None) or ()))
+
+
+def _first_apart(config: Mapping[str, Any], family: Family, model: Any, stack: str) -> bool:
+    """Tell whether the first layer alone has other tensors than all other layers of its kind."""
+    values = layer_values(config, family, "it")
+    shapes = [{name: tuple(each.shape) for name, each in layer.named_parameters()} for layer in layers_of(model, stack)]
+    alike = [index for index in range(1, len(shapes)) if all(each[index] == each[0] for each in values.values())]
+    return bool(alike) and all(shapes[index] != shapes[0] for index in alike)
 
 
 def _is_sparse(name: str, whole: Mapping[str, Any]) -> bool:

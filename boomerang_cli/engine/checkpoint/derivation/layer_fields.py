@@ -13,7 +13,7 @@ from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
 
 _NOT_LISTS = {
     "architectures", "eos_token_id", "bos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens",
-    "mlp_only_layers", "full_attn_idxs",
+
 }  # fmt: skip
 _PER_LAYER = re.compile(r"layer|type|pattern|theta|sparsity|per_")
 _COUNTS = re.compile(r"layer|first_k|dense|period|offset|step|pattern|every|interval|freq|group_size")
@@ -72,7 +72,7 @@ def find_layer_fields(config: Mapping[str, Any], stack: str, depth_field: str, m
     _find_lists(config, fields)
     built = signatures(model, stack)
     for name, value in config.items():
-        if name in fields.lists or name in _NOT_LISTS - {"mlp_only_layers"} or name == depth_field:
+        if name in fields.lists or name in _NOT_LISTS or name == depth_field:
             continue
         if _may_number_layers(value, fields.depth):
             _probe_numbers(config, name, value, fields, stack, built)
@@ -85,8 +85,8 @@ def _find_lists(config: Mapping[str, Any], fields: LayerFields) -> None:
     for name, value in config.items():
         if not isinstance(value, list) or len(value) != fields.depth or name in _NOT_LISTS:
             continue
-        if value == list(range(fields.depth)):  # every layer's number
-            continue
+        if all(type(each) is int for each in value) and sorted(value) == list(range(fields.depth)):
+            continue  # every layer's number
         without = {key: each for key, each in _longer(config, fields.depth_field).items() if key != name}
         try:
             again = completed_config(without, "it").get(name)
