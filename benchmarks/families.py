@@ -27,16 +27,16 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from boomerang_cli.engine.checkpoint import families
+from boomerang_cli.engine.checkpoint import family_table
 from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
 from boomerang_cli.engine.errors import BoomerangError
 
-TABLE = Path(families.__file__).with_name("families.json")
+TABLE = Path(family_table.__file__).with_name("families.json")
 
 
 def prove(model_type: str) -> tuple[str, str, dict[str, Any] | None]:
     """Return what became of a type, what is to be said of it, and its row."""
-    if reason := families._REFUSED.get(model_type):
+    if reason := family_table.REFUSED.get(model_type):
         return "refused", reason, None
     if (same := CONFIG_MAPPING[model_type].model_type) != model_type:
         return "same", f"its config.json says {same}", None
@@ -46,12 +46,12 @@ def prove(model_type: str) -> tuple[str, str, dict[str, Any] | None]:
         teacher = Path(folder) / "teacher"
         try:
             config = save_teacher(model_type, teacher)
-            row = None if model_type in families.FAMILIES else derive_row(teacher)
+            row = None if model_type in family_table.FAMILIES else derive_row(teacher)
             if row is not None:
                 use_row(model_type, row)
-            family = families.known_family(config, model_type)
+            family = family_table.known_family(config, model_type)
             assert family is not None
-            kept_sets = KEPT_SETS[:1] if family.ends_in else KEPT_SETS
+            kept_sets = KEPT_SETS[:1] if family.ends_in or family.last_apart else KEPT_SETS
             return "exact", check_exact(teacher, family, kept_sets), row
         except (NotDerivableError, BoomerangError) as error:
             reason = str(error).replace(f"{folder}/", "")
@@ -79,7 +79,7 @@ def main() -> None:
         outcome, said, row = prove(model_type)
         counts[outcome] += 1
         print(f"{model_type:28} {outcome:8} {time.monotonic() - started:5.1f} s  {said}", flush=True)
-        if row is not None and model_type not in families.FAMILIES:
+        if row is not None and model_type not in family_table.FAMILIES:
             rows[model_type] = row
     if arguments.write and not counts["inexact"]:
         table = {**(json.loads(TABLE.read_text()) if arguments.types else {}), **rows}

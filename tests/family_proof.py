@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from boomerang_cli.engine.checkpoint.checkpoint import read_checkpoint
 from boomerang_cli.engine.checkpoint.derivation.derive import derive
-from boomerang_cli.engine.checkpoint.families import FAMILIES, Family, derived_rows, row_of
+from boomerang_cli.engine.checkpoint.families import FAMILIES, Family
+from boomerang_cli.engine.checkpoint.family_table import derived_rows, row_of
 from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.pair.layers import LayerSource
 from boomerang_cli.engine.patch import patch

@@ -16,15 +16,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from boomerang_cli.engine.checkpoint import family_of as family_of_module
 from boomerang_cli.engine.checkpoint.checkpoint import read_checkpoint
-from boomerang_cli.engine.checkpoint.families import (
-    _REFUSED,
-    FAMILIES,
+from boomerang_cli.engine.checkpoint.families import FAMILIES
+from boomerang_cli.engine.checkpoint.family_of import family_of
+from boomerang_cli.engine.checkpoint.family_table import (
+    REFUSED,
     derived_rows,
     family_from_row,
     known_family,
     row_of,
 )
-from boomerang_cli.engine.checkpoint.family_of import family_of
 from boomerang_cli.engine.errors import UnsupportedModelError
 from boomerang_cli.engine.init_student import init_student
 
@@ -66,14 +66,14 @@ def test_every_causal_type_of_the_installed_transformers_is_in_a_table() -> None
     from transformers import CONFIG_MAPPING
 
     types = {CONFIG_MAPPING[name].model_type for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES}
-    assert types - FAMILIES.keys() - _REFUSED.keys() - derived_rows().keys() == set()
+    assert types - FAMILIES.keys() - REFUSED.keys() - derived_rows().keys() == set()
 
 
 def test_rows_are_read_as_they_were_written() -> None:
     rows = {name: row for name, row in derived_rows().items() if "refused" not in row}
     assert {name: json.loads(json.dumps(row_of(family_from_row(row)))) for name, row in rows.items()} == rows
     assert list(derived_rows()) == sorted(derived_rows())
-    assert not rows.keys() & (FAMILIES.keys() | _REFUSED.keys())
+    assert not rows.keys() & (FAMILIES.keys() | REFUSED.keys())
 
 
 def test_a_type_that_cannot_be_moved_is_refused_with_its_reason() -> None:

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, Olmo3Config
 
 from boomerang_cli.engine.checkpoint.checkpoint import read_checkpoint
 from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
-from boomerang_cli.engine.checkpoint.families import FAMILIES, Family, known_family
+from boomerang_cli.engine.checkpoint.families import FAMILIES, Family
+from boomerang_cli.engine.checkpoint.family_table import known_family
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
 from boomerang_cli.engine.checkpoint.parts import take_apart
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError

@@ -125,6 +125,18 @@ _OWN: dict[str, dict[str, Any]] = {
     "glm_moe_dsa": {**_LATENT, "indexer_types": ["full"] * DEPTH},
     "hy_v4": {"indexer_types": ["full"] * DEPTH},
     "zamba2": {"layers_block_type": ["mamba", "hybrid"] * (DEPTH // 2), "hybrid_layer_ids": [1, 3, 5, 7]},
+    "nemotron_h": {
+        "layers_block_type": [
+            "linear_attention",
+            "moe",
+            "full_attention",
+            "mlp",
+            "linear_attention",
+            "full_attention",
+            "moe",
+            "mlp",
+        ],
+    },
     "qwen4_exp_text": {
         "num_key_value_heads": 2,
         "head_dim": 16,

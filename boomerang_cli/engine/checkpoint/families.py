@@ -1,19 +1,14 @@
 """Model families: how their tensors are named, and what in their configuration depends on the number of layers.
 
-Keyed by ``config.model_type``: rows written by hand where something beside names and fields is known of a type
-(FACTS.md 2), and ``families.json``, which ``benchmarks/families.py`` derives from transformers and proves.
+The rows here are written by hand, for types of which more is known than can be derived (FACTS.md 2).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.class_config import completed_config
 from boomerang_cli.engine.errors import UnsupportedModelError
 
 
@@ -44,6 +39,10 @@ class Family:
         sparse_steps: whether ``mlp_only_layers`` and ``decoder_sparse_step`` say which layers route to experts.
         ties: whether the class knows tied models; else it reads two matrices whatever ``config.json`` says.
         ends_in: the value of ``layer_types`` that the class gives the last layer, whatever stands there.
+        last_apart: whether the last layer, and no other, has tensors of its own: it must stay the last.
+        depth_list: a list of ``config.json`` whose length is the depth where ``depth_field`` is absent.
+        repeated: those of the lists that may be shorter, and then repeat.
+        depth_scaled: fields that the class divides by the square root of the depth.
         requires: fields that must have a value for layers to move, with it (a list's values are all meant), and why.
         first_apart: whether the first layer has other tensors than those of its kind.
         more_rows: whether the class's matrices have more rows than ``vocab_size``.
@@ -73,6 +72,10 @@ class Family:
     more_rows: bool = False
     first_apart: bool = False
     ends_in: str | None = None
+    last_apart: bool = False
+    depth_list: str | None = None
+    repeated: tuple[str, ...] = ()
+    depth_scaled: tuple[str, ...] = ()
     requires: tuple[tuple[str, Any, str], ...] = ()
 
     @property
@@ -86,6 +89,8 @@ class Family:
 
     def teacher_depth(self, config: Mapping[str, Any]) -> int:
         depth = config.get(self.depth_field)
+        if depth is None and self.depth_list and isinstance(listed := config.get(self.depth_list), list):
+            depth = len(listed)
         if not isinstance(depth, int) or isinstance(depth, bool) or depth < 1:
             raise UnsupportedModelError(f"config.json has no usable {self.depth_field}: {depth!r}")
         return depth
@@ -164,6 +169,37 @@ FAMILIES: dict[str, Family] = {
         head="embed_out.weight",
         dropped=(r"\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$",),
     ),
+    "gpt_neox_japanese": Family(  # one bias more in the last layer
+        base="gpt_neox_japanese.",
+        layers="gpt_neox_japanese.layers.",
+        before=("gpt_neox_japanese.embed_in.weight",),
+        after=("gpt_neox_japanese.final_layer_norm.", "embed_out.weight"),
+        final_norm="gpt_neox_japanese.final_layer_norm.",
+        head="embed_out.weight",
+        tied_by_default=True,
+        last_apart=True,
+    ),
+    "minicpm3": replace(_BASE, tied_by_default=True, depth_scaled=("scale_depth",)),
+    "recurrent_gemma": replace(
+        _BASE,
+        after=("model.final_norm.", "lm_head.weight"),
+        final_norm="model.final_norm.",
+        tied_by_default=True,
+        layer_lists=("block_types",),
+        repeated=("block_types",),
+    ),
+    "nemotron_h": Family(  # its depth is the length of a list
+        base="backbone.",
+        layers="backbone.layers.",
+        before=("backbone.embeddings.weight",),
+        after=("backbone.norm_f.", "lm_head.weight"),
+        final_norm="backbone.norm_f.",
+        dropped=(*_BASE.dropped, r"^mtp\."),
+        float32=("e_score_correction_bias",),
+        prediction_layers_field="num_nextn_predict_layers",
+        layer_lists=("layers_block_type",),
+        depth_list="layers_block_type",
+    ),
     "gpt2": Family(
         base="transformer.",
         layers="transformer.h.",
@@ -204,62 +240,3 @@ FAMILIES: dict[str, Family] = {
         dropped=(r"^distilbert\.embeddings\.position_ids$",),
     ),
 }
-
-_REFUSED = {
-    "gemma3n": "its layers share key-value caches",
-    "gemma3n_text": "its layers share key-value caches",
-    "diffllama": "its attention uses the layer's index",
-    "minimax": "its residual weights depend on the layer's index",
-}
-
-_TABLE = "families.json"
-_PAIRS = ("numbered", "thresholds")
-
-
-def known_family(config: Mapping[str, Any], name: str) -> Family | None:
-    """Return the family of a configuration, or None if its type is in neither table.
-
-    Raises:
-        UnsupportedModelError: layers of the type cannot be moved; says why.
-    """
-    model_type = config.get("model_type")
-    if not isinstance(model_type, str):
-        raise UnsupportedModelError(f"config.json of {name} has no model_type")
-    if reason := _REFUSED.get(model_type):
-        raise UnsupportedModelError(f"{name}: layers of {model_type} cannot be moved, {reason}")
-    if config.get("scale_attn_by_inverse_layer_idx"):
-        raise UnsupportedModelError(f"{name}: layers cannot be moved, scale_attn_by_inverse_layer_idx is set")
-    if family := FAMILIES.get(model_type):
-        _check_required(config, family, name)
-        return family
-    row = derived_rows().get(model_type)
-    if row is not None and "refused" in row:
-        raise UnsupportedModelError(f"{name}: layers of {model_type} cannot be moved, {row['refused']}")
-    return None if row is None else family_from_row(row)
-
-
-def _check_required(config: Mapping[str, Any], family: Family, name: str) -> None:
-    for field, needed, reason in family.requires:
-        value = completed_config(config, name).get(field) if config.get(field) is None else config[field]
-        if any(each not in (None, needed) for each in (value if isinstance(value, list) else [value])):
-            raise UnsupportedModelError(f"{name}: layers of {config['model_type']} cannot be moved, {reason} ({field})")
-
-
-@cache
-def derived_rows() -> dict[str, dict[str, Any]]:
-    """Return ``families.json``: by type, what differs from :class:`Family`'s defaults, or why it is refused."""
-    rows: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name(_TABLE).read_text(encoding="utf-8"))
-    return rows
-
-
-def family_from_row(row: Mapping[str, Any]) -> Family:
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-    values |= {key: tuple(row[key].items()) for key in _PAIRS if key in row}
-    return Family(**values)
-
-
-def row_of(family: Family) -> dict[str, Any]:
-    """Return a family as a row of ``families.json``; the opposite of :func:`family_from_row`."""
-    row = {field.name: getattr(family, field.name) for field in fields(family)}
-    row = {key: value for key, value in row.items() if value != getattr(_BASE, key)}
-    return {key: dict(value) if key in _PAIRS else value for key, value in sorted(row.items())}

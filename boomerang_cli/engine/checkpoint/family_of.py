@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
-from boomerang_cli.engine.checkpoint.families import Family, known_family
+from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.family_table import known_family
 from boomerang_cli.engine.checkpoint.foreign import refuse_quantised
 from boomerang_cli.engine.errors import UnsupportedModelError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ _NOT_PER_LAYER = {"architectures", "eos_token_id", "pad_token_id", "bos_token_id
 _COUNTED = ("max_window_layers", "first_k_dense_replace")
 """Counted wherever they stand: where a list says the same, readers of today pass over them, older ones do not."""
 
+_PATTERNS = ("hybrid_override_pattern",)
 _PER_LAYER = "per_layer_config"
 """Other values for single layers, by their numbers."""
 
@@ -66,6 +68,8 @@ def layer_lists(config: Mapping[str, Any], family: Family, name: str) -> dict[st
     for field in family.layer_lists:
         explicit = config.get(field)
         lists[field] = _absent_list(config, field, depth, name) if explicit is None else explicit
+        if field in family.repeated and isinstance(lists[field], list) and 0 < len(lists[field]) < depth:
+            lists[field] = (lists[field] * depth)[:depth]
         if not isinstance(lists[field], list) or len(lists[field]) != depth:
             raise UnsupportedModelError(f"{name}: {field} in config.json must be a list of {depth} values, one a layer")
     return lists
@@ -110,6 +114,14 @@ def config_for_layers(
     values = layer_values(config, family, name)
     for field in family.layer_lists:
         resized[field] = [values[field][layer] for layer in teacher_layers]
+    _cut_patterns(resized, config, teacher_layers, depth)
+    for field in family.depth_scaled:
+        if (scale := _given(config, field, name)) is not None:
+            resized[field] = scale * math.sqrt(len(teacher_layers) / depth)
+    if family.last_apart and teacher_layers[-1] != depth - 1:
+        raise UnsupportedModelError(
+            f"{name}: the last layer of {config['model_type']} models is another: keep {depth - 1}"
+        )
     if family.ends_in and (last := resized["layer_types"][-1]) != family.ends_in:
         raise UnsupportedModelError(
             f"{name}: {config['model_type']} models end in a layer of {family.ends_in}, and layer {teacher_layers[-1]} "
@@ -131,6 +143,14 @@ def config_for_layers(
         resized[family.prediction_layers_field] = 0
     resized.pop(NAMED_BY_CONFIG, None)  # a file of the teacher's
     return {key: value for key, value in resized.items() if not _names_code(key, value)}
+
+
+def _cut_patterns(resized: dict[str, Any], config: Mapping[str, Any], layers: Sequence[int], depth: int) -> None:
+    """Cut what spells the layers' kinds beside a list, one letter a layer: readers that know only that go by it."""
+    for field in _PATTERNS:
+        pattern = config.get(field)
+        if isinstance(pattern, str) and len(pattern) == depth:
+            resized[field] = "".join(pattern[layer] for layer in layers)
 
 
 def _names_code(key: str, value: Any) -> bool:

@@ -151,7 +151,8 @@ def check_layers_alike(checkpoint: Checkpoint, family: Family, parts: Parts) -> 
     values = layer_values(checkpoint.config, family, checkpoint.name)
     first_of_kind: dict[str, int] = {}
     for index, layer in enumerate(parts.layers):
-        kind = repr([family.first_apart and index == 0, *(each[index] for each in values.values())])
+        apart = (family.first_apart and index == 0, family.last_apart and index == len(parts.layers) - 1)
+        kind = repr([apart, *(each[index] for each in values.values())])
         like = first_of_kind.setdefault(kind, index)
         if problem := difference(layer, parts.layers[like]):
             raise CheckpointError(f"{checkpoint.name}: layer {index} is not like layer {like}: {problem}")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from boomerang_cli.engine.checkpoint.families import Family, known_family
+from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.family_of import family_of
+from boomerang_cli.engine.checkpoint.family_table import known_family
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
 from boomerang_cli.engine.checkpoint.parts import Parts, check_layers_alike, difference, take_apart

@@ -1,0 +1,77 @@
+"""What is known of a model type: a row written by hand, one derived and proved, or why its layers cannot be moved.
+
+``families.json`` is written by ``benchmarks/families.py``, from what the installed transformers makes of every type.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from boomerang_cli.engine.checkpoint.class_config import completed_config
+from boomerang_cli.engine.checkpoint.families import FAMILIES, Family
+from boomerang_cli.engine.errors import UnsupportedModelError
+
+REFUSED = {
+    "gemma3n": "its layers share key-value caches",
+    "gemma3n_text": "its layers share key-value caches",
+    "diffllama": "its attention uses the layer's index",
+    "minimax": "its residual weights depend on the layer's index",
+}
+
+_TABLE = "families.json"
+_PAIRS = ("numbered", "thresholds")
+_DEFAULTS = Family()
+
+
+def known_family(config: Mapping[str, Any], name: str) -> Family | None:
+    """Return the family of a configuration, or None if its type is in neither table.
+
+    Raises:
+        UnsupportedModelError: layers of the type cannot be moved; says why.
+    """
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise UnsupportedModelError(f"config.json of {name} has no model_type")
+    if reason := REFUSED.get(model_type):
+        raise UnsupportedModelError(f"{name}: layers of {model_type} cannot be moved, {reason}")
+    if config.get("scale_attn_by_inverse_layer_idx"):
+        raise UnsupportedModelError(f"{name}: layers cannot be moved, scale_attn_by_inverse_layer_idx is set")
+    if family := FAMILIES.get(model_type):
+        _check_required(config, family, name)
+        return family
+    row = derived_rows().get(model_type)
+    if row is not None and "refused" in row:
+        raise UnsupportedModelError(f"{name}: layers of {model_type} cannot be moved, {row['refused']}")
+    return None if row is None else family_from_row(row)
+
+
+def _check_required(config: Mapping[str, Any], family: Family, name: str) -> None:
+    for field, needed, reason in family.requires:
+        value = completed_config(config, name).get(field) if config.get(field) is None else config[field]
+        if any(each not in (None, needed) for each in (value if isinstance(value, list) else [value])):
+            raise UnsupportedModelError(f"{name}: layers of {config['model_type']} cannot be moved, {reason} ({field})")
+
+
+@cache
+def derived_rows() -> dict[str, dict[str, Any]]:
+    """Return ``families.json``: by type, what differs from :class:`Family`'s defaults, or why it is refused."""
+    rows: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name(_TABLE).read_text(encoding="utf-8"))
+    return rows
+
+
+def family_from_row(row: Mapping[str, Any]) -> Family:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    values |= {key: tuple(row[key].items()) for key in _PAIRS if key in row}
+    return Family(**values)
+
+
+def row_of(family: Family) -> dict[str, Any]:
+    """Return a family as a row of ``families.json``; the opposite of :func:`family_from_row`."""
+    row = {field.name: getattr(family, field.name) for field in fields(family)}
+    row = {key: value for key, value in row.items() if value != getattr(_DEFAULTS, key)}
+    return {key: dict(value) if key in _PAIRS else value for key, value in sorted(row.items())}
