@@ -29,8 +29,12 @@ from transformers.utils import logging
 
 from boomerang_cli.engine.checkpoint import family_table
 from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
+from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.errors import BoomerangError
 
+FEW = [(1, "last"), (2, "first")]
+EXPLICIT = {"nemotron_h", "dots3_note_text"}
+"""Types whose class has no depth without its list, or other sizes for each kind of layer."""
 TABLE = Path(family_table.__file__).with_name("families.json")
 
 
@@ -52,7 +56,9 @@ def prove(model_type: str) -> tuple[str, str, dict[str, Any] | None]:
             family = family_table.known_family(config, model_type)
             assert family is not None
             kept_sets = KEPT_SETS[:1] if family.ends_in or family.last_apart else KEPT_SETS
-            return "exact", check_exact(teacher, family, kept_sets), row
+            note = check_exact(teacher, family, kept_sets)
+            others = [_tie_flipped(model_type, family, Path(folder)), _lists_absent(model_type, family, Path(folder))]
+            return "exact", ", ".join(filter(None, [*others, note])), row
         except (NotDerivableError, BoomerangError) as error:
             reason = str(error).replace(f"{folder}/", "")
             return "refused", reason, {"refused": reason}
@@ -61,6 +67,29 @@ def prove(model_type: str) -> tuple[str, str, dict[str, Any] | None]:
         except Exception as error:
             reason = (str(error).strip().splitlines() or [""])[0][:150]
             return "inexact", f"{type(error).__name__}: {reason}", None
+
+
+def _tie_flipped(model_type: str, family: Family, folder: Path) -> str:
+    """Prove the type again, tied if its default is not, and the other way round."""
+    if not family.ties:
+        return "never tied"
+    teacher = folder / "flipped" / "teacher"
+    config = save_teacher(model_type, teacher, tie_word_embeddings=not family.tied_by_default)
+    if config.get("tie_word_embeddings", family.tied_by_default) == family.tied_by_default:
+        return "tie not flipped"
+    check_exact(teacher, family, KEPT_SETS[:1], FEW)
+    return "untied too" if family.tied_by_default else "tied too"
+
+
+def _lists_absent(model_type: str, family: Family, folder: Path) -> str:
+    """Prove the type again, with a ``config.json`` that leaves what it says of layers to its class."""
+    fields = [*family.layer_lists, *dict(family.numbered), *dict(family.thresholds)]
+    if not fields or model_type in EXPLICIT:
+        return ""
+    teacher = folder / "absent" / "teacher"
+    save_teacher(model_type, teacher, absent=fields)
+    check_exact(teacher, family, KEPT_SETS[:1], FEW)
+    return "lists absent too"
 
 
 def main() -> None:
@@ -83,6 +112,7 @@ def main() -> None:
             rows[model_type] = row
     if arguments.write and not counts["inexact"]:
         table = {**(json.loads(TABLE.read_text()) if arguments.types else {}), **rows}
+        table = {model_type: row for model_type, row in table.items() if model_type not in family_table.FAMILIES}
         TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
     print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
     sys.exit(counts["inexact"] > 0)

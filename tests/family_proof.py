@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,12 @@ class InexactError(AssertionError):
     """A written model that is not what it should be."""
 
 
-def save_teacher(model_type: str, folder: Path, *, regular: bool = False, **changes: Any) -> dict[str, Any]:
-    """Write a tiny teacher, and return its config.json."""
-    tiny_model(tiny_config(model_type, regular=regular, **changes), 1).save_pretrained(folder)
+def save_teacher(model_type: str, folder: Path, *, absent: Collection[str] = (), **changes: Any) -> dict[str, Any]:
+    """Write a tiny teacher, without the fields of its config.json that are to be ``absent``, and return that."""
+    tiny_model(tiny_config(model_type, absent=absent, **changes), 1).save_pretrained(folder)
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    config = {field: value for field, value in config.items() if field not in absent}
+    (folder / "config.json").write_text(json.dumps(config))
     return config
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -162,10 +163,13 @@ _PATTERNS = ((0, 1, 1, 0, 1, 0, 0, 1), (1, 0, 1, 1, 0, 0, 1, 0), (0, 0, 1, 1, 1,
 _LARGEST = 5_000_000
 
 
-def tiny_config(model_type: str, *, regular: bool = False, **changes: Any) -> PreTrainedConfig:
+def tiny_config(model_type: str, *, absent: Collection[str] = (), **changes: Any) -> PreTrainedConfig:
     """Return a configuration of :data:`DEPTH` layers.
 
-    Its per-layer lists follow no rule, where the class allows it; or its class's, with ``regular``.
+    Its per-layer lists follow no rule, where the class allows it.
+
+    Args:
+        absent: fields that are left to the class, and with them all lists.
     """
     kind = CONFIG_MAPPING[model_type]
     defaults = kind().to_dict()
@@ -176,8 +180,9 @@ def tiny_config(model_type: str, *, regular: bool = False, **changes: Any) -> Pr
     }
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     given = {**sizes, **tokens, **_OWN.get(model_type, {}), **changes}
+    given = {field: value for field, value in given.items() if field not in absent}
     config: PreTrainedConfig = kind(**given)
-    if regular:
+    if absent:
         return config
     mixed = dict(given)
     for number, (field, values) in enumerate(_per_layer(config).items()):
