@@ -12,7 +12,7 @@ from tiny_models import KEPT, load, save_pair, text
 
 from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
-from boomerang_cli.engine.models.loading import load_model, load_tokenizer
+from boomerang_cli.engine.models.loading import causal_class, load_model, load_tokenizer
 from boomerang_cli.engine.pair.pair import open_pair
 
 
@@ -51,6 +51,14 @@ def test_models_of_masked_words_are_refused(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(save_pair(tmp_path, "llama")[0])
     with pytest.raises(UnsupportedModelError, match="bert predicts masked words"):
         load_model(checkpoint, {**checkpoint.config, "model_type": "bert"}, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("model_type", ["roberta", "electra", "xlm-roberta"])
+def test_encoders_are_refused_unless_they_run_as_decoders(model_type: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=f"{model_type} predicts masked words"):
+        causal_class({"model_type": model_type}, "a model")
+    settings, _ = causal_class({"model_type": model_type, "is_decoder": True}, "a model")
+    assert settings.is_decoder
 
 
 def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 MASKED = {"bert", "distilbert"}
 """Families that predict masked words: they can be patched, and neither distilled nor scored."""
+ENCODERS = {
+    "bert-generation", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "rembert", "roberta",
+    "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
+"""Families whose words see those that follow, and so predict masked ones, unless `is_decoder` is set."""
 TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
 
 
@@ -62,10 +67,10 @@ def causal_class(config: Mapping[str, Any], name: str) -> tuple[Any, Any]:
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    if config.get("model_type") in MASKED:
+    model_type = config.get("model_type")
+    if model_type in MASKED or (model_type in ENCODERS and not config.get("is_decoder")):
         raise UnsupportedModelError(
-            f"{name}: {config['model_type']} predicts masked words; only models that continue a text "
-            "can be distilled and scored"
+            f"{name}: {model_type} predicts masked words; only models that continue a text can be distilled and scored"
         )
     settings = as_transformers_config(config)
     return settings, MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]

@@ -51,7 +51,8 @@ def check_tensors(tensors: Mapping[str, Tensor], config: Mapping[str, Any], fami
                 f"{tensor.file}: {tensor.name} has the shape {list(tensor.shape)}, {class_name} of transformers "
                 f"needs {list(shape)}: config.json and weights do not belong together"
             )
-    if missing := shapes.keys() - tensors.keys():
+    copies = {family.tied_bias[0]} if config["tie_word_embeddings"] and family.tied_bias else set()
+    if missing := shapes.keys() - tensors.keys() - copies:
         raise CheckpointError(
             f"{name} lacks {min(missing)}, which {class_name} of transformers has: "
             "config.json and weights do not belong together"
