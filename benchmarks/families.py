@@ -33,8 +33,8 @@ from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.errors import BoomerangError
 
 FEW = [(1, "last"), (2, "first")]
-EXPLICIT = {"nemotron_h", "dots3_note_text"}
-"""Types whose class has no depth without its list, or other sizes for each kind of layer."""
+EXPLICIT = {"nemotron_h", "dots3_note_text", "lfm2_moe", "hy_v4"}
+"""Types whose class has no depth or no rule without a list, other sizes for each kind of layer, or joined layers."""
 TABLE = Path(family_table.__file__).with_name("families.json")
 
 

@@ -91,6 +91,16 @@ def test_layers_that_hang_together_are_refused_for_what_joins_them(values: dict[
         known_family({"model_type": "gemma4_text", **values}, "a model")
 
 
+def test_an_older_name_of_a_list_follows_it() -> None:
+    family = known_family({"model_type": "minimax_m3_vl_text"}, "a model")
+    assert family is not None
+    frequencies = [0, 0, 0, 1, 1, 0, 1, 1]
+    config = {"model_type": "minimax_m3_vl_text", "num_hidden_layers": LAYERS, "moe_layer_freq": frequencies}
+    made = config_for_layers(config, family, KEPT, "a model")
+    assert made["moe_layer_freq"] == [frequencies[layer] for layer in KEPT]
+    assert made["mlp_layer_types"] == ["sparse" if each else "dense" for each in made["moe_layer_freq"]]
+
+
 def test_layers_that_could_hang_together_and_do_not_are_moved() -> None:
     alone = {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0}
     assert known_family({"model_type": "gemma4_text", **alone}, "a model") is FAMILIES["gemma4_text"]

@@ -89,6 +89,8 @@ _OWN: dict[str, dict[str, Any]] = {
             "patch_size": 8,
         }
     },
+    "bigbird_pegasus": {"tie_word_embeddings": False},
+    "cpmant": {"tie_word_embeddings": False},
     "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_ssm": 128},
     "granitemoehybrid": {"mamba_n_heads": 8, "mamba_d_head": 16},
     "mamba2": {"num_heads": 8, "head_dim": 16},

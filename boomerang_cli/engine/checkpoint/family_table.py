@@ -21,6 +21,10 @@ REFUSED = {
     "gemma3n_text": "its layers share key-value caches",
     "diffllama": "its attention uses the layer's index",
     "minimax": "its residual weights depend on the layer's index",
+    "cohere_compass_text": "image features are added to them by the layer's index",
+    "prophetnet": "their embedding is an encoder's",
+    "reformer": "they are reversible, and hash by the layer's index",
+    "zamba2": "they share weights with one another",
 }
 
 _TABLE = "families.json"

@@ -55,14 +55,12 @@ def layer_lists(config: Mapping[str, Any], family: Family, name: str) -> dict[st
         UnsupportedModelError: a known list of another length, or an unknown list as long as the teacher is deep.
     """
     depth = family.teacher_depth(config)
-    known = {*family.layer_lists, *dict(family.numbered), *_NOT_PER_LAYER}
-    for field, value in config.items():
-        if isinstance(value, list) and len(value) == depth and field not in known:
+    for field, value in _unknown_lists(config, family).items():
+        if len(value) == depth and not _old(config, field, name):
             raise UnsupportedModelError(
                 f"{name}: config.json has {field}, a list of {depth} values that may be one a layer"
             )
-        numbers = isinstance(value, list) and value and all(type(each) is int for each in value)
-        if numbers and "layer" in field and field not in known:
+        if len(value) != depth and "layer" in field and value and all(type(each) is int for each in value):
             raise UnsupportedModelError(f"{name}: config.json has {field}, a list that may hold layers' numbers")
     lists: dict[str, list[Any]] = {}
     for field in family.layer_lists:
@@ -114,6 +112,9 @@ def config_for_layers(
     values = layer_values(config, family, name)
     for field in family.layer_lists:
         resized[field] = [values[field][layer] for layer in teacher_layers]
+    for field, listed in _unknown_lists(config, family).items():
+        if len(listed) == depth:
+            resized[field] = [listed[layer] for layer in teacher_layers]
     _cut_patterns(resized, config, teacher_layers, depth)
     for field in family.depth_scaled:
         if (scale := _given(config, field, name)) is not None:
@@ -156,6 +157,19 @@ def _cut_patterns(resized: dict[str, Any], config: Mapping[str, Any], layers: Se
 def _names_code(key: str, value: Any) -> bool:
     """Tell whether a value makes readers fetch code: classes of the repository, or a kernel from the Hub."""
     return key == "auto_map" or (key.endswith("_implementation") and isinstance(value, str) and "/" in value)
+
+
+def _unknown_lists(config: Mapping[str, Any], family: Family) -> dict[str, list[Any]]:
+    known = {*family.layer_lists, *dict(family.numbered), *_NOT_PER_LAYER}
+    return {field: value for field, value in config.items() if isinstance(value, list) and field not in known}
+
+
+def _old(config: Mapping[str, Any], field: str, name: str) -> bool:
+    """Tell whether a field is an older name for what the class holds in the known lists: it takes the value out."""
+    try:
+        return field not in completed_config(config, name)
+    except UnsupportedModelError:
+        return False
 
 
 def _given(config: Mapping[str, Any], field: str, name: str) -> Any:

@@ -58,7 +58,8 @@ def find_stack(config: Mapping[str, Any], stacks: Mapping[str, int]) -> tuple[st
             if len(grown) == 1 and lengths[grown[0]] == value + 1 == stacks[grown[0]] + 1:
                 found.append((grown[0], name))
     if len({prefix for prefix, _ in found}) != 1:
-        raise NotDerivableError(f"{len({prefix for prefix, _ in found})} stacks of layers follow the number of layers")
+        how_many = "several lists" if found else "no list"
+        raise NotDerivableError(f"{how_many} of modules in its class is as long as a field of config.json says")
     return min(found, key=lambda each: ("layer" not in each[1], each[1] != "num_hidden_layers"))
 
 
