@@ -24,7 +24,7 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 import test_trainer as small
-from boomerang_cli.engine.distillation import sharding
+from boomerang_cli.engine.distillation import processes, sharding
 from boomerang_cli.engine.distillation import training_folder
 from boomerang_cli.engine.distillation import training_state
 from boomerang_cli.engine.distillation.arguments import training_arguments
@@ -39,7 +39,7 @@ def main():
     device = training_arguments(recipe, folder).device  # connects the processes
     make = small.tied_llama if "tied" in sys.argv else small.neox
     student, teacher = make(3), make(4)
-    if sharding.is_distributed():
+    if processes.is_distributed():
         for model in (student, teacher.requires_grad_(False)):
             sharding.shard(model, decoder_layers(model), device)
         student._is_distributed_loading_by_transformers = True
@@ -62,7 +62,7 @@ def main():
     trainer.go_on(checkpoint, progress)
     state = [v for s in trainer._plain_optimizer().state.values() for k, v in s.items() if k == "exp_avg"]
     tensors = training_state.gather_tensors(student, trainer._plain_optimizer())
-    if sharding.rank() == 0:
+    if processes.rank() == 0:
         seen |= {
             "log": trainer.state.log_history,
             "units": [isinstance(layer, FSDPModule) for m in (student, teacher) for layer in decoder_layers(m)],

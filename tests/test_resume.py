@@ -14,7 +14,7 @@ from files import edit_json, names
 from test_distill import distil
 from tiny_models import LAYERS
 
-from boomerang_cli.engine import distill as module
+from boomerang_cli.engine.distillation import finish as module
 from boomerang_cli.engine.distillation import training_folder
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import OutputError, TrainingError

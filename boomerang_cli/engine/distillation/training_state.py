@@ -1,8 +1,10 @@
-"""The state of a training: weights, optimiser and random numbers, gathered from all processes and put back."""
+"""The state of a training: gathered from all processes into a checkpoint's files, and put back."""
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from transformers import TrainerState
 
-from boomerang_cli.engine.distillation.sharding import is_distributed, rank
-from boomerang_cli.engine.distillation.training_folder import TENSORS
+from boomerang_cli.engine.distillation.processes import is_distributed, rank
+from boomerang_cli.engine.distillation.training_folder import PROGRESS, STATE, TENSORS
 from boomerang_cli.engine.errors import TrainingError
 
 _WHOLE_ON_CPU = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -38,6 +41,20 @@ def gather_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
         "optimizer": get_optimizer_state_dict(model, optimizer, options=_WHOLE_ON_CPU),
         "random": {"cpu": torch.get_rng_state(), "cuda": _cuda_random_state(), "python": random.getstate()},
     }
+
+
+def write_checkpoint(
+    folder: Path, tensors: Mapping[str, Any], state: TrainerState, progress: Mapping[str, Any]
+) -> None:
+    """Write the three files of a checkpoint; what goes wrong is told by ``TrainingFolder.save``.
+
+    Args:
+        tensors: what :func:`gather_tensors` returned.
+        progress: what :func:`training_folder.read_progress` will return.
+    """
+    torch.save(tensors, folder / TENSORS)
+    state.save_to_json(str(folder / STATE))
+    (folder / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
 
 
 def load_tensors(checkpoint: Path) -> dict[str, Any]:
