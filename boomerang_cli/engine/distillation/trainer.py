@@ -20,14 +20,7 @@ from boomerang_cli.engine.distillation.held_out import score_held_out
 from boomerang_cli.engine.distillation.interrupts import Interrupts
 from boomerang_cli.engine.distillation.loss_record import LossSums, check_finite, training_record
 from boomerang_cli.engine.distillation.micro_batch import choose_micro_batch_size
-from boomerang_cli.engine.distillation.processes import (
-    as_told_by,
-    decide,
-    group_for_questions,
-    is_distributed,
-    processes,
-    rank,
-)
+from boomerang_cli.engine.distillation.processes import as_told_by, group_for_questions, is_distributed, processes, rank
 from boomerang_cli.engine.distillation.progress import ProgressCallback, Standing
 from boomerang_cli.engine.distillation.reading_process import ReadingProcess
 from boomerang_cli.engine.distillation.recipe import Recipe
@@ -239,12 +232,7 @@ class DistillationTrainer(Trainer):
             "log": self.state.log_history,
             **self.identity,
         }
-
-        def write(folder: Path) -> None:
-            training_state.write_checkpoint(folder, tensors, self.state, progress)
-
-        # Rank 0 writes; on a full disk all processes stop, none waits for the one that failed.
-        decide(lambda: self.folder.save(self.state.global_step, write), self._control)
+        training_state.save_checkpoint(self.folder, tensors, self.state, progress, self._control)
         self._step_end.note_saved()
         self.standing.clock.restart(self.state.global_step)
 
@@ -279,8 +267,7 @@ class DistillationTrainer(Trainer):
         if checkpoint is None:
             return
         training_state.restore_optimizer(self.student, self._plain_optimizer(), self._tensors)
-        schedule = as_told_by(0, self._tensors.get("scheduler"), self._control)
-        self.lr_scheduler.load_state_dict(schedule)  # type: ignore[union-attr, arg-type]
+        training_state.restore_schedule(self.lr_scheduler, self._tensors, self._control)  # type: ignore[arg-type]
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         training_state.restore_random_state(self._tensors)

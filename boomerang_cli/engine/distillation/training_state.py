@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as distributed
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -17,10 +18,11 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerState
 
-from boomerang_cli.engine.distillation.processes import is_distributed, rank
-from boomerang_cli.engine.distillation.training_folder import PROGRESS, STATE, TENSORS
+from boomerang_cli.engine.distillation.processes import as_told_by, decide, is_distributed, rank
+from boomerang_cli.engine.distillation.training_folder import PROGRESS, STATE, TENSORS, TrainingFolder
 from boomerang_cli.engine.errors import TrainingError
 
 _WHOLE_ON_CPU = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -43,18 +45,29 @@ def gather_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
     }
 
 
-def write_checkpoint(
-    folder: Path, tensors: Mapping[str, Any], state: TrainerState, progress: Mapping[str, Any]
+def save_checkpoint(
+    folder: TrainingFolder,
+    tensors: Mapping[str, Any],
+    state: TrainerState,
+    progress: Mapping[str, Any],
+    group: distributed.ProcessGroup | None,
 ) -> None:
-    """Write the three files of a checkpoint; what goes wrong is told by ``TrainingFolder.save``.
+    """Write a checkpoint at rank 0; on a full disk all processes stop, none waits for the one that failed.
 
     Args:
         tensors: what :func:`gather_tensors` returned.
-        progress: what :func:`training_folder.read_progress` will return.
+        progress: what ``training_folder.read_progress`` will return.
+
+    Raises:
+        TrainingError: it cannot be written; the checkpoint before this one is still there.
     """
-    torch.save(tensors, folder / TENSORS)
-    state.save_to_json(str(folder / STATE))
-    (folder / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
+
+    def write(partial: Path) -> None:
+        torch.save(tensors, partial / TENSORS)
+        state.save_to_json(str(partial / STATE))
+        (partial / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
+
+    decide(lambda: folder.save(state.global_step, write), group)
 
 
 def load_tensors(checkpoint: Path) -> dict[str, Any]:
@@ -82,6 +95,10 @@ def restore_model(model: nn.Module, tensors: dict[str, Any]) -> None:
 def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Any]) -> None:
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=is_distributed())
     set_optimizer_state_dict(model, optimizer, tensors["optimizer"], options=options)
+
+
+def restore_schedule(schedule: LRScheduler, tensors: dict[str, Any], group: distributed.ProcessGroup | None) -> None:
+    schedule.load_state_dict(as_told_by(0, tensors.get("scheduler"), group))  # type: ignore[arg-type]
 
 
 def restore_random_state(tensors: dict[str, Any]) -> None:
