@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.files import check_utf8
-from boomerang_cli.engine.errors import DataError, SelectionError
-from boomerang_cli.engine.evaluation.orders import SEARCHED
+from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, plan_rows
 from boomerang_cli.engine.evaluation.sweep_models import check_models, write_models
+from boomerang_cli.engine.evaluation.sweep_orders import find_orders, foreseen_orders, split_names
 from boomerang_cli.engine.output.output_folder import check_output
 from boomerang_cli.engine.output.planner import Planner
-from boomerang_cli.engine.pair.order import Order, find_order
-from boomerang_cli.engine.pair.pair import Pair, open_pair
+from boomerang_cli.engine.pair.pair import open_pair
 
 if TYPE_CHECKING:
-    from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
-    from boomerang_cli.engine.evaluation.harness import Harness
-    from boomerang_cli.engine.evaluation.texts import Texts
+    from boomerang_cli.engine.evaluation.evaluation import StageProgress
 
 
 def sweep(
@@ -86,9 +83,8 @@ def sweep(
     pair = open_pair(student, teacher, keep=keep, download=not dry_run)
     check_utf8(Path(output), pair.student.folder, pair.teacher.folder)
     planner = Planner(pair)
-    names = list(dict.fromkeys(name.strip() for given in order for name in given.split(",")))
-    orders = _distinct(named_order(name, pair) for name in names)
-    rows = plan_rows(orders, layers, planner)
+    names = split_names(order)
+    rows = plan_rows(foreseen_orders(names, pair), layers, planner)
     result = SweepResult(Path(output), pair.teacher.name, pair.student.name, tuple(data), rows)
     if dry_run:
         return result
@@ -102,7 +98,7 @@ def sweep(
     from boomerang_cli.engine.evaluation.measure import measure_rows
     from boomerang_cli.engine.evaluation.results import write_results
     from boomerang_cli.engine.evaluation.session import open_evaluation
-    from boomerang_cli.engine.evaluation.texts import TextSettings, find_texts
+    from boomerang_cli.engine.evaluation.texts import TextSettings, check_purpose, find_texts
     from boomerang_cli.engine.models.model_class import check_pair
 
     check_pair(pair)
@@ -114,7 +110,7 @@ def sweep(
     harness = Harness(TaskSettings(tasks, limit, num_fewshot, batch_size or "auto", include)) if tasks else None
     needs = {"--max-perplexity": max_perplexity, "--max-kl": max_kl, "--speed": speed, "--baseline": baseline}
     needing = [flag for flag, value in needs.items() if value is not None and value is not False]
-    _check_purpose(texts, harness, names, needing)
+    check_purpose(texts, names, needing, runs_tasks=harness is not None)
     with open_evaluation(
         pair,
         texts,
@@ -125,7 +121,7 @@ def sweep(
         overwrite=overwrite,
         on_progress=on_progress,
     ) as evaluation:
-        orders = _search(names, pair, evaluation, beam=beam, yes=yes)
+        orders = find_orders(names, pair, evaluation, beam=beam, yes=yes)
         rows = plan_rows(orders, layers, planner)
         if write:
             check_models(rows, result.path)
@@ -137,45 +133,3 @@ def sweep(
         if write:
             write_models(rows, planner, result.path, evaluation.tell)
     return result
-
-
-def named_order(name: str, pair: Pair) -> Order:
-    """Return an order that needs no search; of one that does, the sizes as the student's own order has them."""
-    given = "auto" if name in SEARCHED else name
-    order = find_order(given, pair.layer_map, pair.student_config.order, pair.family.order)
-    return replace(order, name=name) if name in SEARCHED else order
-
-
-def _search(names: Sequence[str], pair: Pair, evaluation: Evaluation, *, beam: int, yes: bool) -> list[Order]:
-    from boomerang_cli.engine.evaluation.search import search_orders
-
-    searched = [name for name in names if name in SEARCHED]
-    if not searched:
-        return _distinct(named_order(name, pair) for name in names)
-    assert evaluation.calibration is not None
-    found = search_orders(searched, pair.layer_map.patchable, evaluation, evaluation.calibration, beam=beam, yes=yes)
-    return _distinct(found.get(name) or named_order(name, pair) for name in names)
-
-
-def _distinct(orders: Iterable[Order]) -> list[Order]:
-    """Leave out orders that are named twice, and number different ones of one name."""
-    distinct: list[Order] = []
-    for order in orders:
-        if order in distinct:
-            continue
-        same_name = sum(other.name == order.name for other in distinct)
-        distinct.append(replace(order, name=f"{order.name}-{same_name + 1}") if same_name else order)
-    return distinct
-
-
-def _check_purpose(texts: Texts, harness: Harness | None, names: Sequence[str], need_text: Sequence[str]) -> None:
-    """Refuse a sweep that nothing would be scored on."""
-    searched = [f"--order {name}" for name in names if name in SEARCHED]
-    if searched and not (texts.data or texts.calibration):
-        raise DataError(f"{searched[0]} is searched on text: give --data or --calibration")
-    if not texts.data and need_text:
-        raise DataError(f"{need_text[0]} needs text to score on: give --data")
-    if not texts.data and harness is None:
-        raise DataError(
-            f"nothing to score on, as {texts.lacking}: give --data or --tasks, or --dry-run to see the sizes"
-        )
