@@ -94,26 +94,55 @@ def distill(
 ) -> DistillResult:
     """Distil ``student_init`` from its teacher, and write the student to ``output``.
 
+    Loss a token: cross entropy + ``kl_weight`` * ``temperature``^2 * KL(teacher || student) + ``cosine_weight`` * the
+    mean of 1 - cos over aligned hidden states (arXiv 2510.05064). Defaults are the published students' recipe.
+
     Checkpoints stand in ``<output>.training`` until the student is written. In a process that torchrun started, this
     is one part of the same training; rank 0 alone writes. A script for torchrun must call this under ``if __name__ ==
     "__main__":``, because the process that reads the text imports it.
 
     Args:
-        teacher, keep: see ``pair.open_pair``.
-        data, eval_data: see ``data.find_sources``.
-        steps ... repeat: see :class:`Recipe`.
-        micro_batch_size: sequences that run at once in each process; ``auto`` measures how many fit.
+        student_init: a folder, or ``owner/name[@revision]`` on the Hub, that ``init_student`` wrote.
+        output: the folder to write.
+        teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
+        keep: the teacher layers that the student copied, ascending from 0; for a student without
+            ``student_config.json``.
+        data: text to train on: Hub datasets ``owner/name[:config][@revision]``, ``.txt``, ``.jsonl``, ``.json``,
+            ``.csv`` or ``.parquet`` files, also compressed, or folders of them.
+        eval_data: text for the held-out perplexity, likewise; empty holds out the first documents of a Hub dataset, and
+            evaluates nothing on local text.
+        steps: of the optimiser, AdamW.
+        batch_size: sequences in a step, over all processes.
+        sequence_length: tokens in a sequence, 2 at least and at most the teacher's positions.
+        learning_rate: at its peak.
+        warmup_ratio: the share of the steps over which it rises, from 0 to below 1; then it falls as a cosine.
+        weight_decay: AdamW's.
+        max_grad_norm: gradients are clipped to this norm.
+        kl_weight, cosine_weight: weights of two parts of the loss; 0 or more.
+        temperature: of both models' logits in the KL divergence; above 0.
+        cross_entropy, kl, cosine: whether the part belongs to the loss; at least one does.
+        seed: of the order of the text.
+        repeat: read a text that is too short again.
+        micro_batch_size: sequences that run at once in each process, a divisor of its share of the batch; ``auto``
+            measures how many fit. But for rounding, the result does not depend on it.
         save_every: steps between checkpoints; None is every ten minutes.
         resume: go on from the newest checkpoint, with the same recipe.
-        dtype: of the written student; ``auto`` is that of ``student_init``.
-        on_progress: called at rank 0 after each step.
+        report_to: a tracker that gets the losses too: ``none``, ``tensorboard``, ``wandb`` or ``trackio``.
+        dtype: of the written student: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is that of ``student_init``.
+        overwrite: replace an earlier output of this function, and a training that was begun.
+        dry_run: return the plan and the tokens that training would take; nothing is trained or written.
+        on_progress: called at rank 0 before the first step, and after each.
         on_note: called with what is not as might be expected, such as files that are left out of a folder.
 
     Raises:
+        ModelNotFoundError: a student or teacher that is not there; says which parameter to give.
+        CheckpointError, UnsupportedModelError: model files that are damaged, or of an unknown family.
+        PairError: a student and a teacher that do not belong together.
+        SelectionError: an unknown dtype.
         TrainingError: a recipe that cannot be trained, a checkpoint that cannot be used, a loss that is no number.
         DataError: text that is missing, unreadable or too little.
-        PairError: a student and a teacher that do not belong together.
         OutputError: the output, or a training that was begun, is there already.
+        HubError: the Hub refuses, fails, or is out of reach.
         TrainingInterrupted: Ctrl-C, after the step was finished and saved.
     """
     recipe = Recipe(

@@ -62,15 +62,27 @@ def init_student(
     """Write a student that copies some layers of ``teacher``, and its embedding, final norm and head.
 
     Args:
-        every: 2 keeps every second layer, 3 every third (FACTS.md 1).
-        keep_first, keep_last: the layer rule's numbers; None is the family's.
-        keep: the kept layers outright, ascending, starting with 0.
+        teacher: a folder, ``owner/name[@revision]`` on the Hub, or ``builtin:demo``.
+        output: the folder to write.
+        every: 2 keeps every second layer, 3 every third; 2 at least.
+        keep_first: how many layers are kept at the start, 1 at least; None is the family's: 2 of Llama, 1 of others.
+        keep_last: how many are kept at the end, 1 at least; None is the family's: 1 of Llama, 2 of others.
+        keep: the kept layers outright, ascending, starting with 0; the three numbers before it then mean nothing.
         random_init: draw the weights at random instead of copying them, as transformers initialises them (seed 0).
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the teacher's.
+        max_shard_size: the most bytes of one file of weights: ``"5GB"`` (decimal), ``"4GiB"`` (binary).
         download: bring a teacher of the Hub whole into the cache, instead of reading there what the student needs.
+        overwrite: replace an earlier output of this function; no other folder is ever replaced.
+        dry_run: return the plan, from headers alone, and write nothing.
+        on_progress: called with the bytes written so far, and all bytes to write.
 
     Raises:
-        BoomerangError: a teacher, layers or an output that cannot be used; nothing is left behind.
+        ModelNotFoundError: no such teacher.
+        CheckpointError: model files that are incomplete, corrupt, or contradict each other.
+        UnsupportedModelError: an unknown family, or quantised weights.
+        SelectionError: layers that the teacher does not have, a rule that drops none, an unknown dtype or size.
+        OutputError: the output exists, or cannot be written; nothing is left behind.
+        HubError: the Hub refuses, fails, or is out of reach.
     """
     target = Path(output)
     check_output(target, "student-init", overwrite=overwrite, dry_run=dry_run)

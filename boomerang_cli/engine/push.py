@@ -79,18 +79,26 @@ def push(
     Every folder is checked before anything is sent. What else the repository holds stays there.
 
     Args:
+        path: a folder that ``patch``, ``distill``, ``init_student`` or ``sweep`` (with ``write``) wrote.
+        repo_id: ``owner/name`` on the Hub; made if it is new.
         private: make the repository private if it is new; one that is public is refused.
-        revision: a branch, made if it is new, or ``refs/pr/N``.
-        create_pr: open a pull request instead of writing to ``main``.
-        message: of the commit.
+        revision: a branch, made if it is new, or ``refs/pr/N``; None is ``main``.
+        create_pr: open a pull request instead of writing to ``main``; excludes ``revision``.
+        message: of the commit; None is ``Upload with boomerang``.
         collection: gather a sweep's models in a collection named like ``repo_id``.
+        dry_run: return what would be sent, and send nothing.
         show_progress: let huggingface_hub draw its bars.
+        on_model: called before each model is sent, with what is sent of it.
+
+    Returns:
+        A ``PushResult``; of a sweep a ``SweepPushResult``, the smallest model first.
 
     Raises:
         ModelNotFoundError: no such folder, or a name that the Hub would not take.
         CheckpointError, UnsupportedModelError: a folder that is no whole model.
         SelectionError: options that exclude one another.
-        HubError: the Hub refuses or fails.
+        OutputError: there is no room for the files that are made on the way.
+        HubError: there is no token, or the Hub refuses or fails.
     """
     from boomerang_cli.engine.publishing.upload import Destination, check_token, writable_xet_cache
 

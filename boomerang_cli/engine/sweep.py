@@ -58,23 +58,52 @@ def sweep(
     What is found out is kept in ``output`` at once, and the same call goes on where an earlier one stopped.
 
     Args:
-        layers: which k; None is every one.
-        order: of ``auto first last greedy exact nested`` and order files, each also as ``a,b``; they are compared.
-        data, calibration, sequences, calibration_sequences, sequence_length, stride: see ``texts.TextSettings``.
-        tasks, limit, num_fewshot, include_path: see ``harness.TaskSettings``.
+        layers: the sizes by k, the number of patched blocks; None is every one, 0 (the student) to n (the teacher).
+        order: which blocks are patched first: ``auto`` (what the student records, else the family's), ``first``,
+            ``last``, the searched ``greedy``, ``exact`` (the best set of each size) and ``nested`` (the best sequence),
+            or paths of order files; each also as ``"a,b"``. Several are compared.
+        data: text to score on: Hub datasets ``owner/name[:config][@revision]``, files, or folders of them, as
+            ``distill`` reads them; empty is what the student's distillation was evaluated on.
+        calibration: text to search orders on, likewise; empty is the beginning of ``data``.
+        sequences: windows of ``data``, at most.
+        calibration_sequences: windows of ``calibration``, at most.
+        sequence_length: tokens in a window, 2 at least; None is the teacher's positions, 2048 at most.
+        stride: tokens from the beginning of a window to that of the next; None is the window's length.
+        tasks: names of lm-eval's tasks (extra ``eval``).
+        limit: examples of each task; None is all.
+        num_fewshot: examples in a task's context; None is the task's own number.
+        include_path: a folder of task definitions beside lm-eval's own.
         batch_size: windows, and examples of tasks, at once; None suits the device.
-        speed: measure tokens per second, too.
+        speed: measure tokens per second, and peak memory on a GPU, too.
         baseline: score the never-distilled student's sizes, too.
-        beam, yes: see ``search.search_orders``.
+        beam: how many sets of each size ``greedy`` goes on from.
+        yes: search ``exact`` and ``nested`` even if that takes longer than half an hour.
         write: write each model to ``<output>/<depth>L``.
-        max_perplexity, max_kl: bounds; rows that are worse are the result's ``misses``.
-        student, teacher, keep: see ``pair.open_pair``.
-        dtype, device: see ``session.open_evaluation``.
-        dry_run: return the sizes to choose from, from headers alone.
+        max_perplexity, max_kl: bounds; rows that are worse are the result's ``misses``. KL in nats a token.
+        student: a folder or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_STUDENT, else the current folder
+            if it is a student, else ``./student``.
+        teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
+        keep: the teacher layers that the student copied, ascending from 0; for a student without
+            ``student_config.json``.
+        output: the folder of results: ``results.json``, ``results.csv``, ``order.json``, ``curve.png``.
+        dtype: of the computation: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32 on the CPU, else
+            bfloat16.
+        device: torch's name; ``auto`` is a GPU where there is one, else ``cpu``.
+        overwrite: replace an earlier sweep.
+        dry_run: return the sizes to choose from, from headers alone; a searched order has those of ``auto``.
+        on_progress: called with what is being done, how much of it is done, and how much there is.
         on_note: called with what is not as might be expected, such as files that are left out of a folder.
 
     Raises:
-        BoomerangError: a pair, text, tasks or an output that cannot be used, or a device that is too small.
+        ModelNotFoundError: a student or teacher that is not there; says which parameter to give.
+        CheckpointError, UnsupportedModelError: model files that are damaged, or of an unknown family.
+        PairError: a student and a teacher that do not belong together.
+        SelectionError: sizes or an order that the pair does not have.
+        DataError: text that is missing, unreadable or too little, or nothing to score on.
+        TrainingError: windows that are longer than the teacher has positions for.
+        ScoringError: a device that is not there or too small, an unknown task, a search that would take too long.
+        OutputError: the output holds something else, or cannot be written.
+        HubError: the Hub refuses, fails, or is out of reach.
     """
     if beam < 1 or (batch_size is not None and batch_size < 1):
         raise SelectionError("--beam and --batch-size must be 1 or more")
