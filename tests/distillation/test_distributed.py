@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from boomerang_cli.engine.distillation import sharding, training_folder
 from boomerang_cli.engine.distillation.arguments import training_arguments
 from boomerang_cli.engine.distillation.launch import launch
+from boomerang_cli.engine.distillation.processes import is_distributed, rank
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.distillation.training_state import gather_tensors
@@ -39,7 +40,7 @@ def train(
     changed = replace(small.RECIPE, **recipe)
     device = training_arguments(changed, folder).device  # connects the processes
     student, teacher = make(3), make(4)
-    if sharding.is_distributed():
+    if is_distributed():
         for model in (student, teacher.requires_grad_(False)):
             sharding.shard(model, decoder_layers(model), device)
         student._is_distributed_loading_by_transformers = True
@@ -54,7 +55,7 @@ def train(
         save_every=2,
         text=small.Sequences(start=progress["position"][0] if progress else 0),
     )
-    if sharding.is_distributed():
+    if is_distributed():
         trainer.args.dataloader_num_workers = 0  # a third process would import all; test_cli_distill.py has it
     if stop:
         trainer.on_progress = lambda progress: setattr(trainer.interrupts, "requested", progress.step == 1)
@@ -97,7 +98,7 @@ def train_in_two(folder: Path, *words: Any, **options: Any) -> dict[str, Any]:
 
 def write_what_is_seen(folder: Path, words: tuple[Any, ...], options: dict[str, Any]) -> None:
     seen = train(folder, 1, *words, **options)
-    if sharding.rank() == 0:
+    if rank() == 0:
         torch.save(seen, folder / "seen.pt")
 
 

@@ -19,15 +19,15 @@ DISTILL = ("distill", *RECIPE, "--repeat", "--quiet")
 # Process 1 alone fails, at its first loss.
 ONE_FAILS = """
 from boomerang_cli.cli.app import app
-from boomerang_cli.engine.distillation import sharding
-from boomerang_cli.engine.distillation import trainer
+import os
+from boomerang_cli.engine.distillation import batch_losses
 
 def fail(*arguments, **options):
     raise KeyError("a fault of our own")
 
 if __name__ == "__main__":
-    if sharding.os.environ.get("RANK") in (None, "1"):
-        trainer.distillation_loss = fail
+    if os.environ.get("RANK") in (None, "1"):
+        batch_losses.distillation_loss = fail
     app(prog_name="boomerang")
 """
 

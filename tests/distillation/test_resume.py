@@ -13,7 +13,7 @@ from distilling import distil, make_project, write_text
 from files import edit_json, names
 from tiny_models import LAYERS
 
-from boomerang_cli.engine import distill as module
+from boomerang_cli.engine.distillation import finish as module
 from boomerang_cli.engine.distillation import training_folder
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import OutputError, TrainingError

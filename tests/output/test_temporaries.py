@@ -111,7 +111,7 @@ def test_random_weights_are_drawn_in_a_temporary_folder(
         assert [name.startswith(".boomerang.partial-") for name in names(temporaries)] == [True]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(init_students, "_with_random_weights", fail)
+    monkeypatch.setattr(init_students, "with_random_weights", fail)
     with pytest.raises(KeyboardInterrupt):
         init_students.init_student(pair[0], output=tmp_path / "made", random_init=True)
     assert names(temporaries) == []

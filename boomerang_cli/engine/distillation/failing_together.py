@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
-from boomerang_cli.engine.distillation.sharding import is_distributed, rank
+from boomerang_cli.engine.distillation.processes import is_distributed, rank
 from boomerang_cli.engine.errors import BoomerangError
 
 _FAILED = "boomerang/failed"
