@@ -34,6 +34,7 @@ from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.system_calls import sync_name, sync_tree
 from boomerang_cli.engine.pair.pair import Pair, open_pair
 from boomerang_cli.engine.publishing import provenance
+from boomerang_cli.engine.publishing.versions import versions
 from boomerang_cli.engine.quiet import keep_libraries_quiet
 
 
@@ -274,7 +275,7 @@ def _publish(trainer: DistillationTrainer, pair: Pair, plan: Plan, target: Path,
         "processes": sharding.processes(),
         "device": _device_name(),
         "command": provenance.command(),
-        "versions": provenance.versions(),
+        "versions": versions(),
     }
     documents = student_documents(pair, distillation, trainer.state.log_history)
     tensors = training_state.gather_model(trainer.student)

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-import yaml
-
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.output.plan import Plan, as_json_text
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.publishing import plain_yaml
 from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE, provenance
 from boomerang_cli.engine.sizes import show_bytes, show_count
@@ -81,7 +80,7 @@ def model_card(
         "## Licence\n\n" + _licence(made),
         "## Citation\n\n" + _CITATION,
     ]
-    front = yaml.safe_dump(_metadata(made, model_type), sort_keys=False, allow_unicode=True)
+    front = plain_yaml.dump(_metadata(made, model_type))
     mark = f"{_MARK} {__version__}: `boomerang push` writes this card anew while this line stands -->"
     return f"---\n{front}---\n{mark}\n\n" + "\n\n".join(filter(None, sections)) + "\n"
 
