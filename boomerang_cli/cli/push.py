@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boomerang_cli.cli import options
-from boomerang_cli.cli.output import Output, table
+from boomerang_cli.cli.output import Output
+from boomerang_cli.cli.table import table
 from boomerang_cli.engine.sizes import show_bytes
 
 if TYPE_CHECKING:
