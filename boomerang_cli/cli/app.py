@@ -17,7 +17,7 @@ from boomerang_cli.cli.signals import Terminated, ending_signals_raise
 from boomerang_cli.engine.errors import BoomerangError
 from boomerang_cli.version import __version__
 
-_COMMANDS = {
+COMMANDS = {
     "init_student": "Make a student from some layers of a teacher.",
     "distill": "Train a student towards its teacher, once.",
     "patch": "Make one size between a student and its teacher.",
@@ -117,5 +117,5 @@ def _import_command(name: str) -> Any:
     return get_command(alone)
 
 
-for _name, _summary in _COMMANDS.items():
+for _name, _summary in COMMANDS.items():
     _register(_name, _summary)
