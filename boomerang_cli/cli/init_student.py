@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from boomerang_cli.cli import options
 from boomerang_cli.cli.next_command import distill_command
 from boomerang_cli.cli.output import Output
 from boomerang_cli.engine.sizes import show_bytes, show_count
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.init_student import InitStudentResult
 
 
 def init_student(
@@ -61,15 +64,19 @@ def init_student(
             dry_run=dry_run,
             on_progress=on_progress,
         )
-    kept = ",".join(map(str, result.copied_teacher_layers))
-    out.note(
-        f"{result.student_layers} of {result.teacher_layers} layers kept ({kept}), "
-        f"{show_count(result.parameters)} of {show_count(result.teacher_parameters)} parameters, "
-        f"{show_bytes(result.bytes)}, {result.patchable_blocks} patchable blocks"
-    )
+    out.note(_described(result))
     if dry_run:
         out.plan(result, result.plan)
         return
     out.result(result, str(result.path))
     if result.patchable_blocks:
         out.hint(distill_command(result.path, result.teacher), "distil it")
+
+
+def _described(result: InitStudentResult) -> str:
+    kept = ",".join(map(str, result.copied_teacher_layers))
+    return (
+        f"{result.student_layers} of {result.teacher_layers} layers kept ({kept}), "
+        f"{show_count(result.parameters)} of {show_count(result.teacher_parameters)} parameters, "
+        f"{show_bytes(result.bytes)}, {result.patchable_blocks} patchable blocks"
+    )

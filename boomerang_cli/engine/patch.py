@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import OutputError, SelectionError
@@ -14,7 +15,6 @@ from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.planner import Planner, choose_blocks
-from boomerang_cli.engine.output.verify import Verification
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.order import find_order
@@ -22,7 +22,10 @@ from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.pair.selection import Selection
 from boomerang_cli.engine.publishing.card import model_documents
 from boomerang_cli.engine.publishing.provenance import layer_sources
-from boomerang_cli.engine.push import PushResult, push_model
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.output.verify import Verification
+    from boomerang_cli.engine.push import PushResult
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,7 @@ def _write_to_hub(
 ) -> tuple[PushResult, Verification | None]:
     """Write a model to a folder that is removed in any case, and send it from there."""
     from boomerang_cli.engine.publishing.upload import Destination, check_token
+    from boomerang_cli.engine.push import push_model
 
     check_token(repo_id)  # before gigabytes are moved
     with temporary_folder() as folder:

@@ -44,6 +44,15 @@ class PushResult:
     url: str
     removed: tuple[str, ...] = ()
 
+    @property
+    def models(self) -> tuple[PushResult, ...]:
+        """This one, as a sweep's result has several."""
+        return (self,)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return (self.url,)
+
 
 @dataclass(frozen=True)
 class SweepPushResult:
@@ -55,6 +64,11 @@ class SweepPushResult:
 
     models: tuple[PushResult, ...]
     collection: str | None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of the models, and of the collection if there is one."""
+        return (*(model.url for model in self.models), *filter(None, [self.collection]))
 
 
 ModelCallback = Callable[[PushResult], None]

@@ -18,7 +18,8 @@ from tiny_models import save_pair
 
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.patch import patch
-from boomerang_cli.engine.publishing.privacy import Cleaner, public
+from boomerang_cli.engine.publishing.cleaner import Cleaner
+from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.publication import prepare
 from boomerang_cli.engine.push import push
 

@@ -17,6 +17,7 @@ from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.system_calls import sync_name, sync_tree
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.publishing import provenance
+from boomerang_cli.engine.publishing.versions import versions
 
 
 def write_trained_student(
@@ -63,5 +64,5 @@ def _record_of(trainer: DistillationTrainer, pair: Pair) -> dict[str, Any]:
         "processes": processes(),
         "device": device_name(),
         "command": provenance.command(),
-        "versions": provenance.versions(),
+        "versions": versions(),
     }

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from boomerang_cli.engine.output.plan import Plan, as_json_text
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.publishing import card_sections as sections
+from boomerang_cli.engine.publishing import plain_yaml
 from boomerang_cli.engine.publishing.card_metadata import metadata_of
 from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE, provenance
@@ -60,6 +59,6 @@ def model_card(
         "## Licence\n\n" + sections.licence(made),
         "## Citation\n\n" + sections.CITATION,
     ]
-    front = yaml.safe_dump(metadata_of(made, model_type), sort_keys=False, allow_unicode=True)
+    front = plain_yaml.dump(metadata_of(made, model_type))
     mark = f"{_MARK} {__version__}: `boomerang push` writes this card anew while this line stands -->"
     return f"---\n{front}---\n{mark}\n\n" + "\n\n".join(filter(None, text)) + "\n"
