@@ -18,7 +18,7 @@ from boomerang_cli.engine.distillation.losses import (
     kl_divergence_loss,
     next_token_labels,
 )
-from boomerang_cli.engine.distillation.vocabulary_loss import IGNORED_LABEL
+from boomerang_cli.engine.models.head import IGNORED_LABEL
 
 # The three losses against sums written out position by position
 

@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM
 
-from boomerang_cli.engine.distillation.vocabulary_loss import IGNORED_LABEL
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.scoring import Scorer, WindowSums, summarise
 from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.evaluation.windows import Windows
 from boomerang_cli.engine.models.compose import LoadedPair, load_pair
+from boomerang_cli.engine.models.head import IGNORED_LABEL
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.patch import patch

@@ -9,8 +9,8 @@ import pytest
 
 from boomerang_cli.engine.checkpoint.checkpoint import read_checkpoint
 from boomerang_cli.engine.distillation.data import find_sources
-from boomerang_cli.engine.distillation.vocabulary_loss import IGNORED_LABEL
 from boomerang_cli.engine.evaluation.windows import Windows, read_windows
+from boomerang_cli.engine.models.head import IGNORED_LABEL
 from boomerang_cli.engine.models.loading import load_tokenizer
 
 
