@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli import assert_refused, run
 from files import edit_json, names, tensor_bytes
+from running import assert_refused, run
 from tiny_models import LAYERS, save_pair
 
 from boomerang_cli.cli.output import error

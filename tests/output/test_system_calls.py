@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli import assert_refused
 from files import names, tensor_bytes
+from running import assert_refused
 from tiny_models import save_pair
 
 import boomerang_cli.engine

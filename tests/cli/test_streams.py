@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli import assert_refused, run
 from files import names
+from running import assert_refused, run
 from test_cli import COMMANDS
 
 from boomerang_cli.engine.init_student import init_student
@@ -30,7 +30,7 @@ def shell(folder: Path, *arguments: str, after: str = "", **environment: str) ->
     return subprocess.run(
         ["bash", "-c", f"{shlex.join([*PROGRAM, *arguments])} {after}"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
         check=False,
         capture_output=True,
     )
@@ -56,7 +56,7 @@ def test_an_interrupt_that_an_import_turns_into_another_error_is_one(
     tmp_path: Path, module: str, command: list[str]
 ) -> None:
     (tmp_path / f"{module}.py").write_text(INTERRUPTED_IMPORT)
-    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
     done = subprocess.run(
         [*PROGRAM, *command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=False,
         capture_output=True, text=True, preexec_fn=heed_interrupts,
@@ -73,7 +73,7 @@ def test_an_interrupt_waits_for_a_short_import_so_that_work_is_tidied_up(tmp_pat
         "import time\nfrom boomerang_cli.cli import interrupts\ninterrupts.install()\n"
         "try:\n    import short\n    time.sleep(5)\nexcept KeyboardInterrupt:\n    print('tidied', short.whole)"
     )
-    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=False, capture_output=True,
         text=True, preexec_fn=heed_interrupts,
@@ -129,7 +129,7 @@ def test_help_is_ascii(command: str) -> None:
 
 def test_what_an_encoding_lacks_is_printed_in_its_own_characters(tmp_path: Path) -> None:
     code = "from boomerang_cli.cli import streams\nstreams.prepare()\nprint('12.5 ± 0.1 … é 猫 \\udcff')"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     printed = {
         encoding: subprocess.run(
             [sys.executable, "-c", code], env={**environment, "PYTHONIOENCODING": encoding}, check=True,

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli import assert_refused, run
 from files import names
+from running import assert_refused, run
 from tiny_models import load, make_config, make_model, make_tokenizer
 
 INIT_STUDENT_KEYS = [

@@ -8,9 +8,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from cli import run
 from files import names
 from hub_double import HubDouble
+from running import run
 from tiny_models import save_pair
 
 from boomerang_cli.cli import signals

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import assert_refused, run
 from files import edit_json, names
+from running import assert_refused, run
 from tiny_models import save_pair
 
 from boomerang_cli.engine.errors import OutputError

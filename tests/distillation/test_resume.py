@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distilling import make_project, write_text
+from distilling import distil, make_project, write_text
 from files import edit_json, names
-from test_distill import distil
 from tiny_models import LAYERS
 
 from boomerang_cli.engine import distill as module

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import assert_refused
 from files import entry, names, write_raw
+from running import assert_refused
 from tiny_models import make_config, make_model
 
 from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint, read_header

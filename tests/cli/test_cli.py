@@ -19,7 +19,7 @@ import boomerang_cli
 from boomerang_cli.cli import completions
 from boomerang_cli.cli.app import app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMANDS = [command.callback.__name__.replace("_", "-") for command in app.registered_commands if command.callback]
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli import assert_refused
 from files import edit_json, names
 from hub_double import HubDouble
+from running import assert_refused
 from safetensors.torch import load_file, save_file
 from tiny_models import make_config, make_model, make_tokenizer
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+import training as small
 
 from boomerang_cli.engine.distillation.launch import launch
 from boomerang_cli.engine.errors import TrainingError
 
-# Each process trains the models of test_trainer.py, and rank 0 writes down what it saw.
+# Each process trains the models of training.py, and rank 0 writes down what it saw.
 SCRIPT = """
 import json, sys
 from dataclasses import replace
@@ -23,7 +24,7 @@ from pathlib import Path
 import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
-import test_trainer as small
+import training as small
 from boomerang_cli.engine.distillation import sharding
 from boomerang_cli.engine.distillation import training_folder
 from boomerang_cli.engine.distillation import training_state
@@ -83,8 +84,8 @@ def train(folder: Path, processes: int, *words: str, micro_batch_size: int = 1, 
     folder.mkdir(exist_ok=True)
     script.write_text(SCRIPT)
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    here = Path(__file__).parent
-    environment = os.environ | {"PYTHONPATH": f"{here}{os.pathsep}{here.parent}", "OMP_NUM_THREADS": "1"}
+    tests = Path(small.__file__).parent
+    environment = os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}", "OMP_NUM_THREADS": "1"}
     order = [*launcher, str(script), str(folder), str(micro_batch_size), *(words or ("new",))]
     order.insert(len(launcher) + 4, json.dumps(recipe))
     done = subprocess.run([sys.executable, *order], env=environment, capture_output=True, text=True, timeout=400)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from distilling import RECIPE, make_project
-from test_cli_distill import MODULE, TORCHRUN, start, wait_for
+from processes import MODULE, TORCHRUN, start, wait_for
 
 SECONDS = 20
 """A busy machine takes ten where a quiet one takes one; what still waits is ended by torchrun after 30."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import assert_refused, run
 from files import names
+from running import assert_refused, run
 
 from boomerang_cli.cli.terminal_curve import terminal_curve
 from boomerang_cli.engine import demo as demos

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from cli import assert_refused
 from files import edit_json, names, tensor_bytes
+from running import assert_refused
 from safetensors.torch import load_file, save_file
 from tiny_models import KEPT, load, save_pair, text
 from transformers import AutoModelForMaskedLM, BertConfig, DistilBertConfig

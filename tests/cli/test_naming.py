@@ -9,9 +9,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli import assert_refused, run
 from distilling import RECIPE, make_project
 from files import edit_json, names
+from running import assert_refused, run
 
 TRAINED = ("--data", "train.txt", *RECIPE, "--steps", "1")
 SCORED = ("--sequence-length", "16", "--sequences", "2", "--layers", "1", "--quiet")

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cli import assert_refused, run
 from distilling import RECIPE, make_project
 from files import edit_json, names, tensor_bytes
+from processes import MODULE, TORCHRUN, start, wait_for
+from running import assert_refused, run
 from tiny_models import make_tokenizer
 
 from boomerang_cli.cli.output import Output
@@ -27,8 +23,6 @@ from boomerang_cli.engine.distillation import launch
 from boomerang_cli.engine.distillation.progress import TrainingProgress
 
 DISTILL = ("distill", "--data", "train.txt", *RECIPE)
-MODULE = ("-m", "boomerang_cli")
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *MODULE)
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +37,6 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     edit_json(tmp_path / "student-init" / "student_config.json", teacher=str(tmp_path / "teacher"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def steps_saved(folder: Path) -> int:

@@ -450,7 +450,7 @@ def test_two_processes_share_the_sequences_of_one(stories: str, tmp_path: Path) 
     script.write_text(code)
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     words = [str(script), str(Path(__file__).parent), stories, str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-m", *launch, *words], env=environment, check=True, capture_output=True)
     first, second = (json.loads((tmp_path / rank).read_text()) for rank in "01")
     given = [row for pair in zip(first, second, strict=True) for batch in pair for row in batch]

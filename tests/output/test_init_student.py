@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from cli import assert_refused
 from files import names, tensor_bytes
+from running import assert_refused
 from tiny_models import FAMILIES, LAYERS, load, make_config, make_model, make_tokenizer, text
 
 from boomerang_cli.engine.errors import OutputError

@@ -9,10 +9,10 @@ import socket
 from pathlib import Path
 
 import pytest
-from cli import run
 from distilling import RECIPE, make_project
 from files import edit_json
 from hub_double import HubDouble
+from running import run
 from safetensors.numpy import load_file, save_file
 from tiny_models import save_pair
 

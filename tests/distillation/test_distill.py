@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from distilling import make_project
+from distilling import distil, make_project
 from files import edit_json, names, tensor_bytes
 from tiny_models import FAMILIES, KEPT, load, save_pair, text
 
-from boomerang_cli.engine.distill import DistillResult, distill
 from boomerang_cli.engine.distillation.models import load_student
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.student import plan_student, write_student
@@ -21,13 +20,6 @@ from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.pair.student_config import read_student_config
 from boomerang_cli.engine.patch import patch
-
-SETTINGS: dict[str, Any] = {"steps": 6, "batch_size": 4, "sequence_length": 16, "learning_rate": 1e-2}
-
-
-def distil(folder: Path, **changes: Any) -> DistillResult:
-    options = {"data": [str(folder / "train.txt")], "output": folder / "student", **SETTINGS, **changes}
-    return distill(folder / "student-init", **options)
 
 
 @pytest.fixture(scope="module")
