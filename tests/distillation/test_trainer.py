@@ -12,11 +12,7 @@ from typing import Any
 import pytest
 import torch
 from training import RECIPE, VOCABULARY, Sequences, make_trainer, neox
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    PreTrainedModel,
-)
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from boomerang_cli.engine.distillation import micro_batch, training_folder
 from boomerang_cli.engine.distillation.arguments import check_reporter
