@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from distilling import RECIPE, make_project
 from files import edit_json, names, tensor_bytes
-from processes import MODULE, TORCHRUN, start, wait_for
+from processes import MODULE, Fork, boomerang, torchrun, wait_for
 from running import assert_refused, run
 from tiny_models import make_tokenizer
 
@@ -188,7 +188,7 @@ LONG = ("distill", "--data", "train.txt", *RECIPE, "--steps", "300", "--repeat",
 
 @pytest.mark.slow
 def test_a_killed_and_resumed_run_ends_in_the_weights_of_an_unbroken_one(project: Path) -> None:
-    killed = start(*MODULE, *LONG, "--steps", "80", "-o", "broken", "--save-every", "2", "--quiet")
+    killed = boomerang(*LONG, "--steps", "80", "-o", "broken", "--save-every", "2", "--quiet")
     wait_for(lambda: steps_saved(project) >= 4, killed)
     killed.kill()
     killed.communicate()
@@ -204,7 +204,7 @@ def test_a_killed_and_resumed_run_ends_in_the_weights_of_an_unbroken_one(project
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on_with_the_users_own_command(project: Path) -> None:
     command = (*LONG, "--save-every", "1", "-o", "my student")
-    process = start(*MODULE, *command)
+    process = boomerang(*command)
     wait_for(lambda: steps_saved(project) >= 1, process)
     process.send_signal(signal.SIGINT)
     output, said = process.communicate(timeout=300)
@@ -220,7 +220,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on_with_the_users_own_command(project: 
 
 @pytest.mark.slow
 def test_two_processes_under_torchrun_make_the_student_of_one_and_only_one_speaks(project: Path) -> None:
-    process = start(*TORCHRUN, *DISTILL, "--eval-data", "held-out.txt", "-o", "together", "--json")
+    process = torchrun(*MODULE, *DISTILL, "--eval-data", "held-out.txt", "-o", "together", "--json")
     output, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     together = json.loads(output)
@@ -236,9 +236,8 @@ def test_two_processes_under_torchrun_make_the_student_of_one_and_only_one_speak
 
 @pytest.mark.slow
 def test_two_processes_refuse_with_one_line(project: Path) -> None:
-    program = "import sys\nfrom boomerang_cli.engine.distillation.launch import run_processes\n"
-    program += f"sys.exit(run_processes({[*MODULE, *DISTILL, '--micro-batch-size', '4', '--quiet']!r}, 2))"
-    process = start("-c", program)
+    command = [*MODULE, *DISTILL, "--micro-batch-size", "4", "--quiet"]
+    process = Fork(lambda: sys.exit(launch.run_processes(command, 2)))
     output, said = process.communicate(timeout=300)
     assert (process.returncode, output) == (1, "")
     assert re.findall(r"error: .*", said) == [

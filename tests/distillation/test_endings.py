@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from distilling import RECIPE, make_project
-from processes import MODULE, TORCHRUN, start, wait_for
+from processes import MODULE, Fork, boomerang, start, torchrun, wait_for
 
 SECONDS = 20
 """A busy machine takes ten where a quiet one takes one; what still waits is ended by torchrun after 30."""
@@ -45,6 +46,17 @@ with failing_together():
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_waits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
+    """Started before all tests: most of its time it waits."""
+    script = tmp_path_factory.mktemp("waits") / "one_waits.py"
+    script.write_text(ONE_WAITS)
+    process = torchrun(str(script))
+    yield process
+    process.kill()
+    process.join()
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_project(tmp_path)
@@ -55,7 +67,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def ending(process: subprocess.Popen[str]) -> tuple[list[str], float]:
+def ending(process: subprocess.Popen[str] | Fork) -> tuple[list[str], float]:
     """Return the error lines, and the seconds from the first to the end of all who could have written another."""
     assert process.stderr
     lines: list[str] = []
@@ -81,9 +93,9 @@ def test_after_an_error_the_process_and_the_one_that_reads_end(project: Path) ->
 @pytest.mark.parametrize("which", ["text", "one process"])
 def test_two_processes_end_together_with_one_line(project: Path, which: str) -> None:
     if which == "text":
-        process = start(*TORCHRUN, *DISTILL, "--data", "late.jsonl")
+        process = torchrun(*MODULE, *DISTILL, "--data", "late.jsonl")
     else:
-        process = start(*TORCHRUN[:4], "one_fails.py", *DISTILL, "--data", "train.txt")
+        process = torchrun("one_fails.py", *DISTILL, "--data", "train.txt")
     lines, seconds = ending(process)
     assert process.returncode == 1
     message = "late.jsonl line 51 is not JSON" if which == "text" else "KeyError: 'a fault of our own'"
@@ -92,7 +104,7 @@ def test_two_processes_end_together_with_one_line(project: Path, which: str) -> 
 
 
 def test_a_killed_process_takes_the_one_that_reads_with_it(project: Path) -> None:
-    process = start(*MODULE, *DISTILL, "--data", "train.txt", "--steps", "100000", "--save-every", "1")
+    process = boomerang(*DISTILL, "--data", "train.txt", "--steps", "100000", "--save-every", "1")
     wait_for(lambda: list(project.glob("student.training/checkpoint-*")), process)
     process.kill()
     _, errors = process.communicate(timeout=SECONDS)  # returns when nobody holds the other end
@@ -100,9 +112,7 @@ def test_a_killed_process_takes_the_one_that_reads_with_it(project: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_process_that_waits_for_another_for_ever_is_ended(project: Path) -> None:
-    (project / "one_waits.py").write_text(ONE_WAITS)
-    process = start(*TORCHRUN[:4], "one_waits.py")
-    _, said = process.communicate(timeout=60)
+def test_a_process_that_waits_for_another_for_ever_is_ended(one_waits: Fork) -> None:
+    _, said = one_waits.communicate(timeout=60)
     assert "SystemError: a fault of our own" in said
-    assert process.returncode == 1
+    assert one_waits.returncode == 1
