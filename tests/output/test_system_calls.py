@@ -13,7 +13,7 @@ from files import names, tensor_bytes
 from running import assert_refused
 from tiny_models import save_pair
 
-import boomerang_cli.engine
+import boomerang_cli.engine.output
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.output import system_calls
@@ -78,7 +78,7 @@ def test_a_folder_mounted_on_another_of_its_disk_is_a_mount_point(tmp_path: Path
 def test_a_system_without_locks_is_refused_in_one_line(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)
     monkeypatch.delitem(sys.modules, "boomerang_cli.engine.output.system_calls")
-    monkeypatch.delattr(boomerang_cli.engine, "system_calls")
+    monkeypatch.delattr(boomerang_cli.engine.output, "system_calls")
     assert_refused(*command.split(), message="^error: boomerang runs on Linux and macOS: on Windows, use it under WSL$")
 
 
