@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,13 +11,14 @@ import typer
 from boomerang_cli.cli import options
 from boomerang_cli.cli.next_command import distill_command
 from boomerang_cli.cli.output import Output
+from boomerang_cli.engine.pair.layer_mix import LayerKind
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 
 def init_student(
     teacher: Annotated[str, typer.Argument(help="Folder or owner/name[@revision] on the Hub.", metavar="TEACHER")],
     output: options.OutputFolder = Path("student-init"),
-    every: Annotated[int, typer.Option(help="Keep every second, third, ... layer.")] = 2,
+    every: Annotated[int, typer.Option(help="Keep every second, third, ... layer; each kind its share.")] = 2,
     keep_first: Annotated[
         int | None, typer.Option(help="Layers kept at the start. [default: the family's; 1, Llama 2]")
     ] = None,
@@ -39,6 +41,9 @@ def init_student(
     """Make a student from some layers of a teacher.
 
     The student copies every second layer, the embedding, the final norm and the head. Distil it next.
+
+    Where layers differ in kind (sliding and full attention, dense and experts, ...), it copies one of every two, not
+    always the first, so that each kind keeps the share that it has in the teacher.
 
     Example: boomerang init-student EleutherAI/pythia-2.8b
     """
@@ -67,9 +72,21 @@ def init_student(
         f"{show_count(result.parameters)} of {show_count(result.teacher_parameters)} parameters, "
         f"{show_bytes(result.bytes)}, {result.patchable_blocks} patchable blocks"
     )
+    for line in _mix(result.layer_kinds):
+        out.note(line)
     if dry_run:
         out.plan(result, result.plan)
         return
     out.result(result, str(result.path))
     if result.patchable_blocks:
         out.hint(distill_command(result.path, result.teacher), "distil it")
+
+
+def _mix(kinds: Sequence[LayerKind]) -> Iterator[str]:
+    """Say how many layers of each kind the student keeps, and which kinds it loses."""
+    if kinds:
+        kept = [f"{kind.student_layers} of {kind.teacher_layers} {kind.name}" for kind in kinds]
+        yield f"kinds of layers kept: {', '.join(kept)}"
+    for kind in kinds:
+        if not kind.student_layers:
+            yield f"warning: none of the teacher's {kind.teacher_layers} {kind.name} layers is kept: give one in --keep"

@@ -10,13 +10,15 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
 from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES, stored_dtype
 from boomerang_cli.engine.checkpoint.families import Family, family_of
+from boomerang_cli.engine.checkpoint.layer_kinds import check_attention_kept, layer_kinds
 from boomerang_cli.engine.checkpoint.parts import check_layers_alike, take_apart
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.plan import Plan, as_json_text, plan_model
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
-from boomerang_cli.engine.pair.layers import LayerMap, LayerSource, default_kept_layers
+from boomerang_cli.engine.pair.layer_mix import LayerKind, kept_layers, mix_of
+from boomerang_cli.engine.pair.layers import LayerMap, LayerSource
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
 from boomerang_cli.engine.quiet import quiet_transformers
 from boomerang_cli.engine.sizes import parse_bytes
@@ -29,6 +31,7 @@ class InitStudentResult:
     Attributes:
         patchable_blocks: their number, n: students of n + 1 sizes lie between this one and the teacher, both included.
         parameters, bytes: of the student.
+        layer_kinds: how many layers of each kind teacher and student have; empty if all layers are of one kind.
     """
 
     path: Path
@@ -41,6 +44,7 @@ class InitStudentResult:
     parameters: int
     teacher_parameters: int
     bytes: int
+    layer_kinds: tuple[LayerKind, ...]
     plan: Plan
 
 
@@ -63,7 +67,8 @@ def init_student(
     """Write a student that copies some layers of ``teacher``, and its embedding, final norm and head.
 
     Args:
-        every: 2 keeps every second layer, 3 every third (FACTS.md 1).
+        every: 2 keeps every second layer, 3 every third (FACTS.md 1); where layers differ in kind, in the teacher's
+            mix (``pair/layer_mix.py``).
         keep_first, keep_last: the layer rule's numbers; None is the family's.
         keep: the kept layers outright, ascending, starting with 0.
         random_init: draw the weights at random instead of copying them, as transformers initialises them (seed 0).
@@ -81,7 +86,9 @@ def init_student(
     family = family_of(checkpoint.config, checkpoint.name)
     parts = take_apart(checkpoint, family)
     check_layers_alike(checkpoint, parts)
-    layer_map = _choose_layers(checkpoint, family, every, keep_first, keep_last, keep)
+    kinds = layer_kinds(checkpoint.config, family, checkpoint.name)
+    layer_map = _choose_layers(checkpoint, family, kinds, every, keep_first, keep_last, keep)
+    check_attention_kept(checkpoint.config, family, layer_map.kept, checkpoint.name)
     plan = plan_model(
         [LayerSource("teacher", layer, layer) for layer in layer_map.kept],
         teacher=checkpoint,
@@ -109,6 +116,7 @@ def init_student(
         parameters=plan.parameters,
         teacher_parameters=parts.parameters,
         bytes=plan.size_bytes,
+        layer_kinds=mix_of(kinds, layer_map.kept),
         plan=plan,
     )
 
@@ -116,17 +124,18 @@ def init_student(
 def _choose_layers(
     checkpoint: Checkpoint,
     family: Family,
+    kinds: Sequence[str],
     every: int,
     keep_first: int | None,
     keep_last: int | None,
     keep: Sequence[int] | None,
 ) -> LayerMap:
-    depth = family.teacher_depth(checkpoint.config)
+    depth = len(kinds)
     if keep is not None:
         return LayerMap(depth, tuple(keep))
     first = family.keep_first if keep_first is None else keep_first
     last = family.keep_last if keep_last is None else keep_last
-    layer_map = LayerMap(depth, default_kept_layers(depth, every=every, keep_first=first, keep_last=last))
+    layer_map = LayerMap(depth, kept_layers(kinds, every=every, keep_first=first, keep_last=last))
     if not layer_map.patchable:
         raise SelectionError(
             f"--every {every}, --keep-first {first}, --keep-last {last} drop none of the {depth} layers "

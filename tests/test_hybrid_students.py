@@ -1,0 +1,176 @@
+"""``init-student`` of teachers whose layers differ in kind, on tiny real models: what is kept, said, and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import load, make_config, make_model, make_tokenizer, text
+from typer.testing import CliRunner
+
+from boomerang_cli.cli.app import app
+from boomerang_cli.engine.checkpoint.families import FAMILIES
+from boomerang_cli.engine.checkpoint.layer_kinds import check_attention_kept, layer_kinds
+from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.init_student import init_student
+from boomerang_cli.engine.pair.layer_mix import LayerKind
+
+# Twelve layers with the schedule of the published models, and what a student of every second layer keeps of it.
+HYBRIDS: dict[str, tuple[dict[str, Any], dict[str, tuple[int, int]]]] = {
+    "gemma3_text": ({"sliding_window_pattern": 6}, {"sliding_attention": (10, 6), "full_attention": (2, 1)}),
+    "gemma2": ({}, {"sliding_attention": (6, 4), "full_attention": (6, 3)}),
+    "gpt_oss": ({}, {"sliding_attention": (6, 4), "full_attention": (6, 3)}),
+    "qwen3_next": ({"mlp_only_layers": []}, {"linear_attention": (9, 5), "full_attention": (3, 2)}),
+    "smollm3": (
+        {"no_rope_layer_interval": 4, "use_sliding_window": False},
+        {"no_rope_layers=1": (9, 5), "no_rope_layers=0": (3, 2)},
+    ),
+}
+
+
+def save_teacher(folder: Path, family: str, **changes: Any) -> Path:
+    """Write a teacher of twelve layers whose schedule its class derives; ``layer_types`` stands in its config.json."""
+    config = make_config(family, num_hidden_layers=12, **{"layer_types": None, **HYBRIDS[family][0], **changes})
+    make_model(config, 1).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("family", HYBRIDS)
+def test_the_default_student_of_a_hybrid_keeps_the_mix(family: str, tmp_path: Path) -> None:
+    result = init_student(save_teacher(tmp_path / "teacher", family), output=tmp_path / "student")
+    kept = {kind.name: (kind.teacher_layers, kind.student_layers) for kind in result.layer_kinds}
+    assert kept == HYBRIDS[family][1]
+    assert result.student_layers == 7
+    assert max(len(block) for block in _blocks(result.copied_teacher_layers)) <= 3
+
+
+def _blocks(kept: tuple[int, ...]) -> list[range]:
+    return [range(start, stop) for start, stop in zip(kept, (*kept[1:], 12), strict=True)]
+
+
+@pytest.mark.parametrize("family", HYBRIDS)
+def test_the_default_student_of_a_hybrid_generates_with_a_cache_as_with_full_passes(
+    family: str, tmp_path: Path
+) -> None:
+    model = load(init_student(save_teacher(tmp_path / "teacher", family), output=tmp_path / "student").path)
+    with torch.no_grad():
+        cached, passes = (
+            model.generate(text(), max_new_tokens=8, do_sample=False, use_cache=use_cache, eos_token_id=None)
+            for use_cache in (True, False)
+        )
+    assert torch.equal(cached, passes)
+    assert cached.shape == (2, 20)
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "qwen3_next"])
+def test_the_kept_layers_are_the_teachers_own(family: str, tmp_path: Path) -> None:
+    """Against the teacher with its dropped layers taken out by hand."""
+    teacher = save_teacher(tmp_path / "teacher", family)
+    result = init_student(teacher, output=tmp_path / "student")
+    whole, student = load(teacher), load(result.path)
+    for index, kept in enumerate(result.copied_teacher_layers):
+        own, copied = whole.model.layers[kept].state_dict(), student.model.layers[index].state_dict()
+        assert all(torch.equal(own[name], copied[name]) for name in own | copied)
+        assert student.config.layer_types[index] == whole.config.layer_types[kept]
+
+
+def test_schedules_that_config_json_leaves_to_the_class_are_followed() -> None:
+    config = {"model_type": "gemma3_text", "num_hidden_layers": 12}
+    kinds = layer_kinds(config, FAMILIES["gemma3_text"], "a model")
+    assert [layer for layer, kind in enumerate(kinds) if kind == "full_attention"] == [5, 11]
+
+
+def test_a_kind_is_everything_that_differs_from_layer_to_layer() -> None:
+    config = {
+        "model_type": "qwen3_next",
+        "num_hidden_layers": 4,
+        "layer_types": ["linear_attention", "full_attention"] * 2,
+        "mlp_only_layers": [0],
+    }
+    assert layer_kinds(config, FAMILIES["qwen3_next"], "a model") == (
+        "linear_attention dense", "full_attention sparse", "linear_attention sparse", "full_attention sparse"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt_neox", "deepseek_v3"])
+def test_layers_without_a_schedule_are_of_one_kind(family: str) -> None:
+    config = {"model_type": family, "num_hidden_layers": 6, "first_k_dense_replace": 0}
+    assert set(layer_kinds(config, FAMILIES[family], "a model")) == {""}
+
+
+def test_what_is_kept_of_each_kind_is_said_and_shown_by_a_dry_run_too(tmp_path: Path) -> None:
+    teacher = save_teacher(tmp_path / "teacher", "gemma3_text")
+    planned = run("init-student", teacher, "-o", tmp_path / "student", "--json", "--dry-run")
+    assert not (tmp_path / "student").exists()
+    written = run("init-student", teacher, "-o", tmp_path / "student", "--json")
+    mix = [
+        {"name": "sliding_attention", "teacher_layers": 10, "student_layers": 6},
+        {"name": "full_attention", "teacher_layers": 2, "student_layers": 1},
+    ]
+    for result in (planned, written):
+        assert "\nkinds of layers kept: 6 of 10 sliding_attention, 1 of 2 full_attention\n" in result.stderr
+        assert "warning" not in result.stderr
+        assert json.loads(result.stdout)["layer_kinds"] == mix
+    kept = [json.loads(result.stdout)["copied_teacher_layers"] for result in (planned, written)]
+    assert kept[0] == kept[1]
+
+
+def test_kept_layers_that_lose_a_kind_are_warned_of(tmp_path: Path) -> None:
+    teacher = save_teacher(tmp_path / "teacher", "gemma3_text")
+    result = run("init-student", teacher, "-o", tmp_path / "student", "--keep", "0,2,4,6,8,10", "--json")
+    assert "\nwarning: none of the teacher's 2 full_attention layers is kept: give one in --keep\n" in result.stderr
+    lost = {"name": "full_attention", "teacher_layers": 2, "student_layers": 0}
+    assert lost in json.loads(result.stdout)["layer_kinds"]
+    assert load(tmp_path / "student").config.num_hidden_layers == 6
+
+
+def test_a_teacher_of_one_kind_hears_nothing_of_kinds(tmp_path: Path) -> None:
+    make_model(make_config("llama"), 1).save_pretrained(tmp_path / "teacher")
+    result = run("init-student", tmp_path / "teacher", "-o", tmp_path / "student", "--json")
+    assert "kinds of layers" not in result.stderr
+    assert json.loads(result.stdout)["layer_kinds"] == []
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_linear_attention_alone_is_refused(options: tuple[str, ...], tmp_path: Path) -> None:
+    """``generate`` of transformers 5.23: "can only be called on Attention layers"."""
+    teacher = save_teacher(tmp_path / "teacher", "qwen3_next")
+    result = run("init-student", teacher, "-o", tmp_path / "student", "--keep", "0,1,2,4,5,6", *options)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"error: {teacher}: kept layers 0,1,2,4,5,6 hold no full_attention layer, without which transformers cannot "
+        "generate: give one of 3,7,11 in --keep\n"
+    )
+    assert not (tmp_path / "student").exists()
+
+
+def test_attention_alone_is_warned_of_but_runs(tmp_path: Path) -> None:
+    teacher = save_teacher(tmp_path / "teacher", "qwen3_next", layer_types=["full_attention", "linear_attention"] * 6)
+    result = init_student(teacher, output=tmp_path / "student", keep=[0, 2, 4])
+    assert result.layer_kinds == (LayerKind("full_attention", 6, 3), LayerKind("linear_attention", 6, 0))
+    assert load(result.path).generate(text(), max_new_tokens=2, do_sample=False).shape[0] == 2
+
+
+def test_a_teacher_of_linear_attention_alone_is_not_refused_for_it() -> None:
+    config = {"model_type": "qwen3_next", "num_hidden_layers": 4, "layer_types": ["linear_attention"] * 4}
+    check_attention_kept(config, FAMILIES["qwen3_next"], [0, 2], "a model")
+
+
+def test_sliding_attention_is_attention() -> None:
+    config = {
+        "model_type": "qwen3_next",
+        "num_hidden_layers": 2,
+        "layer_types": ["linear_attention", "chunked_attention"],
+    }
+    with pytest.raises(SelectionError, match=r"hold no chunked_attention layer, .* give one of 1 in --keep"):
+        check_attention_kept(config, FAMILIES["qwen3_next"], [0], "a model")
+    check_attention_kept(config, FAMILIES["qwen3_next"], [0, 1], "a model")
