@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from files import tensor_bytes
 from tiny_models import load, make_config, make_model, make_tokenizer, text
+from transformers import CONFIG_MAPPING
 from typer.testing import CliRunner
 
 from boomerang_cli.cli.app import app
@@ -17,6 +19,7 @@ from boomerang_cli.engine.checkpoint.layer_kinds import check_attention_kept, la
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.pair.layer_mix import LayerKind
+from boomerang_cli.engine.patch import patch
 
 # Twelve layers with the schedule of the published models, and what a student of every second layer keeps of it.
 HYBRIDS: dict[str, tuple[dict[str, Any], dict[str, tuple[int, int]]]] = {
@@ -61,13 +64,7 @@ def test_the_default_student_of_a_hybrid_generates_with_a_cache_as_with_full_pas
     family: str, tmp_path: Path
 ) -> None:
     model = load(init_student(save_teacher(tmp_path / "teacher", family), output=tmp_path / "student").path)
-    with torch.no_grad():
-        cached, passes = (
-            model.generate(text(), max_new_tokens=8, do_sample=False, use_cache=use_cache, eos_token_id=None)
-            for use_cache in (True, False)
-        )
-    assert torch.equal(cached, passes)
-    assert cached.shape == (2, 20)
+    assert torch.equal(_generated(model, True), _generated(model, False))
 
 
 @pytest.mark.parametrize("family", ["gemma3_text", "qwen3_next"])
@@ -80,6 +77,37 @@ def test_the_kept_layers_are_the_teachers_own(family: str, tmp_path: Path) -> No
         own, copied = whole.model.layers[kept].state_dict(), student.model.layers[index].state_dict()
         assert all(torch.equal(own[name], copied[name]) for name in own | copied)
         assert student.config.layer_types[index] == whole.config.layer_types[kept]
+
+
+@pytest.mark.parametrize("family", HYBRIDS)
+def test_every_size_between_a_hybrid_and_its_student_runs_and_the_last_is_the_teacher(
+    family: str, tmp_path: Path
+) -> None:
+    teacher = save_teacher(tmp_path / "teacher", family)
+    result = init_student(teacher, output=tmp_path / "student")
+    for layers in range(result.patchable_blocks + 1):
+        made = load(patch(layers=layers, student=result.path, output=tmp_path / f"{layers}").path)
+        assert torch.equal(_generated(made, True), _generated(made, False))
+    assert tensor_bytes(tmp_path / f"{result.patchable_blocks}") == tensor_bytes(teacher)
+
+
+def _generated(model: Any, use_cache: bool) -> torch.Tensor:
+    options = {"max_new_tokens": 8, "do_sample": False, "use_cache": use_cache, "eos_token_id": None}
+    with torch.no_grad():
+        generated: torch.Tensor = model.generate(text(), **options)
+    assert generated.shape == (2, 20)
+    return generated
+
+
+@pytest.mark.parametrize("family", HYBRIDS)
+def test_kinds_of_a_configuration_of_published_depth_are_the_classes(family: str) -> None:
+    """Against the class of transformers, whose list is then left out of the file."""
+    written = CONFIG_MAPPING[family](**HYBRIDS[family][0]).to_dict()
+    types = written.pop("no_rope_layers" if family == "smollm3" else "layer_types")
+    written = {key: value for key, value in written.items() if key != "layer_types"}
+    kinds = layer_kinds(written, FAMILIES[family], "a model")
+    assert list(kinds) == [each if isinstance(each, str) else f"no_rope_layers={each}" for each in types]
+    assert len(kinds) == written["num_hidden_layers"]
 
 
 def test_schedules_that_config_json_leaves_to_the_class_are_followed() -> None:
@@ -141,7 +169,6 @@ def test_a_teacher_of_one_kind_hears_nothing_of_kinds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_linear_attention_alone_is_refused(options: tuple[str, ...], tmp_path: Path) -> None:
-    """``generate`` of transformers 5.23: "can only be called on Attention layers"."""
     teacher = save_teacher(tmp_path / "teacher", "qwen3_next")
     result = run("init-student", teacher, "-o", tmp_path / "student", "--keep", "0,1,2,4,5,6", *options)
     assert result.exit_code == 1
@@ -151,6 +178,13 @@ def test_linear_attention_alone_is_refused(options: tuple[str, ...], tmp_path: P
         "generate: give one of 3,7,11 in --keep\n"
     )
     assert not (tmp_path / "student").exists()
+
+
+def test_transformers_cannot_generate_with_linear_attention_alone() -> None:
+    """The reason for refusing it; once this fails, the refusal can go."""
+    model = make_model(make_config("qwen3_next", layer_types=["linear_attention"] * 8), 1)
+    with pytest.raises(ValueError, match="can only be called on Attention layers"):
+        model.generate(text(), max_new_tokens=2, do_sample=False)
 
 
 def test_attention_alone_is_warned_of_but_runs(tmp_path: Path) -> None:

@@ -21,17 +21,18 @@ def layer_kinds(config: Mapping[str, Any], family: Family, name: str) -> tuple[s
     Raises:
         UnsupportedModelError: a schedule that cannot be read.
     """
-    depth = family.teacher_depth(config)
-    schedules = {
-        **layer_lists(config, family, name),
-        "mlp": ["dense" if is_dense(config, layer) else "sparse" for layer in range(depth)],
-    }
     told = [
         [value if isinstance(value, str) else f"{field}={value}" for value in values]
-        for field, values in schedules.items()
+        for field, values in _schedules(config, family, name).items()
         if any(value != values[0] for value in values)
     ]
-    return tuple(" ".join(values[layer] for values in told) for layer in range(depth))
+    return tuple(" ".join(values[layer] for values in told) for layer in range(family.teacher_depth(config)))
+
+
+def _schedules(config: Mapping[str, Any], family: Family, name: str) -> dict[str, list[Any]]:
+    """Return what makes layers differ, by field, one value a layer."""
+    dense = [is_dense(config, layer) for layer in range(family.teacher_depth(config))]
+    return {**layer_lists(config, family, name), "mlp": ["dense" if each else "sparse" for each in dense]}
 
 
 def check_attention_kept(config: Mapping[str, Any], family: Family, kept: Sequence[int], name: str) -> None:
