@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from boomerang_cli.cli import options
 from boomerang_cli.cli.next_command import distill_command
 from boomerang_cli.cli.output import Output
-from boomerang_cli.engine.pair.layer_mix import LayerKind
 from boomerang_cli.engine.sizes import show_bytes, show_count
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.init_student import InitStudentResult
 
 
 def init_student(
@@ -66,13 +68,7 @@ def init_student(
             dry_run=dry_run,
             on_progress=on_progress,
         )
-    kept = ",".join(map(str, result.copied_teacher_layers))
-    out.note(
-        f"{result.student_layers} of {result.teacher_layers} layers kept ({kept}), "
-        f"{show_count(result.parameters)} of {show_count(result.teacher_parameters)} parameters, "
-        f"{show_bytes(result.bytes)}, {result.patchable_blocks} patchable blocks"
-    )
-    for line in _mix(result.layer_kinds):
+    for line in _described(result):
         out.note(line)
     if dry_run:
         out.plan(result, result.plan)
@@ -82,11 +78,17 @@ def init_student(
         out.hint(distill_command(result.path, result.teacher), "distil it")
 
 
-def _mix(kinds: Sequence[LayerKind]) -> Iterator[str]:
-    """Say how many layers of each kind the student keeps, and which kinds it loses."""
+def _described(result: InitStudentResult) -> Iterator[str]:
+    """Yield what the student has of its teacher, and which kinds of layers it lost."""
+    kept = ",".join(map(str, result.copied_teacher_layers))
+    yield (
+        f"{result.student_layers} of {result.teacher_layers} layers kept ({kept}), "
+        f"{show_count(result.parameters)} of {show_count(result.teacher_parameters)} parameters, "
+        f"{show_bytes(result.bytes)}, {result.patchable_blocks} patchable blocks"
+    )
+    kinds = [f"{kind.student_layers} of {kind.teacher_layers} {kind.name}" for kind in result.layer_kinds]
     if kinds:
-        kept = [f"{kind.student_layers} of {kind.teacher_layers} {kind.name}" for kind in kinds]
-        yield f"kinds of layers kept: {', '.join(kept)}"
-    for kind in kinds:
+        yield f"kinds of layers kept: {', '.join(kinds)}"
+    for kind in result.layer_kinds:
         if not kind.student_layers:
             yield f"warning: none of the teacher's {kind.teacher_layers} {kind.name} layers is kept: give one in --keep"

@@ -25,7 +25,7 @@ class LayerKind:
     student_layers: int
 
 
-def kept_layers(
+def layers_in_mix(
     kinds: Sequence[Hashable], *, every: int = 2, keep_first: int = 1, keep_last: int = 2
 ) -> tuple[int, ...]:
     """Return the teacher layers that a student keeps, ascending.
