@@ -14,7 +14,7 @@ from typing import Any
 
 from boomerang_cli.engine.errors import OutputError, TrainingError
 from boomerang_cli.engine.output.output_marker import MARKER_FILE, foreign_names, why_not_replaced, write_marker
-from boomerang_cli.engine.output.system_calls import exchange, sync_name, sync_tree, try_lock
+from boomerang_cli.engine.output.system_calls import exchange, sync_name, sync_tree, try_lock, unlock
 
 TENSORS = "training.pt"
 PROGRESS = "progress.json"
@@ -90,6 +90,7 @@ class TrainingFolder:
                     (self.path / MARKER_FILE).unlink()
                 for folder in made or [self.path]:
                     folder.rmdir()
+            unlock(descriptor)
             os.close(descriptor)
 
     def _open_locked(self) -> int:

@@ -73,7 +73,7 @@ def test_list_of_commands_tells_the_first_lines_of_their_help() -> None:
 
 
 def test_tested_typer_does_without_pydantic() -> None:
-    assert "pydantic" not in (Path(__file__).parents[1] / "constraints.txt").read_text()
+    assert "pydantic" not in (Path(__file__).parents[2] / "constraints.txt").read_text()
 
 
 # What is read and written without the library for it
