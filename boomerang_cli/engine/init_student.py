@@ -9,6 +9,7 @@ from pathlib import Path
 from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
 from boomerang_cli.engine.checkpoint.families import family_of
+from boomerang_cli.engine.checkpoint.layer_kinds import layer_kinds
 from boomerang_cli.engine.checkpoint.parts import check_layers_alike, take_apart
 from boomerang_cli.engine.models.random_weights import with_random_weights
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
@@ -16,6 +17,7 @@ from boomerang_cli.engine.output.output_folder import check_output, check_spares
 from boomerang_cli.engine.output.plan import Plan, as_json_text, plan_model
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.kept_layers import choose_layers
+from boomerang_cli.engine.pair.layer_mix import LayerKind, mix_of
 from boomerang_cli.engine.pair.layers import LayerSource
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
 from boomerang_cli.engine.sizes import parse_bytes
@@ -28,6 +30,7 @@ class InitStudentResult:
     Attributes:
         patchable_blocks: their number, n: students of n + 1 sizes lie between this one and the teacher, both included.
         parameters, bytes: of the student.
+        layer_kinds: how many layers of each kind teacher and student have; empty if all layers are of one kind.
     """
 
     path: Path
@@ -40,6 +43,7 @@ class InitStudentResult:
     parameters: int
     teacher_parameters: int
     bytes: int
+    layer_kinds: tuple[LayerKind, ...]
     plan: Plan
 
 
@@ -64,7 +68,7 @@ def init_student(
     Args:
         teacher: a folder, ``owner/name[@revision]`` on the Hub, or ``builtin:demo``.
         output: the folder to write.
-        every: 2 keeps every second layer, 3 every third; 2 at least.
+        every: 2 keeps every second layer, 3 every third; 2 at least. Layers of several kinds keep the teacher's mix.
         keep_first: how many layers are kept at the start, 1 at least; None is the family's: 2 of Llama, 1 of others.
         keep_last: how many are kept at the end, 1 at least; None is the family's: 1 of Llama, 2 of others.
         keep: the kept layers outright, ascending, starting with 0; the three numbers before it then mean nothing.
@@ -92,7 +96,10 @@ def init_student(
     family = family_of(checkpoint.config, checkpoint.name)
     parts = take_apart(checkpoint, family)
     check_layers_alike(checkpoint, parts)
-    layer_map = choose_layers(checkpoint, family, every=every, keep_first=keep_first, keep_last=keep_last, keep=keep)
+    kinds = layer_kinds(checkpoint.config, family, checkpoint.name)
+    layer_map = choose_layers(
+        checkpoint, family, kinds, every=every, keep_first=keep_first, keep_last=keep_last, keep=keep
+    )
     plan = plan_model(
         [LayerSource("teacher", layer, layer) for layer in layer_map.kept],
         teacher=checkpoint,
@@ -120,5 +127,6 @@ def init_student(
         parameters=plan.parameters,
         teacher_parameters=parts.parameters,
         bytes=plan.size_bytes,
+        layer_kinds=mix_of(kinds, layer_map.kept),
         plan=plan,
     )

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.layer_kinds import check_attention_kept
 from boomerang_cli.engine.errors import SelectionError
-from boomerang_cli.engine.pair.layers import LayerMap, default_kept_layers
+from boomerang_cli.engine.pair.layer_mix import layers_in_mix
+from boomerang_cli.engine.pair.layers import LayerMap
 
 
 def choose_layers(
     teacher: Checkpoint,
     family: Family,
+    kinds: Sequence[str],
     *,
     every: int,
     keep_first: int | None,
@@ -22,21 +25,36 @@ def choose_layers(
     """Return which layers are kept.
 
     Args:
-        every, keep_first, keep_last: see ``layers.default_kept_layers``; None is the family's number.
+        kinds: the kind of each of the teacher's layers.
+        every, keep_first, keep_last: see ``layer_mix.layers_in_mix``; None is the family's number.
         keep: the kept layers outright.
 
     Raises:
-        SelectionError: layers that the teacher does not have, or a rule that drops none.
+        SelectionError: layers that the teacher does not have, a rule that drops none, or a hybrid teacher's layers
+            without attention.
     """
-    depth = family.teacher_depth(teacher.config)
     if keep is not None:
-        return LayerMap(depth, tuple(keep))
+        layer_map = LayerMap(len(kinds), tuple(keep))
+    else:
+        layer_map = _by_rule(teacher, family, kinds, every, keep_first, keep_last)
+    check_attention_kept(teacher.config, family, layer_map.kept, teacher.name)
+    return layer_map
+
+
+def _by_rule(
+    teacher: Checkpoint,
+    family: Family,
+    kinds: Sequence[str],
+    every: int,
+    keep_first: int | None,
+    keep_last: int | None,
+) -> LayerMap:
     first = family.keep_first if keep_first is None else keep_first
     last = family.keep_last if keep_last is None else keep_last
-    layer_map = LayerMap(depth, default_kept_layers(depth, every=every, keep_first=first, keep_last=last))
+    layer_map = LayerMap(len(kinds), layers_in_mix(kinds, every=every, keep_first=first, keep_last=last))
     if not layer_map.patchable:
         raise SelectionError(
-            f"--every {every}, --keep-first {first}, --keep-last {last} drop none of the {depth} layers "
+            f"--every {every}, --keep-first {first}, --keep-last {last} drop none of the {len(kinds)} layers "
             f"of {teacher.name}: give smaller numbers, or --keep"
         )
     return layer_map
