@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +137,26 @@ def test_overwrite_refuses_what_no_training_wrote_and_lists_it(project: Path) ->
         with pytest.raises(OutputError, match=r"training holds checkpoint-2/deep/notes\.md, which boomerang did not"):
             distil(project, overwrite=True, **options)
     assert notes.read_text() == "mine"
+
+
+def test_a_process_that_was_forked_does_not_hold_the_folder(tmp_path: Path) -> None:
+    folder = TrainingFolder(tmp_path / "student.training")
+    with folder.held():
+        (folder.path / "checkpoint-1").mkdir()
+        told, tell = os.pipe()
+        child = os.fork()
+        if child == 0:  # as the one that reads the text, when the training is killed
+            os.write(tell, b".")
+            time.sleep(60)
+            os._exit(0)
+        os.read(told, 1)
+    try:
+        folder.check_free()
+        with folder.held():
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_what_somebody_put_beside_the_checkpoints_stays(project: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from boomerang_cli.engine.errors import OutputError, TrainingError
 from boomerang_cli.engine.output.output_marker import MARKER_FILE, foreign_names, why_not_replaced, write_marker
-from boomerang_cli.engine.output.system_calls import exchange, sync_name, sync_tree, try_lock, unlock
+from boomerang_cli.engine.output.system_calls import exchange, sync_name, sync_tree, try_lock
 
 TENSORS = "training.pt"
 PROGRESS = "progress.json"
@@ -27,6 +27,19 @@ _FILES = (
     f"{WEIGHTS}/*.json",
 )
 _FULL_BYTES = 2**20
+
+
+_held: set[int] = set()
+"""Folders of trainings that this process holds locked."""
+
+
+def _let_go_in_child() -> None:
+    """Leave the locks to the process that took them: the one that reads the text may outlive it for a moment."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,7 @@ class TrainingFolder:
         """
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         descriptor = self._open_locked()
+        _held.add(descriptor)
         try:
             yield
         finally:
@@ -90,7 +104,7 @@ class TrainingFolder:
                     (self.path / MARKER_FILE).unlink()
                 for folder in made or [self.path]:
                     folder.rmdir()
-            unlock(descriptor)
+            _held.discard(descriptor)
             os.close(descriptor)
 
     def _open_locked(self) -> int:

@@ -6,7 +6,6 @@ import ctypes
 import errno
 import os
 import struct
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +86,6 @@ def try_lock(descriptor: int) -> bool | None:
     except OSError:
         return None
     return True
-
-
-def unlock(descriptor: int) -> None:
-    """Let go of a lock at once: closed alone, it would last as long as a process that was forked meanwhile."""
-    with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def sync_tree(path: Path) -> None:
