@@ -76,7 +76,7 @@ def _tie_flipped(model_type: str, family: Family, folder: Path) -> str:
     teacher = folder / "flipped" / "teacher"
     try:
         config = save_teacher(model_type, teacher, tie_word_embeddings=not family.tied_by_default)
-    except ValueError:
+    except Exception:  # whatever a class raises for values that it does not know
         return "the class refuses the other tie"
     if config.get("tie_word_embeddings", family.tied_by_default) == family.tied_by_default:
         return "tie not flipped"
@@ -114,8 +114,9 @@ def main() -> None:
         if row is not None and model_type not in family_table.FAMILIES:
             rows[model_type] = row
     if arguments.write and not counts["inexact"]:
+        by_hand = family_table.FAMILIES.keys() | family_table.REFUSED.keys()
         table = {**(json.loads(TABLE.read_text()) if arguments.types else {}), **rows}
-        table = {model_type: row for model_type, row in table.items() if model_type not in family_table.FAMILIES}
+        table = {model_type: row for model_type, row in table.items() if model_type not in by_hand}
         TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
     print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
     sys.exit(counts["inexact"] > 0)

@@ -8,7 +8,10 @@ from typing import Any
 
 from tiny_models import VOCABULARY, save_pair
 
+from boomerang_cli.engine.distill import DistillResult, distill
+
 RECIPE = ("--steps", "6", "--batch-size", "4", "--sequence-length", "16", "--learning-rate", "1e-2")
+SETTINGS: dict[str, Any] = {"steps": 6, "batch_size": 4, "sequence_length": 16, "learning_rate": 1e-2}
 
 
 def make_project(folder: Path, family: str = "gpt_neox", **changes: Any) -> Path:
@@ -25,3 +28,8 @@ def write_text(path: Path, *, documents: int, seed: int) -> Path:
     words = [[f"w{draw.randrange(3, VOCABULARY)}" for _ in range(draw.randrange(5, 40))] for _ in range(documents)]
     path.write_text("\n<|endoftext|>\n".join(" ".join(document) for document in words))
     return path
+
+
+def distil(folder: Path, **changes: Any) -> DistillResult:
+    options = {"data": [str(folder / "train.txt")], "output": folder / "student", **SETTINGS, **changes}
+    return distill(folder / "student-init", **options)

@@ -342,7 +342,10 @@ def command_line(chance: Random, root: Path) -> str:
 
 def _run(words: list[str]) -> tuple[Any, str, str]:
     """Run a command line in this process, with streams as strict as a shell's; return exit code, stdout and stderr."""
-    out, errors = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
+    out, errors = (
+        io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape"),
+        io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace"),
+    )
     code: Any = 0
     with redirect_stdout(out), redirect_stderr(errors):
         try:

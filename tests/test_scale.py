@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import run
 from files import entry, names, tensor_bytes, write_raw
 from huggingface_hub import constants
+from running import run
 from tiny_models import save_pair
 
 from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli import assert_refused, run
 from files import edit_json, names, tensor_bytes
+from running import assert_refused, run
 from tiny_models import LAYERS, save_pair
 
-from boomerang_cli.cli.output import error
+from boomerang_cli.cli.error_line import error
 from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.distillation.training_state import load_tensors
 from boomerang_cli.engine.errors import BoomerangError, TrainingError

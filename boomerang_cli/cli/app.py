@@ -1,32 +1,42 @@
-"""The Typer app: puts the commands together, and catches the engine's errors once."""
+"""The Typer app: finds the command that is wanted, and catches the engine's errors once."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
-from boomerang_cli.cli import interrupts, output
-from boomerang_cli.cli.demo import demo
-from boomerang_cli.cli.distill import distill
-from boomerang_cli.cli.init_student import init_student
-from boomerang_cli.cli.patch import patch
-from boomerang_cli.cli.push import push
+from boomerang_cli.cli import error_line, interrupts
 from boomerang_cli.cli.signals import Terminated, ending_signals_raise
-from boomerang_cli.cli.sweep import sweep
 from boomerang_cli.engine.errors import BoomerangError
 from boomerang_cli.version import __version__
 
+COMMANDS = {
+    "init_student": "Make a student from some layers of a teacher.",
+    "distill": "Train a student towards its teacher, once.",
+    "patch": "Make one size between a student and its teacher.",
+    "sweep": "Score every size, and find the best order to patch.",
+    "push": "Send a model, or a sweep's models, to the Hub.",
+    "demo": "See it work, on a small teacher that ships inside.",
+}
+"""Functions in modules of their names, and the first lines of their help: the list of them imports none."""
+
 
 class _Commands(TyperGroup):
-    """Turns errors into one line and an exit code, for the shell and for tests alike."""
+    """Imports a command once it is wanted, and turns errors into one line and an exit code."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)  # in the order of a project, not of the alphabet
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and _import_command(str(name).replace("-", "_")), rest
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with _errors_in_one_line():  # help and version are printed here
@@ -47,20 +57,20 @@ def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        output.error(str(interrupt) or "interrupted")
+        error_line.error(str(interrupt) or "interrupted")
         raise typer.Exit(interrupts.EXIT_CODE) from None
     except Terminated as signal:
-        output.error(str(signal))
+        error_line.error(str(signal))
         raise typer.Exit(signal.code) from None
     except BoomerangError as error:
-        output.error(str(error))
+        error_line.error(str(error))
         raise typer.Exit(1) from None
     except BrokenPipeError:
         raise typer.Exit(1) from None
     except Exception as error:
         if isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message"):
             raise  # Typer's own: the end of a command, or wrong usage
-        output.error(f"{type(error).__name__}: {error} (unexpected: BOOMERANG_DEBUG=1 shows where it comes from)")
+        error_line.error(f"{type(error).__name__}: {error} (unexpected: BOOMERANG_DEBUG=1 shows where it comes from)")
         raise typer.Exit(1) from None
 
 
@@ -90,9 +100,22 @@ def main(
     pass
 
 
-app.command()(init_student)
-app.command()(distill)
-app.command()(patch)
-app.command()(sweep)
-app.command()(push)
-app.command()(demo)
+def _register(name: str, summary: str) -> None:
+    """Let the app list a command without importing it."""
+
+    def stand_in() -> None:
+        pass
+
+    stand_in.__name__ = name
+    app.command(help=summary)(stand_in)
+
+
+def _import_command(name: str) -> Any:
+    """Return a command as Typer makes it of its function, with all its options."""
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command()(getattr(import_module(f"boomerang_cli.cli.{name}"), name))
+    return get_command(alone)
+
+
+for _name, _summary in COMMANDS.items():
+    _register(_name, _summary)

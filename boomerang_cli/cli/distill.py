@@ -104,7 +104,7 @@ def distill(
     out.note(f"opening {student_init}, its teacher and the text")  # it takes seconds before there is more to say
     from boomerang_cli.engine.distill import distill
     from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
-    from boomerang_cli.engine.distillation.sharding import disconnect
+    from boomerang_cli.engine.distillation.processes import disconnect
 
     try:
         with out.training() as on_progress:

@@ -14,6 +14,7 @@ from boomerang_cli.engine.sizes import show_bytes, show_count
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.output.verify import Verification
+    from boomerang_cli.engine.patch import PatchResult
 
 
 def patch(
@@ -96,13 +97,7 @@ def patch(
             dry_run=dry_run,
             on_progress=on_progress,
         )
-    chosen = ",".join(map(str, result.patched_blocks)) or "none"
-    tied = "tied" if result.tied_embeddings else "untied"
-    out.note(
-        f"{result.depth} layers, blocks patched: {chosen}"
-        + (f" (order {result.order})" if result.order else "")
-        + f", {show_count(result.parameters)} parameters, {show_bytes(result.bytes)}, {result.dtype}, {tied} embeddings"
-    )
+    out.note(_described(result))
     if result.verified:
         out.note(_verified(result.verified))
     if result.pushed:
@@ -111,6 +106,16 @@ def patch(
         out.plan(result, result.plan)
     else:
         out.result(result, result.pushed.url if result.pushed else str(result.path))
+
+
+def _described(result: PatchResult) -> str:
+    chosen = ",".join(map(str, result.patched_blocks)) or "none"
+    order = f" (order {result.order})" if result.order else ""
+    tied = "tied" if result.tied_embeddings else "untied"
+    return (
+        f"{result.depth} layers, blocks patched: {chosen}{order}, {show_count(result.parameters)} parameters, "
+        f"{show_bytes(result.bytes)}, {result.dtype}, {tied} embeddings"
+    )
 
 
 def _verified(verified: Verification) -> str:

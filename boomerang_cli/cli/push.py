@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boomerang_cli.cli import options
-from boomerang_cli.cli.output import Output, table
+from boomerang_cli.cli.output import Output
+from boomerang_cli.cli.table import table
 from boomerang_cli.engine.sizes import show_bytes
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def push(
 
     Example: boomerang push patched-21L me/pythia-2.0B
     """
-    from boomerang_cli.engine.push import SweepPushResult, push
+    from boomerang_cli.engine.push import push
 
     out = Output(as_json=as_json, quiet=quiet)
     result = push(
@@ -53,14 +54,10 @@ def push(
             f"sending {len(model.files)} files, {show_bytes(model.bytes)}, to {model.repo}"
         ),
     )
-    models = result.models if isinstance(result, SweepPushResult) else (result,)
-    urls = [model.url for model in models]
-    if isinstance(result, SweepPushResult) and result.collection:
-        urls.append(result.collection)
-    for model in models:
+    for model in result.models:
         note_removed(out, model)
-    rows = [[f"{model.repo}/{each.file}", show_bytes(each.bytes)] for model in models for each in model.files]
-    out.result(result, table(["file", "size"], rows) if dry_run else "\n".join(urls))
+    rows = [[f"{model.repo}/{each.file}", show_bytes(each.bytes)] for model in result.models for each in model.files]
+    out.result(result, table(["file", "size"], rows) if dry_run else "\n".join(result.urls))
 
 
 def note_removed(out: Output, model: PushResult) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from boomerang_cli.cli import options
+from boomerang_cli.cli.error_line import error
 from boomerang_cli.cli.next_command import patch_order_command
-from boomerang_cli.cli.output import Output, as_plain, error
+from boomerang_cli.cli.output import Output, as_plain
 from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.rows import SweepResult, best_order

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from boomerang_cli.cli.output import table
+from boomerang_cli.cli.table import table
 from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.sizes import show_bytes, show_count
 

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import Literal
 
 from boomerang_cli.engine.checkpoint.files import check_utf8
-from boomerang_cli.engine.distillation import sharding, training_folder, training_state
 from boomerang_cli.engine.distillation.arguments import check_reporter, training_arguments
 from boomerang_cli.engine.distillation.data import find_sources
+from boomerang_cli.engine.distillation.device import peak_memory_bytes
 from boomerang_cli.engine.distillation.failing_together import failing_together
-from boomerang_cli.engine.distillation.identity import check_same_contents, contents_of
+from boomerang_cli.engine.distillation.finish import write_trained_student
+from boomerang_cli.engine.distillation.identity import contents_of
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
+from boomerang_cli.engine.distillation.processes import decide, processes
 from boomerang_cli.engine.distillation.progress import ProgressCallback
 from boomerang_cli.engine.distillation.recipe import DEFAULT_DATA, Recipe
-from boomerang_cli.engine.distillation.student import plan_student, student_documents, write_student
+from boomerang_cli.engine.distillation.start import find_start
+from boomerang_cli.engine.distillation.step_end import check_save_every
+from boomerang_cli.engine.distillation.student import plan_student
 from boomerang_cli.engine.distillation.text import check_sequence_length, open_text
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
-from boomerang_cli.engine.errors import ModelNotFoundError, OutputError, TrainingError
+from boomerang_cli.engine.errors import ModelNotFoundError
 from boomerang_cli.engine.models.model_class import check_pair
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, check_writable
 from boomerang_cli.engine.output.plan import Plan
-from boomerang_cli.engine.output.system_calls import sync_name, sync_tree
 from boomerang_cli.engine.pair.pair import Pair, open_pair
-from boomerang_cli.engine.publishing import provenance
 from boomerang_cli.engine.quiet import keep_libraries_quiet
 
 
@@ -96,26 +94,55 @@ def distill(
 ) -> DistillResult:
     """Distil ``student_init`` from its teacher, and write the student to ``output``.
 
+    Loss a token: cross entropy + ``kl_weight`` * ``temperature``^2 * KL(teacher || student) + ``cosine_weight`` * the
+    mean of 1 - cos over aligned hidden states (arXiv 2510.05064). Defaults are the published students' recipe.
+
     Checkpoints stand in ``<output>.training`` until the student is written. In a process that torchrun started, this
     is one part of the same training; rank 0 alone writes. A script for torchrun must call this under ``if __name__ ==
     "__main__":``, because the process that reads the text imports it.
 
     Args:
-        teacher, keep: see ``pair.open_pair``.
-        data, eval_data: see ``data.find_sources``.
-        steps ... repeat: see :class:`Recipe`.
-        micro_batch_size: sequences that run at once in each process; ``auto`` measures how many fit.
+        student_init: a folder, or ``owner/name[@revision]`` on the Hub, that ``init_student`` wrote.
+        output: the folder to write.
+        teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
+        keep: the teacher layers that the student copied, ascending from 0; for a student without
+            ``student_config.json``.
+        data: text to train on: Hub datasets ``owner/name[:config][@revision]``, ``.txt``, ``.jsonl``, ``.json``,
+            ``.csv`` or ``.parquet`` files, also compressed, or folders of them.
+        eval_data: text for the held-out perplexity, likewise; empty holds out the first documents of a Hub dataset, and
+            evaluates nothing on local text.
+        steps: of the optimiser, AdamW.
+        batch_size: sequences in a step, over all processes.
+        sequence_length: tokens in a sequence, 2 at least and at most the teacher's positions.
+        learning_rate: at its peak.
+        warmup_ratio: the share of the steps over which it rises, from 0 to below 1; then it falls as a cosine.
+        weight_decay: AdamW's.
+        max_grad_norm: gradients are clipped to this norm.
+        kl_weight, cosine_weight: weights of two parts of the loss; 0 or more.
+        temperature: of both models' logits in the KL divergence; above 0.
+        cross_entropy, kl, cosine: whether the part belongs to the loss; at least one does.
+        seed: of the order of the text.
+        repeat: read a text that is too short again.
+        micro_batch_size: sequences that run at once in each process, a divisor of its share of the batch; ``auto``
+            measures how many fit. But for rounding, the result does not depend on it.
         save_every: steps between checkpoints; None is every ten minutes.
         resume: go on from the newest checkpoint, with the same recipe.
-        dtype: of the written student; ``auto`` is that of ``student_init``.
-        on_progress: called at rank 0 after each step.
+        report_to: a tracker that gets the losses too: ``none``, ``tensorboard``, ``wandb`` or ``trackio``.
+        dtype: of the written student: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is that of ``student_init``.
+        overwrite: replace an earlier output of this function, and a training that was begun.
+        dry_run: return the plan and the tokens that training would take; nothing is trained or written.
+        on_progress: called at rank 0 before the first step, and after each.
         on_note: called with what is not as might be expected, such as files that are left out of a folder.
 
     Raises:
+        ModelNotFoundError: a student or teacher that is not there; says which parameter to give.
+        CheckpointError, UnsupportedModelError: model files that are damaged, or of an unknown family.
+        PairError: a student and a teacher that do not belong together.
+        SelectionError: an unknown dtype.
         TrainingError: a recipe that cannot be trained, a checkpoint that cannot be used, a loss that is no number.
         DataError: text that is missing, unreadable or too little.
-        PairError: a student and a teacher that do not belong together.
         OutputError: the output, or a training that was begun, is there already.
+        HubError: the Hub refuses, fails, or is out of reach.
         TrainingInterrupted: Ctrl-C, after the step was finished and saved.
     """
     recipe = Recipe(
@@ -144,7 +171,7 @@ def distill(
     sources = find_sources(recipe.data, recipe.eval_data)
     for note in sources.notes:
         on_note(note)
-    pair = open_student_init(student_init, teacher, keep)
+    pair = _open_student_init(student_init, teacher, keep)
     check_utf8(target, pair.student.folder, pair.teacher.folder)
     check_sequence_length(pair.teacher, sequence_length)
     plan = plan_student(pair, dtype)
@@ -162,15 +189,15 @@ def distill(
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
         arguments = training_arguments(recipe, folder.path, report_to=report_to)  # connects the processes
         stack.enter_context(failing_together())
-        sharding.decide(lambda: stack.enter_context(folder.held()))
-        recipe.accumulation_steps(1 if micro_batch_size == "auto" else micro_batch_size, sharding.processes())
+        decide(lambda: stack.enter_context(folder.held()))
+        recipe.accumulation_steps(1 if micro_batch_size == "auto" else micro_batch_size, processes())
         identity = {
             "recipe": recipe.as_json(),
             "student_init": pair.student.name,
             "teacher": pair.teacher.name,
-            "contents": sharding.decide(lambda: contents_of(pair, sources)),
+            "contents": decide(lambda: contents_of(pair, sources)),
         }
-        start = sharding.decide(lambda: _starting_point(folder, identity, recipe, resume, overwrite))
+        start = decide(lambda: find_start(folder, identity, recipe, resume=resume, overwrite=overwrite))
         text = open_text(sources, recipe, pair, start.progress.get("position"))
         interrupts = Interrupts(on_request=lambda: trainer.report(stopping=True))
         trainer = DistillationTrainer(
@@ -189,119 +216,30 @@ def distill(
         )
         trainer.set_micro_batch_size(micro_batch_size)
         if start.checkpoint is None:
-            sharding.decide(folder.clear)  # what --overwrite gives up, now that nothing can be refused any more
+            decide(folder.clear)  # what --overwrite gives up, now that nothing can be refused any more
         with interrupts:
             trainer.go_on(start.checkpoint, start.progress)
         if trainer.interrupted:
             raise TrainingInterrupted(folder.of_step(trainer.state.global_step), trainer.state.global_step, steps)
-        _publish(trainer, pair, plan, target, overwrite=overwrite)
+        write_trained_student(trainer, pair, plan, target, overwrite=overwrite)
+    standing = trainer.standing
     return DistillResult(
         path=target,
         steps=recipe.steps,
         tokens=recipe.tokens,
-        losses=trainer.losses,
-        eval=trainer.evaluation,
-        seconds=trainer.clock.stopped_seconds,
-        tokens_per_second=trainer.tokens_per_second,
-        peak_memory_bytes=_peak_memory_bytes(),
+        losses=standing.losses,
+        eval=standing.evaluation,
+        seconds=standing.clock.stopped_seconds,
+        tokens_per_second=standing.tokens_per_second(trainer.state.global_step),
+        peak_memory_bytes=peak_memory_bytes(),
         plan=plan,
     )
 
 
-def open_student_init(student_init: str | Path, teacher: str | Path | None, keep: Sequence[int] | None) -> Pair:
+def _open_student_init(student_init: str | Path, teacher: str | Path | None, keep: Sequence[int] | None) -> Pair:
     """Open the student that is to be distilled, and its teacher (errors as in ``pair.open_pair``)."""
     if str(student_init) == "student-init" and not Path(student_init).exists():
         raise ModelNotFoundError(
             "no student to distil in ./student-init: make one with `boomerang init-student TEACHER`, or name its folder"
         )
     return open_pair(student_init, teacher, keep=keep)
-
-
-def check_save_every(steps: int | None) -> None:
-    if steps is not None and steps < 1:
-        raise TrainingError(f"--save-every {steps} must be 1 or more")
-
-
-@dataclass(frozen=True)
-class _Start:
-    """Where training begins: at step 0, or at a checkpoint."""
-
-    checkpoint: Path | None
-    progress: dict[str, Any]
-
-
-def _starting_point(
-    folder: TrainingFolder, identity: Mapping[str, Any], recipe: Recipe, resume: bool, overwrite: bool
-) -> _Start:
-    """Look at what an earlier run left; nothing of it is touched yet.
-
-    Raises:
-        OutputError: there is a training that neither ``resume`` nor ``overwrite`` decides about.
-        TrainingError: there is nothing to resume, or it was another training.
-    """
-    checkpoint = folder.newest()
-    if resume:
-        if checkpoint is None:
-            raise TrainingError(f"nothing to resume: {folder.path} holds no complete checkpoint; leave out --resume")
-        progress = training_folder.read_progress(checkpoint)
-        recipe.check_same(progress.get("recipe", {}))
-        check_same_contents(identity["contents"], progress.get("contents"))
-        return _Start(checkpoint, progress)
-    if checkpoint is not None and not overwrite:
-        raise OutputError(
-            f"{folder.path} holds a training that was begun: go on with --resume, or start anew with --overwrite"
-        )
-    return _Start(None, {})
-
-
-def _publish(trainer: DistillationTrainer, pair: Pair, plan: Plan, target: Path, *, overwrite: bool) -> None:
-    """Write the student at rank 0, and remove the checkpoints; all processes return, or raise, together.
-
-    Raises:
-        OutputError: the disk is full, or may not be written; the last checkpoint is kept.
-        TrainingInterrupted: Ctrl-C; likewise.
-    """
-    steps, folder = trainer.recipe.steps, trainer.folder
-    distillation = {
-        **{key: value for key, value in trainer.identity.items() if key != "contents"},
-        "student_init_revision": pair.student.revision,
-        "tokens": trainer.recipe.tokens,
-        "losses": trainer.losses,
-        "evaluation": trainer.evaluation,
-        "seconds": trainer.clock.stopped_seconds,
-        "tokens_per_second": trainer.tokens_per_second,
-        "micro_batch_size": trainer.args.per_device_train_batch_size,
-        "processes": sharding.processes(),
-        "device": _device_name(),
-        "command": provenance.command(),
-        "versions": provenance.versions(),
-    }
-    documents = student_documents(pair, distillation, trainer.state.log_history)
-    tensors = training_state.gather_model(trainer.student)
-
-    def write() -> None:
-        try:
-            scratch = folder.path / training_folder.WEIGHTS
-            write_student(tensors, plan.with_documents(documents), target, scratch, overwrite=overwrite)
-            sync_tree(target)
-            sync_name(target)
-        except (OutputError, OSError) as error:
-            reason = f"{target} cannot be written: {error.strerror}" if isinstance(error, OSError) else error
-            raise OutputError(f"{reason}; then go on with --resume, the training is kept in {folder.path}") from None
-        folder.clear()  # not before the student would outlive a power cut
-
-    try:
-        sharding.decide(write)
-    except KeyboardInterrupt:
-        raise TrainingInterrupted(folder.of_step(steps), steps, steps) from None
-
-
-def _device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
-def _peak_memory_bytes() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kibibytes if sys.platform == "darwin" else kibibytes * 1024  # macOS counts bytes

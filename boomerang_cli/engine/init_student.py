@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
-from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
-from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES, stored_dtype
-from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
 from boomerang_cli.engine.checkpoint.family_of import family_of
+from boomerang_cli.engine.checkpoint.layer_kinds import layer_kinds
 from boomerang_cli.engine.checkpoint.parts import check_layers_alike, take_apart
-from boomerang_cli.engine.errors import CheckpointError, SelectionError
+from boomerang_cli.engine.models.random_weights import with_random_weights
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.plan import Plan, as_json_text, plan_model
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
-from boomerang_cli.engine.pair.layers import LayerMap, LayerSource, default_kept_layers
+from boomerang_cli.engine.pair.kept_layers import choose_layers
+from boomerang_cli.engine.pair.layer_mix import LayerKind, mix_of
+from boomerang_cli.engine.pair.layers import LayerSource
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
-from boomerang_cli.engine.quiet import quiet_transformers
 from boomerang_cli.engine.sizes import parse_bytes
 
 
@@ -31,6 +30,7 @@ class InitStudentResult:
     Attributes:
         patchable_blocks: their number, n: students of n + 1 sizes lie between this one and the teacher, both included.
         parameters, bytes: of the student.
+        layer_kinds: how many layers of each kind teacher and student have; empty if all layers are of one kind.
     """
 
     path: Path
@@ -43,6 +43,7 @@ class InitStudentResult:
     parameters: int
     teacher_parameters: int
     bytes: int
+    layer_kinds: tuple[LayerKind, ...]
     plan: Plan
 
 
@@ -65,15 +66,27 @@ def init_student(
     """Write a student that copies some layers of ``teacher``, and its embedding, final norm and head.
 
     Args:
-        every: 2 keeps every second layer, 3 every third (FACTS.md 1).
-        keep_first, keep_last: the layer rule's numbers; None is the family's.
-        keep: the kept layers outright, ascending, starting with 0.
+        teacher: a folder, ``owner/name[@revision]`` on the Hub, or ``builtin:demo``.
+        output: the folder to write.
+        every: 2 keeps every second layer, 3 every third; 2 at least. Layers of several kinds keep the teacher's mix.
+        keep_first: how many layers are kept at the start, 1 at least; None is the family's: 2 of Llama, 1 of others.
+        keep_last: how many are kept at the end, 1 at least; None is the family's: 1 of Llama, 2 of others.
+        keep: the kept layers outright, ascending, starting with 0; the three numbers before it then mean nothing.
         random_init: draw the weights at random instead of copying them, as transformers initialises them (seed 0).
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the teacher's.
+        max_shard_size: the most bytes of one file of weights: ``"5GB"`` (decimal), ``"4GiB"`` (binary).
         download: bring a teacher of the Hub whole into the cache, instead of reading there what the student needs.
+        overwrite: replace an earlier output of this function; no other folder is ever replaced.
+        dry_run: return the plan, from headers alone, and write nothing.
+        on_progress: called with the bytes written so far, and all bytes to write.
 
     Raises:
-        BoomerangError: a teacher, layers or an output that cannot be used; nothing is left behind.
+        ModelNotFoundError: no such teacher.
+        CheckpointError: model files that are incomplete, corrupt, or contradict each other.
+        UnsupportedModelError: an unknown family, or quantised weights.
+        SelectionError: layers that the teacher does not have, a rule that drops none, an unknown dtype or size.
+        OutputError: the output exists, or cannot be written; nothing is left behind.
+        HubError: the Hub refuses, fails, or is out of reach.
     """
     target = Path(output)
     check_output(target, "student-init", overwrite=overwrite, dry_run=dry_run)
@@ -83,7 +96,10 @@ def init_student(
     family = family_of(checkpoint)
     parts = take_apart(checkpoint, family)
     check_layers_alike(checkpoint, family, parts)
-    layer_map = _choose_layers(checkpoint, family, every, keep_first, keep_last, keep)
+    kinds = layer_kinds(checkpoint.config, family, checkpoint.name)
+    layer_map = choose_layers(
+        checkpoint, family, kinds, every=every, keep_first=keep_first, keep_last=keep_last, keep=keep
+    )
     plan = plan_model(
         [LayerSource("teacher", layer, layer) for layer in layer_map.kept],
         teacher=checkpoint,
@@ -98,7 +114,7 @@ def init_student(
     if not dry_run:
         with temporary_folder() as folder:
             if random_init:
-                plan = _with_random_weights(plan, family, folder, max_shard_size)
+                plan = with_random_weights(plan, family, folder, max_shard_size)
             write_model(plan, target, "student-init", overwrite=overwrite, on_progress=on_progress)
     return InitStudentResult(
         path=target,
@@ -111,59 +127,6 @@ def init_student(
         parameters=plan.parameters,
         teacher_parameters=parts.parameters,
         bytes=plan.size_bytes,
+        layer_kinds=mix_of(kinds, layer_map.kept),
         plan=plan,
     )
-
-
-def _choose_layers(
-    checkpoint: Checkpoint,
-    family: Family,
-    every: int,
-    keep_first: int | None,
-    keep_last: int | None,
-    keep: Sequence[int] | None,
-) -> LayerMap:
-    depth = family.teacher_depth(checkpoint.config)
-    if keep is not None:
-        return LayerMap(depth, tuple(keep))
-    first = family.keep_first if keep_first is None else keep_first
-    last = family.keep_last if keep_last is None else keep_last
-    layer_map = LayerMap(depth, default_kept_layers(depth, every=every, keep_first=first, keep_last=last))
-    if not layer_map.patchable:
-        raise SelectionError(
-            f"--every {every}, --keep-first {first}, --keep-last {last} drop none of the {depth} layers "
-            f"of {checkpoint.name}: give smaller numbers, or --keep"
-        )
-    return layer_map
-
-
-def _with_random_weights(plan: Plan, family: Family, folder: Path, max_shard_size: str) -> Plan:
-    """Return the same plan with each tensor drawn anew as transformers initialises it; they stand in ``folder``.
-
-    Raises:
-        CheckpointError: the model's class does not have one of the tensors.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoModelForPreTraining
-
-    from boomerang_cli.engine.models.loading import MASKED
-
-    settings = as_transformers_config(plan.config)
-    # What is trained on masked words is stored with all of its heads, and the pooler.
-    kind: Any = AutoModelForPreTraining if settings.model_type in MASKED else AutoModelForCausalLM
-    torch.manual_seed(0)
-    with quiet_transformers():
-        model = kind.from_config(settings, dtype=torch.float32)
-        dtypes = {copy.dtype for copy in plan.copies} & CONFIG_NAMES.keys()
-        model.to(getattr(torch, CONFIG_NAMES[dtypes.pop()] if len(dtypes) == 1 else "bfloat16"))
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
-    drawn = read_checkpoint(folder).tensors
-    if family.tied_bias and family.tied_bias[1] in drawn:
-        drawn = {family.tied_bias[0]: drawn[family.tied_bias[1]], **drawn}
-    for copy in plan.copies:
-        if copy.name not in drawn:
-            raise CheckpointError(
-                f"{copy.source.file} holds {copy.source.name}, which {type(model).__name__} of transformers does not "
-                "have: it cannot be drawn at random, leave --random-init out"
-            )
-    return plan.with_tensors(drawn)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import OutputError, SelectionError
@@ -14,7 +15,6 @@ from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.planner import Planner, choose_blocks
-from boomerang_cli.engine.output.verify import Verification
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.order import find_order
@@ -22,7 +22,10 @@ from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.pair.selection import Selection
 from boomerang_cli.engine.publishing.card import model_documents
 from boomerang_cli.engine.publishing.provenance import layer_sources
-from boomerang_cli.engine.push import PushResult, push_model
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.output.verify import Verification
+    from boomerang_cli.engine.push import PushResult
 
 
 @dataclass(frozen=True)
@@ -82,20 +85,48 @@ def patch(
     dry_run: bool = False,
     on_progress: ByteProgress | None = None,
 ) -> PatchResult:
-    """Write the model that has the teacher's blocks in place of some of the student's layers.
+    """Write the model that has the teacher's blocks in place of some of the student's layers; nothing is trained.
+
+    A block holds the teacher layers that one student layer stands for; the n blocks of more than one layer can be
+    patched. Bytes are copied, never computed, unless a dtype changes.
 
     Args:
-        layers, depth, params, size, blocks: see :class:`Selection`; one of them.
-        order: ``auto``, ``first``, ``last`` or an order file (see ``order.find_order``).
-        student, teacher, keep: see ``pair.open_pair``.
-        output: ``patched-<depth>L`` by default.
-        dtype: ``auto`` copies bytes as they are if both models have one dtype, else it is ``bfloat16``.
-        push: the repository on the Hub to write to instead of the disk; ``private`` if it is new.
-        download: bring models of the Hub whole into the cache, instead of reading there what this model needs.
-        verify: read the model again and compare it with its sources, before it takes its place; always with ``push``.
+        layers: k, how many blocks are patched: 0 (the student) to n (the teacher). Give exactly one of ``layers``,
+            ``depth``, ``params``, ``size``, ``blocks``.
+        depth: the number of layers of the result.
+        params: the largest model with at most so many parameters: ``"2B"``, ``"410M"``.
+        size: the largest model of at most so many bytes: ``"4GB"`` (decimal), ``"4GiB"`` (binary).
+        blocks: the patched blocks outright, counted from 0 by the student's layers.
+        order: which blocks are patched first: ``first`` (from the start), ``last`` (from the end), or the path of an
+            order file, a sweep's ``order.json`` or a JSON list of blocks. ``auto`` is what the student records, else
+            the family's.
+        student: a folder or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_STUDENT, else the current folder
+            if it is a student, else ``./student``.
+        teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
+        keep: the teacher layers that the student copied, ascending from 0; for a student without
+            ``student_config.json``.
+        output: the folder to write; None is ``patched-<depth>L``.
+        dtype: ``float32``, ``bfloat16`` or ``float16``. ``auto`` is that of both models, or ``bfloat16`` where theirs
+            differ.
+        max_shard_size: the most bytes of one file of weights, as in ``size``.
+        download: bring models of the Hub whole into the cache, instead of reading there the bytes that are needed.
+        push: the repository on the Hub, ``owner/name``, to write to instead of the disk; excludes ``output``.
+        private: make that repository private if it is new.
+        verify: read the model again and compare each byte with its source before it takes its place; always with
+            ``push``.
+        overwrite: replace an earlier output of this function; no other folder is ever replaced.
+        dry_run: return the plan, from headers alone, and write nothing.
+        on_progress: called with the bytes written so far, and all bytes to write.
 
     Raises:
-        BoomerangError: a pair, a selection or an output that cannot be used; nothing is left behind.
+        ModelNotFoundError: a student or teacher that is not there; says which parameter to give.
+        CheckpointError: model files that are incomplete, corrupt, or contradict each other.
+        UnsupportedModelError: an unknown family, or quantised weights.
+        PairError: a student and a teacher that do not belong together.
+        SelectionError: none or several of the five selections, a size that the pair does not have, an order of another
+            student, an unknown dtype.
+        OutputError: the output exists, or cannot be written; nothing is left behind.
+        HubError: the Hub refuses, fails, or is out of reach.
     """
     started = time.monotonic()
     selection = Selection(layers, depth, params, size, blocks)
@@ -156,6 +187,7 @@ def _write_to_hub(
 ) -> tuple[PushResult, Verification | None]:
     """Write a model to a folder that is removed in any case, and send it from there."""
     from boomerang_cli.engine.publishing.upload import Destination, check_token
+    from boomerang_cli.engine.push import push_model
 
     check_token(repo_id)  # before gigabytes are moved
     with temporary_folder() as folder:

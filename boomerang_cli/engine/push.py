@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
-from boomerang_cli.engine.checkpoint.json_files import read_json
-from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
-from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError, SelectionError
+from boomerang_cli.engine.errors import ModelNotFoundError, SelectionError
 from boomerang_cli.engine.publishing.publication import Publication, prepare
+from boomerang_cli.engine.publishing.sweep_publication import is_sweep, prepare_sweep
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.publishing.upload import Destination
-
-RESULTS_FILE = "results.json"
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,15 @@ class PushResult:
     url: str
     removed: tuple[str, ...] = ()
 
+    @property
+    def models(self) -> tuple[PushResult, ...]:
+        """This one, as a sweep's result has several."""
+        return (self,)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return (self.url,)
+
 
 @dataclass(frozen=True)
 class SweepPushResult:
@@ -58,6 +64,11 @@ class SweepPushResult:
 
     models: tuple[PushResult, ...]
     collection: str | None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of the models, and of the collection if there is one."""
+        return (*(model.url for model in self.models), *filter(None, [self.collection]))
 
 
 ModelCallback = Callable[[PushResult], None]
@@ -82,18 +93,26 @@ def push(
     Every folder is checked before anything is sent. What else the repository holds stays there.
 
     Args:
+        path: a folder that ``patch``, ``distill``, ``init_student`` or ``sweep`` (with ``write``) wrote.
+        repo_id: ``owner/name`` on the Hub; made if it is new.
         private: make the repository private if it is new; one that is public is refused.
-        revision: a branch, made if it is new, or ``refs/pr/N``.
-        create_pr: open a pull request instead of writing to ``main``.
-        message: of the commit.
+        revision: a branch, made if it is new, or ``refs/pr/N``; None is ``main``.
+        create_pr: open a pull request instead of writing to ``main``; excludes ``revision``.
+        message: of the commit; None is ``Upload with boomerang``.
         collection: gather a sweep's models in a collection named like ``repo_id``.
+        dry_run: return what would be sent, and send nothing.
         show_progress: let huggingface_hub draw its bars.
+        on_model: called before each model is sent, with what is sent of it.
+
+    Returns:
+        A ``PushResult``; of a sweep a ``SweepPushResult``, the smallest model first.
 
     Raises:
         ModelNotFoundError: no such folder, or a name that the Hub would not take.
         CheckpointError, UnsupportedModelError: a folder that is no whole model.
         SelectionError: options that exclude one another.
-        HubError: the Hub refuses or fails.
+        OutputError: there is no room for the files that are made on the way.
+        HubError: there is no token, or the Hub refuses or fails.
     """
     from boomerang_cli.engine.publishing.upload import Destination, check_token, writable_xet_cache
 
@@ -106,15 +125,15 @@ def push(
     if not ask(folder.is_dir):
         raise ModelNotFoundError(f"no folder {path}")
     to = Destination(repo_id, private, revision, create_pr, message, show_progress)
-    is_sweep = (folder / RESULTS_FILE).is_file() and not (folder / CONFIG_FILE).exists()
-    if collection and not is_sweep:
+    swept = is_sweep(folder)
+    if collection and not swept:
         raise SelectionError(f"--collection gathers the models of a sweep, and {path} is none")
-    models = _prepare_sweep(folder, repo_id) if is_sweep else {repo_id: prepare(folder, repo_id)}
+    models = prepare_sweep(folder, repo_id) if swept else {repo_id: prepare(folder, repo_id)}
     if not dry_run:
         check_token(repo_id)
     with writable_xet_cache():
         pushed = tuple(_push(model, replace(to, repo_id=name), dry_run, on_model) for name, model in models.items())
-    if not is_sweep:
+    if not swept:
         return pushed[0]
     return SweepPushResult(pushed, _gather(pushed, to) if collection and not dry_run else None)
 
@@ -125,30 +144,6 @@ def push_model(folder: Path, to: Destination) -> PushResult:
 
     with writable_xet_cache():
         return _push(prepare(folder, to.repo_id), to, dry_run=False, on_model=None)
-
-
-def _prepare_sweep(folder: Path, repo_id: str) -> Mapping[str, Publication]:
-    """Check all models of a sweep, and return them by repository, the smallest first.
-
-    Where a sweep holds several orders, its folders are called ``<depth>L-<order>``, and so are the repositories.
-    """
-    rows = read_json(folder / RESULTS_FILE).get("rows") or []
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise CheckpointError(f"{folder / RESULTS_FILE} holds no rows of a sweep: run the sweep again")
-    folders = sorted(config.parent for config in folder.glob(f"*/{CONFIG_FILE}"))
-    if not folders:
-        raise ModelNotFoundError(f"{folder} holds the results of a sweep and no models: run it again with --write")
-    found: dict[str, Publication] = {}
-    for each in sorted((prepare(one, repo_id) for one in folders), key=lambda model: model.depth):
-        size = f"{each.depth}L"
-        name = f"{repo_id}-{each.folder.name if each.folder.name.startswith(f'{size}-') else size}"
-        check_repo_id(name)
-        if name in found:
-            raise SelectionError(
-                f"{found[name].folder} and {each.folder} both have {each.depth} layers: push them one by one"
-            )
-        found[name] = prepare(each.folder, name, rows)
-    return found
 
 
 def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCallback | None) -> PushResult:

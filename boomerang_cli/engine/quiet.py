@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,8 @@ def keep_quiet(*libraries: str) -> None:
             hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
             disable_progress_bars()
         else:
+            import logging
+
             logging.getLogger(library).setLevel(logging.ERROR)
 
 

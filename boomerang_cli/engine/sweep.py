@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.files import check_utf8
-from boomerang_cli.engine.errors import DataError, SelectionError
-from boomerang_cli.engine.evaluation.orders import SEARCHED
+from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, plan_rows
 from boomerang_cli.engine.evaluation.sweep_models import check_models, write_models
+from boomerang_cli.engine.evaluation.sweep_orders import find_orders, foreseen_orders, split_names
 from boomerang_cli.engine.output.output_folder import check_output
 from boomerang_cli.engine.output.planner import Planner
-from boomerang_cli.engine.pair.order import Order, find_order
-from boomerang_cli.engine.pair.pair import Pair, open_pair
+from boomerang_cli.engine.pair.pair import open_pair
 
 if TYPE_CHECKING:
-    from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
-    from boomerang_cli.engine.evaluation.harness import Harness
-    from boomerang_cli.engine.evaluation.texts import Texts
+    from boomerang_cli.engine.evaluation.evaluation import StageProgress
 
 
 def sweep(
@@ -61,23 +58,52 @@ def sweep(
     What is found out is kept in ``output`` at once, and the same call goes on where an earlier one stopped.
 
     Args:
-        layers: which k; None is every one.
-        order: of ``auto first last greedy exact nested`` and order files, each also as ``a,b``; they are compared.
-        data, calibration, sequences, calibration_sequences, sequence_length, stride: see ``texts.TextSettings``.
-        tasks, limit, num_fewshot, include_path: see ``harness.TaskSettings``.
+        layers: the sizes by k, the number of patched blocks; None is every one, 0 (the student) to n (the teacher).
+        order: which blocks are patched first: ``auto`` (what the student records, else the family's), ``first``,
+            ``last``, the searched ``greedy``, ``exact`` (the best set of each size) and ``nested`` (the best sequence),
+            or paths of order files; each also as ``"a,b"``. Several are compared.
+        data: text to score on: Hub datasets ``owner/name[:config][@revision]``, files, or folders of them, as
+            ``distill`` reads them; empty is what the student's distillation was evaluated on.
+        calibration: text to search orders on, likewise; empty is the beginning of ``data``.
+        sequences: windows of ``data``, at most.
+        calibration_sequences: windows of ``calibration``, at most.
+        sequence_length: tokens in a window, 2 at least; None is the teacher's positions, 2048 at most.
+        stride: tokens from the beginning of a window to that of the next; None is the window's length.
+        tasks: names of lm-eval's tasks (extra ``eval``).
+        limit: examples of each task; None is all.
+        num_fewshot: examples in a task's context; None is the task's own number.
+        include_path: a folder of task definitions beside lm-eval's own.
         batch_size: windows, and examples of tasks, at once; None suits the device.
-        speed: measure tokens per second, too.
+        speed: measure tokens per second, and peak memory on a GPU, too.
         baseline: score the never-distilled student's sizes, too.
-        beam, yes: see ``search.search_orders``.
+        beam: how many sets of each size ``greedy`` goes on from.
+        yes: search ``exact`` and ``nested`` even if that takes longer than half an hour.
         write: write each model to ``<output>/<depth>L``.
-        max_perplexity, max_kl: bounds; rows that are worse are the result's ``misses``.
-        student, teacher, keep: see ``pair.open_pair``.
-        dtype, device: see ``session.open_evaluation``.
-        dry_run: return the sizes to choose from, from headers alone.
+        max_perplexity, max_kl: bounds; rows that are worse are the result's ``misses``. KL in nats a token.
+        student: a folder or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_STUDENT, else the current folder
+            if it is a student, else ``./student``.
+        teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
+        keep: the teacher layers that the student copied, ascending from 0; for a student without
+            ``student_config.json``.
+        output: the folder of results: ``results.json``, ``results.csv``, ``order.json``, ``curve.png``.
+        dtype: of the computation: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32 on the CPU, else
+            bfloat16.
+        device: torch's name; ``auto`` is a GPU where there is one, else ``cpu``.
+        overwrite: replace an earlier sweep.
+        dry_run: return the sizes to choose from, from headers alone; a searched order has those of ``auto``.
+        on_progress: called with what is being done, how much of it is done, and how much there is.
         on_note: called with what is not as might be expected, such as files that are left out of a folder.
 
     Raises:
-        BoomerangError: a pair, text, tasks or an output that cannot be used, or a device that is too small.
+        ModelNotFoundError: a student or teacher that is not there; says which parameter to give.
+        CheckpointError, UnsupportedModelError: model files that are damaged, or of an unknown family.
+        PairError: a student and a teacher that do not belong together.
+        SelectionError: sizes or an order that the pair does not have.
+        DataError: text that is missing, unreadable or too little, or nothing to score on.
+        TrainingError: windows that are longer than the teacher has positions for.
+        ScoringError: a device that is not there or too small, an unknown task, a search that would take too long.
+        OutputError: the output holds something else, or cannot be written.
+        HubError: the Hub refuses, fails, or is out of reach.
     """
     if beam < 1 or (batch_size is not None and batch_size < 1):
         raise SelectionError("--beam and --batch-size must be 1 or more")
@@ -86,9 +112,8 @@ def sweep(
     pair = open_pair(student, teacher, keep=keep, download=not dry_run)
     check_utf8(Path(output), pair.student.folder, pair.teacher.folder)
     planner = Planner(pair)
-    names = list(dict.fromkeys(name.strip() for given in order for name in given.split(",")))
-    orders = _distinct(named_order(name, pair) for name in names)
-    rows = plan_rows(orders, layers, planner)
+    names = split_names(order)
+    rows = plan_rows(foreseen_orders(names, pair), layers, planner)
     result = SweepResult(Path(output), pair.teacher.name, pair.student.name, tuple(data), rows)
     if dry_run:
         return result
@@ -102,7 +127,7 @@ def sweep(
     from boomerang_cli.engine.evaluation.measure import measure_rows
     from boomerang_cli.engine.evaluation.results import write_results
     from boomerang_cli.engine.evaluation.session import open_evaluation
-    from boomerang_cli.engine.evaluation.texts import TextSettings, find_texts
+    from boomerang_cli.engine.evaluation.texts import TextSettings, check_purpose, find_texts
     from boomerang_cli.engine.models.model_class import check_pair
 
     check_pair(pair)
@@ -114,7 +139,7 @@ def sweep(
     harness = Harness(TaskSettings(tasks, limit, num_fewshot, batch_size or "auto", include)) if tasks else None
     needs = {"--max-perplexity": max_perplexity, "--max-kl": max_kl, "--speed": speed, "--baseline": baseline}
     needing = [flag for flag, value in needs.items() if value is not None and value is not False]
-    _check_purpose(texts, harness, names, needing)
+    check_purpose(texts, names, needing, runs_tasks=harness is not None)
     with open_evaluation(
         pair,
         texts,
@@ -125,7 +150,7 @@ def sweep(
         overwrite=overwrite,
         on_progress=on_progress,
     ) as evaluation:
-        orders = _search(names, pair, evaluation, beam=beam, yes=yes)
+        orders = find_orders(names, pair, evaluation, beam=beam, yes=yes)
         rows = plan_rows(orders, layers, planner)
         if write:
             check_models(rows, result.path)
@@ -137,45 +162,3 @@ def sweep(
         if write:
             write_models(rows, planner, result.path, evaluation.tell)
     return result
-
-
-def named_order(name: str, pair: Pair) -> Order:
-    """Return an order that needs no search; of one that does, the sizes as the student's own order has them."""
-    given = "auto" if name in SEARCHED else name
-    order = find_order(given, pair.layer_map, pair.student_config.order, pair.family.order)
-    return replace(order, name=name) if name in SEARCHED else order
-
-
-def _search(names: Sequence[str], pair: Pair, evaluation: Evaluation, *, beam: int, yes: bool) -> list[Order]:
-    from boomerang_cli.engine.evaluation.search import search_orders
-
-    searched = [name for name in names if name in SEARCHED]
-    if not searched:
-        return _distinct(named_order(name, pair) for name in names)
-    assert evaluation.calibration is not None
-    found = search_orders(searched, pair.layer_map.patchable, evaluation, evaluation.calibration, beam=beam, yes=yes)
-    return _distinct(found.get(name) or named_order(name, pair) for name in names)
-
-
-def _distinct(orders: Iterable[Order]) -> list[Order]:
-    """Leave out orders that are named twice, and number different ones of one name."""
-    distinct: list[Order] = []
-    for order in orders:
-        if order in distinct:
-            continue
-        same_name = sum(other.name == order.name for other in distinct)
-        distinct.append(replace(order, name=f"{order.name}-{same_name + 1}") if same_name else order)
-    return distinct
-
-
-def _check_purpose(texts: Texts, harness: Harness | None, names: Sequence[str], need_text: Sequence[str]) -> None:
-    """Refuse a sweep that nothing would be scored on."""
-    searched = [f"--order {name}" for name in names if name in SEARCHED]
-    if searched and not (texts.data or texts.calibration):
-        raise DataError(f"{searched[0]} is searched on text: give --data or --calibration")
-    if not texts.data and need_text:
-        raise DataError(f"{need_text[0]} needs text to score on: give --data")
-    if not texts.data and harness is None:
-        raise DataError(
-            f"nothing to score on, as {texts.lacking}: give --data or --tasks, or --dry-run to see the sizes"
-        )

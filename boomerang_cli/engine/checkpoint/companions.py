@@ -34,9 +34,8 @@ def is_companion(name: str) -> bool:
     in_templates = name.startswith(f"{TEMPLATES_FOLDER}/")
     if name.count("/") > in_templates or name.startswith(".") or "/." in name or "\\" in name:
         return False
-    return re.fullmatch(_LEGAL, name, re.IGNORECASE) is not None or any(
-        fnmatchcase(name, pattern) for pattern in COMPANIONS
-    )
+    listed = name in COMPANIONS or any(fnmatchcase(name, each) for each in COMPANIONS if "*" in each)
+    return listed or re.fullmatch(_LEGAL, name, re.IGNORECASE) is not None
 
 
 def companions(files: Mapping[str, File]) -> tuple[File, ...]:

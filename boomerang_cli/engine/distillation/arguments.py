@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from boomerang_cli.engine.distillation.models import has_bfloat16
+from boomerang_cli.engine.distillation.device import has_accelerator, has_bfloat16
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import TrainingError
 
@@ -35,11 +35,11 @@ def training_arguments(recipe: Recipe, folder: Path, *, report_to: str = "none")
         adam_epsilon=1e-8,
         max_grad_norm=recipe.max_grad_norm,
         seed=recipe.seed,
-        use_cpu=not _has_accelerator(),
+        use_cpu=not has_accelerator(),
         bf16=has_bfloat16(torch.device("cuda")) if torch.cuda.is_available() else False,
         logging_steps=max(1, recipe.steps // 100),
         logging_nan_inf_filter=False,  # it would wait for the device after each micro-batch, and hide what is wrong
-        save_strategy="no",  # when to save, to evaluate and to stop is decided in trainer.py, for all processes at once
+        save_strategy="no",  # step_end.py decides when to save, to evaluate and to stop, for all processes
         eval_strategy="no",
         ignore_data_skip=True,  # the text goes on from a position, nothing is read twice
         remove_unused_columns=False,
@@ -69,7 +69,3 @@ def check_reporter(report_to: str) -> None:
         raise TrainingError(f"--report-to {report_to} is unknown: give one of {', '.join(REPORTERS)}")
     if report_to != "none" and importlib.util.find_spec(report_to) is None:
         raise TrainingError(f"--report-to {report_to} needs the package {report_to}: `pip install {report_to}`")
-
-
-def _has_accelerator() -> bool:
-    return torch.cuda.is_available() or torch.backends.mps.is_available()

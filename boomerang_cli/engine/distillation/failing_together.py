@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
-from boomerang_cli.engine.distillation.sharding import is_distributed, rank
+from boomerang_cli.engine.distillation.processes import is_distributed, rank
 from boomerang_cli.engine.errors import BoomerangError
 
 _FAILED = "boomerang/failed"
@@ -19,7 +19,7 @@ _LOOK_SECONDS = 1.0
 _SAME_ERROR_SECONDS = 2.0
 """How long after one another processes raise an error that all of them meet."""
 _GRACE_SECONDS = 9.0
-"""For the one that speaks, which may wait five seconds before it does (``cli.output.error``)."""
+"""For the one that speaks, which may wait five seconds before it does (``cli.error_line.error``)."""
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -54,6 +53,8 @@ def launch(arguments: Sequence[str], gpus: int) -> int:
 
 def run_processes(command: Sequence[str], processes: int) -> int:
     """Run a Python command in several processes; the exit code is that of the first which failed."""
+    import logging
+
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import get_args_parser, run

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.distillation.vocabulary_loss import IGNORED_LABEL, real_positions, shares_of, vocabulary_loss
+from boomerang_cli.engine.distillation.vocabulary_loss import real_positions, shares_of, vocabulary_loss
 from boomerang_cli.engine.models.head import (
+    IGNORED_LABEL,
     Head,
     at_least_float32,
     token_cross_entropy,

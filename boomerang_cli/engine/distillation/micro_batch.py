@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 import torch.distributed as distributed
 
+from boomerang_cli.engine.distillation.processes import agree_on_largest, processes
 from boomerang_cli.engine.distillation.recipe import Recipe
-from boomerang_cli.engine.distillation.sharding import agree_on_largest, processes
 from boomerang_cli.engine.errors import TrainingError
 
 _CUDA_SHARE = 0.9

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.distillation import sharding
+from boomerang_cli.engine.distillation.device import has_bfloat16
+from boomerang_cli.engine.distillation.processes import in_turns, is_distributed
+from boomerang_cli.engine.distillation.sharding import shard
 from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.models.loading import load_model
 from boomerang_cli.engine.pair.layers import Owner
@@ -19,7 +21,7 @@ def load_student(pair: Pair, device: torch.device) -> PreTrainedModel:
         CheckpointError, UnsupportedModelError: see ``loading.load_model``.
     """
     student = _load(pair, "student", torch.float32, device)
-    if sharding.is_distributed():
+    if is_distributed():
         # What Trainer asks a model to know whether it may be wrapped: this one is sharded already.
         student._is_distributed_loading_by_transformers = True
     return student
@@ -30,17 +32,13 @@ def load_teacher(pair: Pair, device: torch.device) -> PreTrainedModel:
     return _load(pair, "teacher", torch.bfloat16 if has_bfloat16(device) else torch.float32, device)
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
 def _load(pair: Pair, owner: Owner, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     def load() -> PreTrainedModel:
-        split = sharding.is_distributed()
+        split = is_distributed()
         model = load_model(pair.checkpoint(owner), pair.config(owner), dtype=dtype, device="cpu" if split else device)
         model.requires_grad_(owner == "student")
         if split:
-            sharding.shard(model, decoder_layers(model), device)
+            shard(model, decoder_layers(model), device)
         return model
 
-    return sharding.in_turns(load)
+    return in_turns(load)

@@ -1,10 +1,13 @@
-"""Where a training stands: what its display shows, and how long its steps have taken."""
+"""Where a training stands: its losses and the seconds that its steps have taken, as a display shows them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from boomerang_cli.engine.distillation.recipe import Recipe
 
 PARTS = ("total", "cross_entropy", "kl", "cosine")
 
@@ -57,3 +60,49 @@ class Clock:
     def seconds(self, step: int) -> float:
         running = time.monotonic() - self._since if step > self._step else 0.0
         return self.stopped_seconds + running
+
+
+@dataclass
+class Standing:
+    """Where a training stands, beside its step; a resumed run goes on from what the earlier one had reached.
+
+    Attributes:
+        losses: ``total cross_entropy kl cosine``, as last recorded; empty before.
+        evaluation: ``loss perplexity``, as last measured; empty before.
+    """
+
+    recipe: Recipe
+    losses: dict[str, float] = field(default_factory=dict)
+    evaluation: dict[str, float] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
+
+    @classmethod
+    def from_json(cls, recipe: Recipe, saved: Mapping[str, Any]) -> Standing:
+        return cls(recipe, dict(saved["losses"]), dict(saved["evaluation"]), Clock(saved["training_seconds"]))
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "training_seconds": self.clock.stopped_seconds,
+            "losses": self.losses,
+            "evaluation": self.evaluation,
+        }
+
+    def tokens_per_second(self, step: int) -> float:
+        seconds = self.clock.seconds(step)
+        return step * self.recipe.tokens_per_step / seconds if seconds else 0.0
+
+    def progress(self, step: int, *, micro_batch_size: int, learning_rate: float, stopping: bool) -> TrainingProgress:
+        """Return what a display shows after ``step``."""
+        steps, seconds = self.recipe.steps, self.clock.seconds(step)
+        return TrainingProgress(
+            step=step,
+            steps=steps,
+            tokens_per_step=self.recipe.tokens_per_step,
+            micro_batch_size=micro_batch_size,
+            losses=self.losses,
+            evaluation=self.evaluation,
+            learning_rate=learning_rate,
+            tokens_per_second=self.tokens_per_second(step),
+            seconds_left=seconds / step * (steps - step) if step else None,
+            stopping=stopping,
+        )

@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import torch
-import torch.distributed as distributed
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 
-from boomerang_cli.engine.errors import BoomerangError
+from boomerang_cli.engine.distillation.processes import processes
 
 Result = TypeVar("Result")
-
-
-def is_distributed() -> bool:
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def rank() -> int:
-    return distributed.get_rank() if is_distributed() else 0
-
-
-def processes() -> int:
-    return distributed.get_world_size() if is_distributed() else 1
-
-
-def disconnect() -> None:
-    """Leave the other processes, where all of them are done; NCCL would complain at exit of one that does not."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
-
-
-def in_turns(load: Callable[[], Result]) -> Result:
-    """Run ``load`` in one process of each machine after the other.
-
-    A model is whole in host memory only between its loading and its sharding: in turns, one copy stands there at a
-    time, not one a process.
-    """
-    if not is_distributed():
-        return load()
-    result: Result | None = None
-    for turn in range(int(os.environ.get("LOCAL_WORLD_SIZE", processes()))):
-        if turn == int(os.environ.get("LOCAL_RANK", rank())):
-            result = load()
-        distributed.barrier()
-    assert result is not None
-    return result
 
 
 def shard(model: nn.Module, layers: nn.ModuleList, device: torch.device) -> None:
@@ -85,35 +49,12 @@ def split_root(model: nn.Module) -> None:
         model.reshard()
 
 
-def decide(function: Callable[[], Result], group: distributed.ProcessGroup | None = None) -> Result:
-    """Let rank 0 alone read, write and decide; every process gets its answer, or raises its error."""
-    if not is_distributed():
-        return function()
-    answer: list[Any] = [None, None]
-    if rank() == 0:
-        try:
-            answer[0] = function()
-        except BoomerangError as error:
-            answer[1] = error
-    distributed.broadcast_object_list(answer, group=group)
-    if answer[1] is not None:
-        raise answer[1]
-    return cast(Result, answer[0])
-
-
-def agree_on_largest(value: int, group: distributed.ProcessGroup | None = None) -> int:
-    """Return the largest ``value`` of all processes."""
-    if not is_distributed():
-        return value
-    tensor = torch.tensor([value], dtype=torch.int64, device=_device_of(group))
-    distributed.all_reduce(tensor, op=distributed.ReduceOp.MAX, group=group)
-    return int(tensor.item())
-
-
-def _device_of(group: distributed.ProcessGroup | None) -> torch.device:
-    if distributed.get_backend(group) == "nccl":
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
+def own_parameters(model: nn.Module) -> int:
+    """Return how many of a model's parameters this process holds: all of them where it is not split."""
+    return sum(
+        (parameter.to_local() if isinstance(parameter, DTensor) else parameter).numel()
+        for parameter in model.parameters()
+    )
 
 
 def _call(model: nn.Module, function: Callable[[], Result]) -> Result:

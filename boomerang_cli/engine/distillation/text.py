@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.distillation.data import TextSources
+from boomerang_cli.engine.distillation.processes import decide
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.sequences import (
     BEGINNING,
@@ -20,7 +21,6 @@ from boomerang_cli.engine.distillation.sequences import (
     check_token_ids,
     evaluation_sequences,
 )
-from boomerang_cli.engine.distillation.sharding import decide
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.models.loading import load_tokenizer
 from boomerang_cli.engine.pair.pair import Pair

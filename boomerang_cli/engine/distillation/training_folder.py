@@ -29,6 +29,19 @@ _FILES = (
 _FULL_BYTES = 2**20
 
 
+_held: set[int] = set()
+"""Folders of trainings that this process holds locked."""
+
+
+def _let_go_in_child() -> None:
+    """Leave the locks to the process that took them: the one that reads the text may outlive it for a moment."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
+
 @dataclass(frozen=True)
 class TrainingFolder:
     """Checkpoints of one run, the newest complete one alone after each save."""
@@ -82,6 +95,7 @@ class TrainingFolder:
         """
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         descriptor = self._open_locked()
+        _held.add(descriptor)
         try:
             yield
         finally:
@@ -90,6 +104,7 @@ class TrainingFolder:
                     (self.path / MARKER_FILE).unlink()
                 for folder in made or [self.path]:
                     folder.rmdir()
+            _held.discard(descriptor)
             os.close(descriptor)
 
     def _open_locked(self) -> int:

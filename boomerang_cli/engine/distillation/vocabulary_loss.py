@@ -11,13 +11,12 @@ from torch import Tensor
 from boomerang_cli.engine.models.head import (
     CPU_CHUNK_BYTES,
     GPU_CHUNK_BYTES,
+    IGNORED_LABEL,
     Head,
     token_cross_entropy,
     token_kl_divergence,
     token_log_probabilities,
 )
-
-IGNORED_LABEL = -100
 
 
 def _cross_entropy_gradient(log_probabilities: Tensor, labels: Tensor, shares: Tensor) -> Tensor:

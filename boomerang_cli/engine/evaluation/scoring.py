@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from boomerang_cli.engine.distillation.vocabulary_loss import IGNORED_LABEL
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.stages import Leaf, Stages
 from boomerang_cli.engine.evaluation.variants import Variant
@@ -19,6 +18,7 @@ from boomerang_cli.engine.models.compose import LoadedPair
 from boomerang_cli.engine.models.head import (
     CPU_CHUNK_BYTES,
     GPU_CHUNK_BYTES,
+    IGNORED_LABEL,
     token_cross_entropy,
     token_kl_divergence,
     token_log_probabilities,

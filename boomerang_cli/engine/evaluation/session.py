@@ -17,7 +17,7 @@ from boomerang_cli.engine.models.compose import LoadedPair, load_pair
 from boomerang_cli.engine.models.loading import load_tokenizer
 from boomerang_cli.engine.output.output_folder import check_spares
 from boomerang_cli.engine.pair.pair import Pair
-from boomerang_cli.engine.publishing.provenance import versions
+from boomerang_cli.engine.publishing.versions import versions
 
 
 @contextmanager

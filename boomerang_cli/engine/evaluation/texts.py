@@ -11,6 +11,7 @@ from boomerang_cli.engine.distillation.data import Source, find_sources
 from boomerang_cli.engine.distillation.sequences import check_token_ids
 from boomerang_cli.engine.distillation.text import check_sequence_length
 from boomerang_cli.engine.errors import DataError
+from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.windows import Windows, read_windows
 from boomerang_cli.engine.pair.origin import told
 from boomerang_cli.engine.pair.pair import Pair
@@ -111,6 +112,28 @@ def find_texts(settings: TextSettings, pair: Pair) -> Texts:
     data, lacking = (_named(settings.data, "--data"), None) if settings.data else _recorded(pair.student_config)
     calibration = _named(settings.calibration, "--calibration")
     return Texts(data, lacking, calibration, length, stride, settings, pair.vocabulary_size)
+
+
+def check_purpose(texts: Texts, orders: Sequence[str], need_text: Sequence[str], *, runs_tasks: bool) -> None:
+    """Refuse a sweep that nothing would be scored on.
+
+    Args:
+        orders: their names; some are searched on text.
+        need_text: the flags given that ask for scores on text.
+        runs_tasks: tasks are scored on text of their own.
+
+    Raises:
+        DataError: says which option lacks text.
+    """
+    searched = [f"--order {name}" for name in orders if name in SEARCHED]
+    if searched and not (texts.data or texts.calibration):
+        raise DataError(f"{searched[0]} is searched on text: give --data or --calibration")
+    if not texts.data and need_text:
+        raise DataError(f"{need_text[0]} needs text to score on: give --data")
+    if not texts.data and not runs_tasks:
+        raise DataError(
+            f"nothing to score on, as {texts.lacking}: give --data or --tasks, or --dry-run to see the sizes"
+        )
 
 
 def _named(values: Sequence[str], flag: str) -> tuple[Source, ...]:

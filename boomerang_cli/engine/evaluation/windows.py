@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from boomerang_cli.engine.distillation.data import Source
 from boomerang_cli.engine.distillation.sequences import beginning_of_text, tokenize
 from boomerang_cli.engine.distillation.stream import read_documents
-from boomerang_cli.engine.distillation.vocabulary_loss import IGNORED_LABEL
 from boomerang_cli.engine.errors import DataError
+from boomerang_cli.engine.models.head import IGNORED_LABEL
 
 
 @dataclass(frozen=True, eq=False)

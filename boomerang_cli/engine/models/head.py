@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+IGNORED_LABEL = -100
 CPU_CHUNK_BYTES = 32 * 2**20
 GPU_CHUNK_BYTES = 256 * 2**20
 

@@ -32,13 +32,24 @@ def build_intermediate_model(
     peak of memory is little more than the model.
 
     Args:
+        teacher_name_or_path: a folder, or ``owner/name[@revision]`` on the Hub, which is brought whole into the cache.
+        student_name_or_path: likewise.
         num_layers_to_patch: k, how many blocks are patched, 0 (the student) to n (the teacher).
         patch_first_k_layers: from the start (True) or from the end (False); None is what the student records, else the
             family's order.
-        dtype: ``torch.bfloat16`` or its name; None keeps the pair's, or is bfloat16 where the two differ.
+        dtype: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``, or its name; None keeps the pair's, or is
+            bfloat16 where the two differ.
+
+    Returns:
+        A ``PreTrainedModel`` of transformers on the CPU, in evaluation mode.
 
     Raises:
-        BoomerangError: a pair that does not belong together, or a k that it does not have.
+        ModelNotFoundError: one of the two is not there.
+        CheckpointError: model files that are incomplete, corrupt, or contradict each other.
+        UnsupportedModelError: an unknown family, or quantised weights.
+        PairError: a student and a teacher that do not belong together.
+        SelectionError: a k that the pair does not have, or an unknown dtype.
+        HubError: the Hub refuses, fails, or is out of reach.
     """
     pair = open_pair(student_name_or_path, teacher_name_or_path)
     order = {None: "auto", True: "first", False: "last"}[patch_first_k_layers]

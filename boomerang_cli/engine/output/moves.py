@@ -7,7 +7,6 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,8 @@ from boomerang_cli.engine.checkpoint.tensors import BLOCK_BYTES, DTYPE_BYTES, Te
 from boomerang_cli.engine.errors import OutputError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from boomerang_cli.engine.checkpoint.hub_ranges import RangeReader
 
 _COPY_BYTES = 64 * 2**20
@@ -56,6 +57,8 @@ class Mover:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._pool is None:
             return
+        from concurrent.futures import FIRST_EXCEPTION, wait
+
         try:
             if error is None:
                 done, _unfinished = wait(self._pieces, return_when=FIRST_EXCEPTION)
@@ -107,6 +110,8 @@ class Mover:
         Args:
             width, new_width: bytes of one number before and after ``change``.
         """
+        from concurrent.futures import ThreadPoolExecutor  # most models only copy bytes of this disk
+
         self._pool = self._pool or ThreadPoolExecutor(_THREADS)
         place, read = os.lseek(self._output, 0, os.SEEK_CUR), self._reader(file)
 

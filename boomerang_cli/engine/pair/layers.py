@@ -33,7 +33,8 @@ def default_kept_layers(
     """Return the teacher layers that a student keeps, ascending (arXiv 2510.05064, the authors' rule; FACTS.md 1).
 
     From layer ``keep_first`` on, the ``every - 1`` layers before each ``keep_first + every - 1, + every, …`` are
-    dropped while that index is at most ``teacher_layers - keep_last``.
+    dropped while that index is at most ``teacher_layers - keep_last``. Kinds of layers are not looked at:
+    ``layer_mix.layers_in_mix`` does, which is this rule where all are of one kind.
 
     Raises:
         SelectionError: ``every`` below 2, or ``keep_first`` or ``keep_last`` below 1.

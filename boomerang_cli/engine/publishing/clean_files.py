@@ -14,7 +14,7 @@ from boomerang_cli.engine.checkpoint.json_files import read_json_value
 from boomerang_cli.engine.checkpoint.tensors import LENGTH_BYTES
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.output.plan import as_json_text
-from boomerang_cli.engine.publishing.privacy import Cleaner
+from boomerang_cli.engine.publishing.cleaner import Cleaner
 
 _TEXTS = (".jinja", ".md", ".rst", ".txt", "")
 _WORD_LISTS = {"vocab.txt", "merges.txt", "dict.txt", "entity_vocab.txt", "target_vocab.txt"}

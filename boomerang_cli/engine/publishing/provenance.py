@@ -6,11 +6,8 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.families import Family
@@ -19,12 +16,12 @@ from boomerang_cli.engine.output.plan import OWNERS, Plan
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.pair.student_config import StudentConfig
-from boomerang_cli.version import __version__
+from boomerang_cli.engine.publishing.plain_yaml import load
+from boomerang_cli.engine.publishing.versions import versions
 
 PROVENANCE_FILE = "boomerang.json"
 METHOD = "boomerang distillation, arXiv 2510.05064"
 _FRONT_MATTER_BYTES = 2**20
-_LIBRARIES = ("torch", "transformers", "safetensors", "huggingface_hub")
 
 
 def provenance(plan: Plan, pair: Pair, *, order: str | None, patched_blocks: Sequence[int]) -> dict[str, Any]:
@@ -88,12 +85,6 @@ def command() -> str:
     return "from Python"
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that made a model; nothing is imported for it."""
-    found = {name: each.version for name in _LIBRARIES for each in distributions(name=name)}
-    return {"boomerang": __version__, "python": ".".join(map(str, sys.version_info[:3])), **found}
-
-
 def _source(checkpoint: Checkpoint, parts: Parts) -> dict[str, Any]:
     return {
         "name": checkpoint.name,
@@ -111,11 +102,7 @@ def read_license(card: Path) -> dict[str, str] | None:
     Nothing else of somebody's YAML is read: a few thousand brackets in it would take minutes.
     """
     keys = ("license", "license_name", "license_link")
-    lines = re.findall(r"^license(?:_name|_link)?:.{,300}$", _front_matter(card), re.MULTILINE)
-    try:
-        metadata = yaml.safe_load("\n".join(lines))
-    except (yaml.YAMLError, ValueError):  # an impossible date is a ValueError
-        return None
+    metadata = load(re.findall(r"^license(?:_name|_link)?:.{,300}$", _front_matter(card), re.MULTILINE))
     if not isinstance(metadata, dict):
         return None
     found = {key: metadata[key] for key in keys if isinstance(metadata.get(key), str)}

@@ -22,7 +22,8 @@ from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, read_student_config
 from boomerang_cli.engine.publishing.card import CARD_FILE, is_ours, model_card
 from boomerang_cli.engine.publishing.clean_files import Header, clean_header, clean_texts
-from boomerang_cli.engine.publishing.privacy import Cleaner, public
+from boomerang_cli.engine.publishing.cleaner import Cleaner
+from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE, student_provenance
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")

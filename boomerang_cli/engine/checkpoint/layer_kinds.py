@@ -1,0 +1,59 @@
+"""Which layers of a teacher are of one kind: attention, positions and experts as ``config.json`` schedules them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.layer_config import layer_lists, layer_values
+from boomerang_cli.engine.errors import SelectionError
+
+_WITHOUT_KEYS = {"linear_attention", "mamba", "conv", "moe", "mlp"}
+"""Layer types that keep a state, or nothing, where attention keeps keys and values, one a position."""
+
+
+_DENSE = ("mlp_only_layers", "first_k_dense_replace")
+"""What says of layers that they route to no experts."""
+
+
+def layer_kinds(config: Mapping[str, Any], family: Family, name: str) -> tuple[str, ...]:
+    """Return the kind of each layer of a whole teacher: what its values of the per-layer schedules are.
+
+    Only schedules that differ from layer to layer are told; where none does, every kind is the empty text.
+
+    Raises:
+        UnsupportedModelError: a schedule that cannot be read.
+    """
+    told = [
+        [value if isinstance(value, str) else f"{field}={value}" for value in values]
+        for field, values in _schedules(config, family, name).items()
+        if any(value != values[0] for value in values)
+    ]
+    return tuple(" ".join(values[layer] for values in told) for layer in range(family.teacher_depth(config)))
+
+
+def _schedules(config: Mapping[str, Any], family: Family, name: str) -> dict[str, list[Any]]:
+    """Return what makes layers differ, by field, one value a layer."""
+    values = layer_values(config, family, name)
+    dense = [values.pop(field) for field in _DENSE if field in values]
+    mlp = {"mlp": ["dense" if any(each) else "sparse" for each in zip(*dense, strict=True)]} if dense else {}
+    return {**values, **mlp}
+
+
+def check_attention_kept(config: Mapping[str, Any], family: Family, kept: Sequence[int], name: str) -> None:
+    """Check that a student of a hybrid teacher keeps a layer with attention.
+
+    transformers counts the positions seen by the keys of the first layer with attention: a model of linear attention
+    alone, of a class that mixes it with attention, runs forwards and fails in ``generate`` [transformers 5.23].
+
+    Raises:
+        SelectionError: the teacher has layers with attention, and none of them is kept.
+    """
+    types = layer_lists(config, family, name).get("layer_types", [])
+    attending = [layer for layer, kind in enumerate(types) if kind not in _WITHOUT_KEYS]
+    if attending and not set(attending) & set(kept):
+        raise SelectionError(
+            f"{name}: kept layers {','.join(map(str, kept))} hold no {types[attending[0]]} layer, without which "
+            f"transformers cannot generate: give one of {','.join(map(str, attending))} in --keep"
+        )

@@ -1,0 +1,68 @@
+"""The end of a training: its student is written, and its checkpoints go once that is sure to stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from boomerang_cli.engine.distillation import training_state
+from boomerang_cli.engine.distillation.device import device_name
+from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
+from boomerang_cli.engine.distillation.processes import decide, processes
+from boomerang_cli.engine.distillation.student import student_documents, write_student
+from boomerang_cli.engine.distillation.trainer import DistillationTrainer
+from boomerang_cli.engine.distillation.training_folder import WEIGHTS
+from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.output.plan import Plan
+from boomerang_cli.engine.output.system_calls import sync_name, sync_tree
+from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.publishing import provenance
+from boomerang_cli.engine.publishing.versions import versions
+
+
+def write_trained_student(
+    trainer: DistillationTrainer, pair: Pair, plan: Plan, target: Path, *, overwrite: bool
+) -> None:
+    """Write the student at rank 0, and remove the checkpoints; all processes return, or raise, together.
+
+    Raises:
+        OutputError: the disk is full, or may not be written; the last checkpoint is kept.
+        TrainingInterrupted: Ctrl-C; likewise.
+    """
+    steps, folder = trainer.recipe.steps, trainer.folder
+    documents = student_documents(pair, _record_of(trainer, pair), trainer.state.log_history)
+    tensors = training_state.gather_model(trainer.student)
+
+    def write() -> None:
+        try:
+            write_student(tensors, plan.with_documents(documents), target, folder.path / WEIGHTS, overwrite=overwrite)
+            sync_tree(target)
+            sync_name(target)
+        except (OutputError, OSError) as error:
+            reason = f"{target} cannot be written: {error.strerror}" if isinstance(error, OSError) else error
+            raise OutputError(f"{reason}; then go on with --resume, the training is kept in {folder.path}") from None
+        folder.clear()  # not before the student would outlive a power cut
+
+    try:
+        decide(write)
+    except KeyboardInterrupt:
+        raise TrainingInterrupted(folder.of_step(steps), steps, steps) from None
+
+
+def _record_of(trainer: DistillationTrainer, pair: Pair) -> dict[str, Any]:
+    """Return what a student records of its training."""
+    standing = trainer.standing
+    return {
+        **{key: value for key, value in trainer.identity.items() if key != "contents"},
+        "student_init_revision": pair.student.revision,
+        "tokens": trainer.recipe.tokens,
+        "losses": standing.losses,
+        "evaluation": standing.evaluation,
+        "seconds": standing.clock.stopped_seconds,
+        "tokens_per_second": standing.tokens_per_second(trainer.state.global_step),
+        "micro_batch_size": trainer.args.per_device_train_batch_size,
+        "processes": processes(),
+        "device": device_name(),
+        "command": provenance.command(),
+        "versions": versions(),
+    }

@@ -1,0 +1,89 @@
+"""What follows a step: an evaluation, a checkpoint, the end; the same in all processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch.distributed as distributed
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from boomerang_cli.engine.distillation.interrupts import Interrupts
+from boomerang_cli.engine.distillation.processes import agree_on_largest, rank
+from boomerang_cli.engine.distillation.recipe import Recipe
+from boomerang_cli.engine.errors import TrainingError
+
+SAVE_SECONDS = 600.0
+"""Without ``save_every`` a checkpoint is written this often: what a killed run costs."""
+
+
+def check_save_every(steps: int | None) -> None:
+    """Refuse a number of steps after which nothing could be saved.
+
+    Raises:
+        TrainingError: it is below 1.
+    """
+    if steps is not None and steps < 1:
+        raise TrainingError(f"--save-every {steps} must be 1 or more")
+
+
+class StepEnd(TrainerCallback):
+    """Decides after each step whether to log, to evaluate, to save, and to stop.
+
+    Args:
+        save_every: steps between checkpoints; None is every ten minutes.
+        evaluates: whether there is text for it: ten times on the way, and at the end.
+        group: for the processes to agree in.
+        on_begin, on_step: called before the first step, and after the decision about each.
+
+    Attributes:
+        interrupted: whether an interrupt ended the training before its last step.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        interrupts: Interrupts,
+        *,
+        save_every: int | None,
+        evaluates: bool,
+        group: distributed.ProcessGroup | None,
+        on_begin: Callable[[], None],
+        on_step: Callable[[], None],
+    ) -> None:
+        self.interrupted = False
+        self._recipe = recipe
+        self._interrupts = interrupts
+        self._save_every = save_every
+        self._evaluates = evaluates
+        self._group = group
+        self._on_begin = on_begin
+        self._on_step = on_step
+        self._last_save = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._on_begin()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        step, steps = state.global_step, self._recipe.steps
+        wish = agree_on_largest(2 if self._interrupts.requested else int(self._is_due(step)), self._group)
+        save = wish > 0 or step == steps
+        evaluate = self._evaluates and (step == steps or step % max(1, steps // 10) == 0)
+        control.should_evaluate |= evaluate
+        control.should_save |= save
+        control.should_log |= save or evaluate
+        if wish == 2:
+            control.should_training_stop = True
+            self.interrupted = step < steps
+        self._on_step()
+
+    def _is_due(self, step: int) -> bool:
+        if self._save_every is not None:
+            return step % self._save_every == 0
+        return rank() == 0 and time.monotonic() - self._last_save > SAVE_SECONDS
+
+    def note_saved(self) -> None:
+        self._last_save = time.monotonic()

@@ -1,0 +1,175 @@
+"""The card's sections, each told from what ``boomerang.json`` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
+from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.publishing.card_metadata import MASKED, as_mapping
+from boomerang_cli.engine.sizes import show_bytes, show_count
+
+CITATION = """\
+```bibtex
+@inproceedings{kangaslahti2026boomerang,
+  title={Boomerang Distillation Enables Zero-Shot Model Size Interpolation},
+  author={Kangaslahti, Sara and Nayak, Nihal V. and Geuter, Jonathan and Fumero, Marco and Locatello, Francesco
+          and Alvarez-Melis, David},
+  booktitle={International Conference on Learning Representations},
+  year={2026},
+  url={https://arxiv.org/abs/2510.05064}
+}
+
+@misc{layerpatching2026,
+  title={Understanding Layer Patching in Model Size Interpolation},
+  year={2026},
+  url={https://arxiv.org/abs/2607.08170}
+}
+```"""
+
+
+def summary(made: Mapping[str, Any]) -> str:
+    """Return what the model is, in a sentence."""
+    count = show_count(made["parameters"])
+    method = "[boomerang distillation](https://arxiv.org/abs/2510.05064)"
+    if "k" not in made:
+        how = "distilled" if made.get("distillation") else "not distilled yet"
+        return (
+            f"A student of {len(made['copied_teacher_layers'])} layers and {count} parameters, {how}, from which "
+            f"{method} makes every model size up to its teacher{_of(made.get('teacher'))}."
+        )
+    return (
+        f"A model of {len(made['layers'])} layers and {count} parameters between the student{_of(made['student'])} "
+        f"and its teacher{_of(made['teacher'])}, made by {method}: blocks of the teacher's layers stand in place of "
+        "layers of the student, and nothing was trained for this size."
+    )
+
+
+def _of(source: Mapping[str, Any] | None) -> str:
+    return f" {_linked(source)}" if source else ""
+
+
+def _linked(source: Mapping[str, Any]) -> str:
+    name = source["name"]
+    if not is_repo_id(name):
+        return f"`{name}`"
+    revision = source.get("revision")
+    at = f" at [{revision[:7]}](https://huggingface.co/{name}/commit/{revision})" if revision else ""
+    return f"[{name}](https://huggingface.co/{name}){at}"
+
+
+def layers(made: Mapping[str, Any]) -> str:
+    """Return which layers come from whom; of a student, which it copies."""
+    kept = ", ".join(map(str, made["copied_teacher_layers"]))
+    student = f"The student copies the teacher's layers {kept}, counted from 0."
+    if "k" not in made:
+        return student
+    order = f", in the order `{made['order']}`" if made["order"] else ""
+    blocks = ", ".join(map(str, made["patched_blocks"])) or "none"
+    rows, start = ["| layers | from | its layers |", "|---|---|---|"], 0
+    for owner, group in groupby(made["layers"], key=lambda layer: layer["owner"]):
+        indices = [layer["index"] for layer in group]
+        rows.append(f"| {_span(start, len(indices))} | {owner} | {_span(indices[0], len(indices))} |")
+        start += len(indices)
+    return (
+        f"{student} Patched blocks: {blocks} (k = {made['k']}{order}).\n\n" + "\n".join(rows) + "\n\n"
+        f"The embedding is the {made['embedding']}'s; the final norm and the head are the {made['head']}'s."
+    )
+
+
+def _span(start: int, count: int) -> str:
+    return str(start) if count == 1 else f"{start} to {start + count - 1}"
+
+
+def sizes(made: Mapping[str, Any]) -> str:
+    """Return a table of the model's size beside its student's and its teacher's."""
+    depth = len(made.get("layers") or made["copied_teacher_layers"])
+    rows = [_size_row("this model", {**made, "depth": depth})]
+    if "k" in made:
+        rows = [_size_row("student", made["student"]), *rows, _size_row("teacher", made["teacher"])]
+    table = "\n".join(["| | layers | parameters | embedding and head |", "|---|---|---|---|", *rows])
+    notes = [f"Stored as {made['dtype']}" + (f", {show_bytes(made['bytes'])}." if "bytes" in made else ".")]
+    if "k" in made and not made["tied_embeddings"] and made["student"]["tied_embeddings"]:
+        notes.append(
+            "Student and teacher each use one matrix as embedding and head (tied). This model takes the embedding of "
+            "one and the head of the other, so it stores two matrices (untied), and is larger than its layers tell."
+        )
+    return f"{table}\n\n{' '.join(notes)}"
+
+
+def _size_row(name: str, model: Mapping[str, Any]) -> str:
+    tied = "one matrix (tied)" if model["tied_embeddings"] else "two matrices (untied)"
+    return f"| {name} | {model['depth']} | {model['parameters']:,} | {tied} |"
+
+
+def recipe(distillation: Mapping[str, Any]) -> str:
+    """Return how the student was distilled, as a table of what it records of it."""
+    values = {**as_mapping(distillation.get("recipe")), "tokens": distillation.get("tokens")}
+    values |= {f"{name} loss": value for name, value in as_mapping(distillation.get("losses")).items()}
+    rows = [
+        f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in values.items() if value not in (None, [])
+    ]
+    return "The student was distilled once:\n\n| | |\n|---|---|\n" + "\n".join(rows)
+
+
+def results(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+    """Return a sweep's rows as a table, this model's in bold."""
+    tasks = list(dict.fromkeys(task for row in results for task in row.get("tasks") or {}))
+    lines = ["| layers | parameters | order | perplexity | KL to the teacher |" + "".join(f" {t} |" for t in tasks)]
+    lines.append("|---|---|---|---|---|" + "---|" * len(tasks))
+    for row in results:
+        values = [row.get("depth"), show_count(row["parameters"])]
+        values += [row.get("order"), row.get("perplexity"), row.get("kl")]
+        values += [(row.get("tasks") or {}).get(task) for task in tasks]
+        cells = list(map(_shown, values))
+        if row.get("patched_blocks") == made.get("patched_blocks"):
+            cells = [f"**{cell}**" if cell else "" for cell in cells]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n\nBold: this model."
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):  # a task's metrics: the first is its main one
+        return _shown(next(iter(value.values()), None))
+    text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    return " ".join(text.split()).replace("|", "\\|")  # a cell of a table is one line
+
+
+def usage(name: str, model_type: str) -> str:
+    """Return the Python that loads the model."""
+    loader = "AutoModelForMaskedLM" if model_type in MASKED else "AutoModelForCausalLM"
+    lines = [
+        f"from transformers import AutoTokenizer, {loader}",
+        "",
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
+        f'model = {loader}.from_pretrained("{name}", dtype="auto")',
+    ]
+    return "```python\n" + "\n".join(lines) + "\n```"
+
+
+def other_sizes(made: Mapping[str, Any], name: str) -> str:
+    """Return the command that makes another size."""
+    teacher, student = made.get("teacher"), made.get("student", {"name": name})
+    kept = tuple(made["copied_teacher_layers"])
+    words = ["boomerang patch"]
+    words += [f"--student {student['name']}"] if is_repo_id(student["name"]) else []
+    words += [f"--teacher {teacher['name']}"] if teacher and is_repo_id(teacher["name"]) else []
+    sizes = ""
+    if teacher:
+        n = len(LayerMap(teacher["depth"], kept).patchable)
+        sizes = f" K is the number of patched blocks, from 0 (the student) to {n} (the teacher)."
+    return f"```bash\n{' '.join(words)} --layers K\n```\n\n`--depth`, `--params 2B` and `--size 4GB` choose too.{sizes}"
+
+
+def licence(made: Mapping[str, Any]) -> str:
+    """Return whose licence holds."""
+    told = {role: (made.get(role) or {}).get("license") for role in ("teacher", "student")}
+    known = [f"the {role}'s is `{licence['license']}`" for role, licence in told.items() if licence]
+    known += [f"`{made['license']['license']}`"] if made.get("license") else []
+    return "That of the models that it is made of" + (
+        f": {', '.join(known)}." if known else ", which their cards tell."
+    )

@@ -1,0 +1,162 @@
+"""``boomerang demo``: a project folder that works, and a curve in characters."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from files import names
+from running import assert_refused, run
+
+from boomerang_cli.cli.terminal_curve import terminal_curve
+from boomerang_cli.engine import demo as demos
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
+from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
+from boomerang_cli.engine.errors import ScoringError
+from boomerang_cli.engine.evaluation.rows import SweepRow
+from boomerang_cli.engine.output.output_folder import check_output, output_folder
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A demo of two steps on a little text."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        for name in ("BOOMERANG_STUDENT", "BOOMERANG_TEACHER"):
+            patched.delenv(name, raising=False)
+        patched.setattr(demos, "WINDOWS", 2)
+        patched.setattr(demos, "BATCH_SIZE", 2)
+        patched.setattr(demos, "SAMPLE_TOKENS", 8)
+        training, held_out = demos.training_files()[:20], demos.held_out_files()[:3]
+        patched.setattr(demos, "training_files", lambda: training)
+        patched.setattr(demos, "held_out_files", lambda: held_out)
+        result = run("demo", "--steps", 2)
+    return folder / "boomerang-demo", result
+
+
+def test_it_leaves_a_project_folder(shown: Any) -> None:
+    folder, _ = shown
+    assert names(folder) == ["patched-9L", "student", "student-init", "sweep", "text"]
+    assert {"curve.png", "order.json", "results.csv", "results.json"} <= {*names(folder / "sweep")}
+
+
+def test_each_command_that_it_shows_is_one_that_can_be_typed(
+    shown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [line.removeprefix("$ boomerang ") for line in shown[1].stderr.splitlines() if line.startswith("$ boomera")]
+    assert [shlex.split(line)[0] for line in lines] == ["init-student", "distill", "patch", "sweep"]
+    for line in lines:
+        flags = {word for word in shlex.split(line) if word.startswith("--")}
+        assert flags <= {*run(shlex.split(line)[0], "--help").stdout.replace(",", " ").split()}
+
+
+def test_it_ends_with_the_table_the_curve_and_samples(shown: Any) -> None:
+    _, result = shown
+    assert "never distilled" in result.stdout
+    assert "perplexity (log scale)" in result.stdout
+    assert all(f"--- {model}, {layers} layers" in result.stderr for model, layers in
+               (("teacher", 12), ("student", 7), ("in between", 9)))  # fmt: skip
+
+
+def test_the_folder_works_as_it_is(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shown[0])
+    assert json.loads(run("patch", "--layers", 3, "--dry-run", "--json").stdout)["depth"] == 10
+
+
+def test_builtin_teacher_is_a_model_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_checkpoint("builtin:demo").name == "builtin:demo"
+    made = json.loads(run("init-student", "builtin:demo", "--json").stdout)
+    assert (made["teacher"], made["teacher_layers"]) == ("builtin:demo", 12)
+
+
+def test_a_folder_that_exists_is_refused_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("boomerang-demo").mkdir()
+    assert_refused("demo", message="boomerang-demo exists: give another --output, or --overwrite")
+
+
+def test_a_project_of_its_own_may_be_overwritten_and_a_folder_of_somebodys_may_not(shown: Any, tmp_path: Path) -> None:
+    check_output(shown[0], "demo", overwrite=True)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to-my-mother.txt").write_text("Dear")
+    assert_refused("demo", "-o", tmp_path / "letters", "--overwrite", message="holds to-my-mother.txt, and no record")
+    assert names(tmp_path / "letters") == ["to-my-mother.txt"]
+
+
+def test_what_the_project_records_is_where_it_stands(shown: Any) -> None:
+    records = [path.read_text() for path in shown[0].rglob("*.json*")]
+    assert any(f'"{shown[0]}/student-init"' in record for record in records)
+    assert not any("partial-" in record for record in records)
+
+
+def test_a_place_where_no_folder_can_be_made_is_one_line(tmp_path: Path) -> None:
+    assert_refused("demo", "-o", "/proc/nothing", "--quiet", message="^error: /proc/nothing cannot be written: ")
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "demo"
+    assert_refused("demo", "-o", place, "--quiet", message="file/demo cannot be written: .*/file is no folder$")
+
+
+def interrupt_in_training(steps: int, *_: Any) -> Any:
+    Path("student.training", "checkpoint-3").mkdir(parents=True)
+    Path("student.training", "checkpoint-3", "progress.json").write_text(json.dumps(str(Path.cwd() / "student-init")))
+    raise TrainingInterrupted(Path("student.training", "checkpoint-3"), 3, steps)
+
+
+def test_an_interrupted_training_is_named_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demos, "_run", interrupt_in_training)
+    said = run("demo", "-o", "déjà vu", "--steps", 9, "--quiet", code=130).stderr
+    saved = Path("déjà vu", "student.training", "checkpoint-3")
+    assert said == f"error: interrupted after step 3 of 9, saved in {saved}: go on in déjà vu with the same " \
+                   "`boomerang distill` and --resume\n"  # fmt: skip
+    assert json.loads((saved / "progress.json").read_text()) == str(tmp_path / "déjà vu" / "student-init")
+    assert names(tmp_path) == ["déjà vu"]
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), ScoringError("no"), OSError(28, "No space left on device")])
+def test_an_earlier_project_stays_until_the_new_one_stands(
+    problem: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        Path("student").mkdir()
+        raise problem
+
+    monkeypatch.chdir(tmp_path)
+    with output_folder(Path("project"), "demo") as made:
+        (made / "student").write_text("distilled for hours")
+    monkeypatch.setattr(demos, "_run", fail)
+    code = 130 if isinstance(problem, KeyboardInterrupt) else 1
+    assert "unexpected" not in run("demo", "-o", "project", "--overwrite", "--quiet", code=code).stderr
+    assert Path("project", "student").read_text() == "distilled for hours"
+    assert names(tmp_path) == ["project"]
+
+
+def test_zero_steps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_refused("demo", "--steps", 0, message="--steps 0 must be 1 or more")
+    assert names(tmp_path) == []
+
+
+def row(depth: int, perplexity: float | None, never: float | None) -> SweepRow:
+    empty = SweepRow(layers=depth, depth=depth, parameters=1, bytes=1, order="last", patched_blocks=())
+    return replace(empty, perplexity=perplexity, baseline=None if never is None else {"perplexity": never, "kl": 0.0})
+
+
+def test_bars_grow_with_the_logarithm_of_perplexity() -> None:
+    lines = terminal_curve([row(2, 100.0, None), row(3, 10.0, None), row(4, 1.0, None)]).splitlines()[1:]
+    assert [line.count("#") for line in lines] == [41, 21, 1]
+
+
+def test_the_never_distilled_stand_below_the_distilled() -> None:
+    assert terminal_curve([row(2, 2.0, 4.0)]).splitlines()[1:] == ["     2  # 2.00", f"        {'.' * 41} 4.00"]
+
+
+def test_a_curve_of_nothing_is_empty() -> None:
+    assert terminal_curve([row(2, None, None)]) == ""
