@@ -11,6 +11,9 @@ from typing import Any
 
 from boomerang_cli.engine.errors import UnsupportedModelError
 
+MASKED = {"bert", "distilbert"}
+"""Families that predict masked words: they can be patched, and neither distilled nor scored."""
+
 
 @dataclass(frozen=True)
 class Family:

@@ -86,7 +86,7 @@ def write_student(
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise OutputError(f"the trained weights cannot be written to {scratch}: {reason}") from None
     else:
-        write_model(plan.with_tensors(trained.tensors), target, "student", overwrite=overwrite, durable=True)
+        write_model(plan.with_tensors(trained.tensors), target, "student", overwrite=overwrite)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
+from boomerang_cli.engine.checkpoint.families import MASKED
 from boomerang_cli.engine.checkpoint.files import SourceFile
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
 from boomerang_cli.engine.quiet import quiet_transformers
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-MASKED = {"bert", "distilbert"}
-"""Families that predict masked words: they can be patched, and neither distilled nor scored."""
 ENCODERS = {
     "bert-generation", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "rembert", "roberta",
     "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",

@@ -7,7 +7,7 @@ from typing import Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import read_checkpoint
 from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES
-from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.families import MASKED, Family
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.quiet import quiet_transformers
@@ -23,7 +23,6 @@ def with_random_weights(plan: Plan, family: Family, folder: Path, max_shard_size
     from transformers import AutoModelForCausalLM, AutoModelForPreTraining
 
     from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
-    from boomerang_cli.engine.models.loading import MASKED
 
     settings = as_transformers_config(plan.config)
     # What is trained on masked words is stored with all of its heads, and the pooler.

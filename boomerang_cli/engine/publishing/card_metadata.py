@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from boomerang_cli.engine.checkpoint.families import MASKED
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
-
-MASKED = ("bert", "distilbert")
-"""Kinds of models that are trained on masked words."""
 
 
 def metadata_of(made: Mapping[str, Any], model_type: str) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from boomerang_cli.engine.checkpoint.families import MASKED
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.pair.layers import LayerMap
-from boomerang_cli.engine.publishing.card_metadata import MASKED, as_mapping
+from boomerang_cli.engine.publishing.card_metadata import as_mapping
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 CITATION = """\
