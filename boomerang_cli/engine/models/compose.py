@@ -22,7 +22,7 @@ from boomerang_cli.engine.quiet import quiet_transformers
 
 @dataclass(frozen=True)
 class LoadedPair:
-    """A student and its teacher in memory: in evaluation mode, without gradients, in one dtype on one device."""
+    """A student and its teacher in memory, on one device; as ``load_pair`` loads them, or as they are trained."""
 
     pair: Pair
     models: Mapping[Owner, PreTrainedModel]
@@ -39,7 +39,7 @@ class LoadedPair:
 
 
 def load_pair(pair: Pair, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> LoadedPair:
-    """Load both models of a pair.
+    """Load both models of a pair: in evaluation mode, without gradients, in one dtype.
 
     Raises:
         UnsupportedModelError, CheckpointError: see ``loading.load_model``.
@@ -59,6 +59,17 @@ def compose(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedMod
     those of the written model; weights and buffers are the pair's own tensors, none is copied. What stands before
     the layers is that of the first layer's owner, what follows them that of the last layer's (SPEC.md, rule 3).
     """
+    model = blank_model(loaded, sources)
+    for name, is_buffer in tensor_names(model):
+        owner, own_name = origin(name, is_buffer, loaded.pair.family, sources)
+        set_tensor(model, name, get_tensor(loaded.models[owner], own_name))
+    model.generation_config = loaded.models["teacher"].generation_config
+    model.requires_grad_(False)
+    return model
+
+
+def blank_model(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedModel:
+    """Return the model that has these layers as ``patch`` configures it, without memory, in evaluation mode."""
     pair, first, last = loaded.pair, sources[0].owner, sources[-1].owner
     layers = [source.teacher_layer for source in sources]
     settings = config_for_layers(pair.teacher.config, pair.family, layers, pair.teacher.name)
@@ -70,12 +81,7 @@ def compose(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedMod
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config, dtype=teacher.dtype, attn_implementation=teacher.config._attn_implementation
         )
-    for name, is_buffer in _tensor_names(model):
-        owner, own_name = _origin(name, is_buffer, pair.family, sources)
-        _set_tensor(model, name, _get_tensor(loaded.models[owner], own_name))
-    model.generation_config = teacher.generation_config
     model.train(False)
-    model.requires_grad_(False)
     return model
 
 
@@ -86,13 +92,13 @@ def layer_list(model: PreTrainedModel, family: Family) -> nn.ModuleList:
     return layers
 
 
-def _tensor_names(model: nn.Module) -> Iterator[tuple[str, bool]]:
+def tensor_names(model: nn.Module) -> Iterator[tuple[str, bool]]:
     """Yield the name of each parameter and buffer, and whether it is a buffer; of tied ones, both names."""
     yield from [(name, False) for name, _ in model.named_parameters(remove_duplicate=False)]
     yield from [(name, True) for name, _ in model.named_buffers(remove_duplicate=False)]
 
 
-def _origin(name: str, is_buffer: bool, family: Family, sources: Sequence[LayerSource]) -> tuple[Owner, str]:
+def origin(name: str, is_buffer: bool, family: Family, sources: Sequence[LayerSource]) -> tuple[Owner, str]:
     """Return which model a tensor of the composed one belongs to, and its name there."""
     if match := re.match(rf"{re.escape(family.layers)}(\d+)\.", name):
         source = sources[int(match[1])]
@@ -104,7 +110,7 @@ def _origin(name: str, is_buffer: bool, family: Family, sources: Sequence[LayerS
     return sources[-1].owner, name
 
 
-def _get_tensor(model: nn.Module, name: str) -> Tensor:
+def get_tensor(model: nn.Module, name: str) -> Tensor:
     tensor = model
     for attribute in name.split("."):
         tensor = getattr(tensor, attribute)
@@ -112,6 +118,6 @@ def _get_tensor(model: nn.Module, name: str) -> Tensor:
     return tensor
 
 
-def _set_tensor(model: nn.Module, name: str, tensor: Tensor) -> None:
+def set_tensor(model: nn.Module, name: str, tensor: Tensor) -> None:
     module, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(module), attribute, tensor)

@@ -1,0 +1,70 @@
+"""A patched student while it is trained: the very layers of a student and its teacher, in the body of a model between."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from boomerang_cli.engine.models.compose import (
+    LoadedPair,
+    blank_model,
+    get_tensor,
+    layer_list,
+    origin,
+    set_tensor,
+    tensor_names,
+)
+from boomerang_cli.engine.pair.layers import LayerMap, LayerSource
+
+_MOST_BODIES = 64
+"""Kept to be used again; one takes some 20 to 80 milliseconds to make, and holds modules without memory."""
+
+
+class PatchedStudents:
+    """Gives models between a student and its teacher that are trained where they are the student's.
+
+    A model has the configuration that ``patch`` would write, so that masks and positions are those of the written one.
+    Its layers are the pair's own modules, not copies, and nothing is frozen or thawed: a gradient reaches the student's
+    parameters through the teacher's layers, and whatever hooks a layer has (FSDP2's, say) run as they do at home.
+    """
+
+    def __init__(self, loaded: LoadedPair) -> None:
+        self._loaded = loaded
+        self._bodies: dict[tuple[int, ...], PreTrainedModel] = {}
+
+    @property
+    def layer_map(self) -> LayerMap:
+        return self._loaded.pair.layer_map
+
+    def model(self, patched: Collection[int]) -> PreTrainedModel:
+        """Return the model in which the blocks in ``patched`` are the teacher's (SPEC.md's rule; rule 3 included).
+
+        It is to be run while the roots of both models are whole (see ``sharding.with_whole_root``): embedding, final
+        norm and head are looked up anew at each call, because whole and split ones are not the same tensors.
+        """
+        blocks = self.layer_map.check_blocks(patched)
+        sources = self.layer_map.sources(blocks)
+        if blocks not in self._bodies:
+            if len(self._bodies) == _MOST_BODIES:
+                del self._bodies[next(iter(self._bodies))]
+            self._bodies[blocks] = self._make(sources)
+        model = self._bodies[blocks]
+        self._connect(model, sources)
+        return model
+
+    def _make(self, sources: tuple[LayerSource, ...]) -> PreTrainedModel:
+        model, family = blank_model(self._loaded, sources), self._loaded.pair.family
+        own = {owner: layer_list(each, family) for owner, each in self._loaded.models.items()}
+        layers = layer_list(model, family)
+        for index, source in enumerate(sources):
+            layers[index] = own[source.owner][source.index]
+        return model
+
+    def _connect(self, model: nn.Module, sources: tuple[LayerSource, ...]) -> None:
+        family = self._loaded.pair.family
+        for name, is_buffer in tensor_names(model):
+            if not name.startswith(family.layers):
+                owner, own_name = origin(name, is_buffer, family, sources)
+                set_tensor(model, name, get_tensor(self._loaded.models[owner], own_name))
