@@ -1,18 +1,20 @@
 """The distillation loss: three formulas, and the same formulas chunk by chunk, so that logits never stand whole.
 
 Loss a token (arXiv 2510.05064; FACTS.md 1): ``CE + kl_weight * tau^2 * KL(teacher || student) + cosine_weight / A *
-sum over the A aligned states of (1 - cos)``. Each part is a mean over its real positions.
+sum over the A aligned states of (1 - cos)``, or of the relative squared error instead. Each part is a mean over its
+real positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from boomerang_cli.engine.distillation.relative_error import relative_error_loss
 from boomerang_cli.engine.distillation.vocabulary_loss import real_positions, shares_of, vocabulary_loss
 from boomerang_cli.engine.models.head import (
     IGNORED_LABEL,
@@ -25,13 +27,17 @@ from boomerang_cli.engine.models.head import (
 from boomerang_cli.engine.models.hidden_states import hidden_states_at
 from boomerang_cli.engine.pair.layers import LayerMap
 
+Alignment = Literal["cosine", "relative"]
+"""How far aligned states are from one another: 1 - cos, or the relative squared error."""
+
 
 class DistillationLosses(NamedTuple):
     """Scalars on the device. ``total`` can be differentiated, the parts cannot; a part that is switched off is 0.
 
     Attributes:
         kl: tau^2 * KL, before its weight.
-        cosine: the mean of 1 - cos over aligned states and real positions, before its weight.
+        cosine: the mean of 1 - cos, or of the relative squared error, over aligned states and real positions, before its
+            weight.
     """
 
     total: Tensor
@@ -53,17 +59,20 @@ def distillation_loss(
     cross_entropy: bool = True,
     kl: bool = True,
     cosine: bool = True,
+    alignment: Alignment = "cosine",
+    patched: Collection[int] = (),
     chunk_bytes: int | None = None,
 ) -> DistillationLosses:
     """Return the loss of one batch. What a part that is switched off would need is not computed.
 
     Args:
+        student: or the model in which the blocks in ``patched`` are the teacher's.
         input_ids: ``[batch, sequence]``.
         attention_mask: ``[batch, sequence]``, 1 at real positions; None means that all are.
         cosine_weight: the total over all aligned states.
         chunk_bytes: see ``vocabulary_loss``.
     """
-    aligned = layer_map.aligned_states if cosine else ()
+    aligned = layer_map.states_at_blocks(patched) if cosine else ()
     teacher_states: dict[int, Tensor] = {}
     if kl or cosine:
         # Not inference mode: its tensors cannot be saved for the backward pass of the cosine loss, and copies of them
@@ -90,7 +99,8 @@ def distillation_loss(
             cosine=zero,
         )
     if cosine:
-        distance = cosine_loss(
+        distance_of = {"cosine": cosine_loss, "relative": relative_error_loss}[alignment]
+        distance = distance_of(
             [student_states[index] for index, _ in aligned],
             [teacher_states[index] for _, index in aligned],
             attention_mask,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
 
 from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
 from boomerang_cli.engine.checkpoint.families import Family
@@ -60,8 +61,7 @@ def compose(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedMod
     the layers is that of the first layer's owner, what follows them that of the last layer's (SPEC.md, rule 3).
     """
     model = blank_model(loaded, sources)
-    for name, is_buffer in tensor_names(model):
-        owner, own_name = origin(name, is_buffer, loaded.pair.family, sources)
+    for name, (owner, own_name) in origins(model, loaded.pair.family, sources).items():
         set_tensor(model, name, get_tensor(loaded.models[owner], own_name))
     model.generation_config = loaded.models["teacher"].generation_config
     model.requires_grad_(False)
@@ -87,27 +87,43 @@ def blank_model(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTraine
 
 def layer_list(model: PreTrainedModel, family: Family) -> nn.ModuleList:
     """Return the modules of a model's layers."""
-    layers = model.get_submodule(family.layers.rstrip("."))
+    layers = model.get_submodule(layers_prefix(model, family).rstrip("."))
     assert isinstance(layers, nn.ModuleList)
     return layers
 
 
-def tensor_names(model: nn.Module) -> Iterator[tuple[str, bool]]:
-    """Yield the name of each parameter and buffer, and whether it is a buffer; of tied ones, both names."""
-    yield from [(name, False) for name, _ in model.named_parameters(remove_duplicate=False)]
-    yield from [(name, True) for name, _ in model.named_buffers(remove_duplicate=False)]
+def layers_prefix(model: PreTrainedModel, family: Family) -> str:
+    """Return what stands before a layer's index in a model in memory: what does in files, or the body's own name."""
+    own = f"{model.base_model_prefix}.{family.layers.removeprefix(family.base)}"
+    names = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    return family.layers if family.layers.rstrip(".") in names else own
 
 
-def origin(name: str, is_buffer: bool, family: Family, sources: Sequence[LayerSource]) -> tuple[Owner, str]:
-    """Return which model a tensor of the composed one belongs to, and its name there."""
-    if match := re.match(rf"{re.escape(family.layers)}(\d+)\.", name):
-        source = sources[int(match[1])]
-        return source.owner, f"{family.layers}{source.index}.{name[match.end() :]}"
-    if name.startswith(family.before):
-        return sources[0].owner, name
-    if is_buffer:  # rotary frequencies: the teacher's serve layers of every kind
-        return "teacher", name
-    return sources[-1].owner, name
+def origins(model: PreTrainedModel, family: Family, sources: Sequence[LayerSource]) -> dict[str, tuple[Owner, str]]:
+    """Return of each parameter and buffer of a composed model whose it is, and its name there; of tied ones, both."""
+    parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    buffers = [name for name, _ in model.named_buffers(remove_duplicate=False)]
+    prefix = layers_prefix(model, family)
+    on_disk = _names_on_disk(model, [name for name in parameters if not name.startswith(prefix)])
+    found: dict[str, tuple[Owner, str]] = {}
+    for name in (*parameters, *buffers):
+        if match := re.match(rf"{re.escape(prefix)}(\d+)\.", name):
+            source = sources[int(match[1])]
+            found[name] = source.owner, f"{prefix}{source.index}.{name[match.end() :]}"
+        elif on_disk.get(name, name).startswith(family.before):
+            found[name] = sources[0].owner, name
+        elif name in on_disk:
+            found[name] = sources[-1].owner, name
+        else:  # rotary frequencies: the teacher's serve layers of every kind
+            found[name] = "teacher", name
+    return found
+
+
+def _names_on_disk(model: PreTrainedModel, names: Iterable[str]) -> dict[str, str]:
+    """Return each tensor's name in files, which is another in some families: a family's rows speak of files."""
+    marks = {name: torch.empty(0) for name in names}
+    saved = {id(mark): name for name, mark in revert_weight_conversion(model, dict(marks)).items()}
+    return {name: saved.get(id(mark), name) for name, mark in marks.items()}
 
 
 def get_tensor(model: nn.Module, name: str) -> Tensor:

@@ -32,11 +32,16 @@ def hidden_states_at(
         layers[index].register_forward_pre_hook(keep_input(index), with_kwargs=True) for index in indices if index >= 0
     ]
     try:
-        output = model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        output = _body(model)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
     return states | {-1: output.last_hidden_state}
+
+
+def _body(model: PreTrainedModel) -> Any:
+    """Return the model without its head, which llama4_text does not know by its prefix."""
+    return model.model if model.base_model is model else model.base_model
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
-from torch import nn
 from transformers import PreTrainedModel
 
 from boomerang_cli.engine.models.compose import (
@@ -12,11 +12,11 @@ from boomerang_cli.engine.models.compose import (
     blank_model,
     get_tensor,
     layer_list,
-    origin,
+    layers_prefix,
+    origins,
     set_tensor,
-    tensor_names,
 )
-from boomerang_cli.engine.pair.layers import LayerMap, LayerSource
+from boomerang_cli.engine.pair.layers import LayerMap, Owner
 
 _MOST_BODIES = 64
 """Kept to be used again; one takes some 20 to 80 milliseconds to make, and holds modules without memory."""
@@ -32,11 +32,7 @@ class PatchedStudents:
 
     def __init__(self, loaded: LoadedPair) -> None:
         self._loaded = loaded
-        self._bodies: dict[tuple[int, ...], PreTrainedModel] = {}
-
-    @property
-    def layer_map(self) -> LayerMap:
-        return self._loaded.pair.layer_map
+        self._bodies: dict[tuple[int, ...], _Body] = {}
 
     def model(self, patched: Collection[int]) -> PreTrainedModel:
         """Return the model in which the blocks in ``patched`` are the teacher's (SPEC.md's rule; rule 3 included).
@@ -44,27 +40,30 @@ class PatchedStudents:
         It is to be run while the roots of both models are whole (see ``sharding.with_whole_root``): embedding, final
         norm and head are looked up anew at each call, because whole and split ones are not the same tensors.
         """
-        blocks = self.layer_map.check_blocks(patched)
-        sources = self.layer_map.sources(blocks)
+        blocks = tuple(sorted(patched))
         if blocks not in self._bodies:
             if len(self._bodies) == _MOST_BODIES:
                 del self._bodies[next(iter(self._bodies))]
-            self._bodies[blocks] = self._make(sources)
-        model = self._bodies[blocks]
-        self._connect(model, sources)
+            self._bodies[blocks] = self._make(blocks)
+        model, ends = self._bodies[blocks]
+        for name, (owner, own_name) in ends.items():
+            set_tensor(model, name, get_tensor(self._loaded.models[owner], own_name))
         return model
 
-    def _make(self, sources: tuple[LayerSource, ...]) -> PreTrainedModel:
-        model, family = blank_model(self._loaded, sources), self._loaded.pair.family
+    def _make(self, blocks: tuple[int, ...]) -> _Body:
+        family, sources = self._loaded.pair.family, self._loaded.pair.layer_map.sources(blocks)
+        model = blank_model(self._loaded, sources)
+        prefix = layers_prefix(model, family)
+        found = origins(model, family, sources)
         own = {owner: layer_list(each, family) for owner, each in self._loaded.models.items()}
         layers = layer_list(model, family)
         for index, source in enumerate(sources):
             layers[index] = own[source.owner][source.index]
-        return model
+        return _Body(model, {name: each for name, each in found.items() if not name.startswith(prefix)})
 
-    def _connect(self, model: nn.Module, sources: tuple[LayerSource, ...]) -> None:
-        family = self._loaded.pair.family
-        for name, is_buffer in tensor_names(model):
-            if not name.startswith(family.layers):
-                owner, own_name = origin(name, is_buffer, family, sources)
-                set_tensor(model, name, get_tensor(self._loaded.models[owner], own_name))
+
+class _Body(NamedTuple):
+    """A model whose layers are the pair's; of each tensor outside of them, whose it is and its name there."""
+
+    model: PreTrainedModel
+    ends: dict[str, tuple[Owner, str]]
