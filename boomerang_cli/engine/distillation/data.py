@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import ClassVar
 
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.distillation.readers import (
@@ -54,6 +55,7 @@ class LocalText:
     files: tuple[Path, ...]
     left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
     column: str = TEXT_COLUMN
+    is_remote: ClassVar = False
 
     @property
     def note(self) -> str | None:
@@ -99,6 +101,7 @@ class HubText:
     skip: int = 0
     split: str = "train"
     column: str = TEXT_COLUMN
+    is_remote: ClassVar = True
 
     def documents(self, shuffler: random.Random | None = None) -> Iterator[str]:
         """Yield the documents in the dataset's own order: what is held out must be at its beginning.
