@@ -82,7 +82,7 @@ def make_trainer(
         layer_map=LAYER_MAP,
         recipe=recipe,
         arguments=training_arguments(recipe, folder),
-        train_dataset=text or Sequences(),
+        texts=[text or Sequences()],
         evaluation_sequences=evaluation,
         folder=TrainingFolder(folder),
         interrupts=options.pop("interrupts", Interrupts()),

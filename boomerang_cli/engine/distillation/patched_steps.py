@@ -11,18 +11,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
+from boomerang_cli.engine.distillation.recipe import Recipe, Sampling, Schedule
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.pair.layers import LayerMap
-from boomerang_cli.engine.pair.order import Order
-
-Schedule = Literal["constant", "rising", "falling"]
-"""Of the share: the same at all steps; from 0 at the first to the share at the last; the other way round."""
-Sampling = Literal["mixed", "order", "random"]
-"""Of the blocks: the first k of the order that the pair is patched in; any k; either, half of the time each."""
-SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
-SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
+from boomerang_cli.engine.pair.order import Order, find_order
+from boomerang_cli.engine.pair.pair import Pair
 
 
 @dataclass(frozen=True)
@@ -52,6 +46,20 @@ class PatchedSteps:
                 f"--patched-share {self.share}: this pair has {len(self.layer_map.patchable)} patchable blocks, and no "
                 "size between student and teacher: give --patched-share 0"
             )
+
+    @classmethod
+    def of(cls, recipe: Recipe, pair: Pair) -> PatchedSteps:
+        """Return the steps of ``recipe`` for a pair, in the order that the student records, else the family's."""
+        order = find_order("auto", pair.layer_map, pair.student_config.order, pair.family.order)
+        return cls(
+            pair.layer_map,
+            order,
+            recipe.patched_share,
+            recipe.seed,
+            recipe.total_steps,
+            recipe.patched_schedule,
+            recipe.patched_sampling,
+        )
 
     def blocks(self, step: int) -> tuple[int, ...]:
         """Return the blocks that are the teacher's at ``step``, ascending: 1 to n - 1 of them, or none.

@@ -21,7 +21,10 @@ _LEAST = 1e-8
 
 
 def relative_error_loss(
-    student_states: Sequence[Tensor], teacher_states: Sequence[Tensor], attention_mask: Tensor | None = None
+    student_states: Sequence[Tensor],
+    teacher_states: Sequence[Tensor],
+    attention_mask: Tensor | None = None,
+    tokens: float | None = None,
 ) -> Tensor:
     """Return the mean over aligned states of the mean over real positions of ``|student - teacher|^2 / |teacher|^2``.
 
@@ -31,10 +34,12 @@ def relative_error_loss(
     Args:
         student_states, teacher_states: one of ``[batch, sequence, hidden]`` for each aligned state.
         attention_mask: ``[batch, sequence]``, 1 at real positions; None means that all are.
+        tokens: what a state's sum is divided by; None is the number of real positions.
     """
     losses = []
     for student, teacher in zip(student_states, teacher_states, strict=True):
-        shares = shares_of(real_positions(teacher[..., 0], attention_mask), at_least_float32(teacher[..., :0]).dtype)
+        dtype = torch.promote_types(teacher.dtype, torch.float32)
+        shares = shares_of(real_positions(teacher[..., 0], attention_mask), dtype, tokens)
         losses.append(_RelativeError.apply(student, teacher.detach(), shares))  # type: ignore[no-untyped-call]
     return torch.stack(losses).mean()
 
@@ -49,7 +54,7 @@ class _RelativeError(torch.autograd.Function):
         return (_squared_length(_difference(student, teacher)) * scales).sum()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         student, teacher, scales = ctx.saved_tensors
         change = _difference(student, teacher).mul_((2 * gradient * scales).unsqueeze(-1))

@@ -1,4 +1,4 @@
-"""A patched student while it is trained: the very layers of a student and its teacher, in the body of a model between."""
+"""A patched student while it is trained: the very layers of its pair, in the body of the model that they make."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from boomerang_cli.engine.models.compose import (
     origins,
     set_tensor,
 )
-from boomerang_cli.engine.pair.layers import LayerMap, Owner
+from boomerang_cli.engine.pair.layers import Owner
 
 _MOST_BODIES = 64
 """Kept to be used again; one takes some 20 to 80 milliseconds to make, and holds modules without memory."""
