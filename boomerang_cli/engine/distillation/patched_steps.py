@@ -43,8 +43,8 @@ class PatchedSteps:
     def __post_init__(self) -> None:
         if self.share and len(self.layer_map.patchable) < 2:
             raise TrainingError(
-                f"--patched-share {self.share}: this pair has {len(self.layer_map.patchable)} patchable blocks, and no "
-                "size between student and teacher: give --patched-share 0"
+                f"--patched-share {self.share}: for want of a second patchable block, this pair has no size between "
+                "student and teacher: give --patched-share 0"
             )
 
     @classmethod
