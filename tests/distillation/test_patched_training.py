@@ -28,8 +28,8 @@ from boomerang_cli.engine.models.patched_student import PatchedStudents
 from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.pair.student_config import read_student_config
 
-PATCHED = replace(small.RECIPE, steps=6, patched_share=1.0, alignment="relative")
-"""All steps but the first; at seed 0 they have either model's embedding, and either's head."""
+PATCHED = replace(small.RECIPE, steps=6, patched_share=1.0, alignment="relative", seed=2)
+"""All steps but the first; at this seed with each pair of owners of embedding and head: both, one, the other, none."""
 
 
 @pytest.fixture(autouse=True)
