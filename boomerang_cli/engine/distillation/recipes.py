@@ -45,10 +45,8 @@ def recipe_of(name: str, **values: Any) -> Recipe:
             chosen[data] = ()
     if not chosen.get("sft_data"):
         _check_without_conversations(given)
-    if "sft_batch_size" not in chosen:
-        text = {key: chosen.get(key, getattr(Recipe, key)) for key in ("batch_size", "sequence_length")}
-        chosen = {**{f"sft_{key}": value for key, value in text.items()}, **chosen}
-    return Recipe(**chosen)
+    text = {f"sft_{key}": chosen.get(key, getattr(Recipe, key)) for key in ("batch_size", "sequence_length")}
+    return Recipe(**{**text, **chosen})
 
 
 def _check_without_conversations(given: Mapping[str, Any]) -> None:
