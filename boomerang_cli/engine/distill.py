@@ -51,8 +51,8 @@ class DistillResult:
         eval: ``loss perplexity`` of the student on the evaluation text; empty without one.
         seconds: of training, all parts of a resumed run together.
         peak_memory_bytes: of this process: the GPU's memory, or resident memory without a GPU.
-        phases: ``text`` and ``sft``, those that there are: ``steps tokens counted_tokens``, where only responses count
-            in the losses, and of conversations ``rows_cut rows_left_out``.
+        phases: of each ``name`` (``text``, ``sft``), ``steps tokens counted_tokens``, the last those that count in the
+            losses, and of conversations ``rows_cut rows_left_out``; empty of a dry run.
         recipe: every value that decides the result.
     """
 
@@ -64,7 +64,7 @@ class DistillResult:
     seconds: float
     tokens_per_second: float
     peak_memory_bytes: int
-    phases: Mapping[str, Mapping[str, int]]
+    phases: Sequence[Mapping[str, Any]]
     recipe: Mapping[str, Any]
     plan: Plan
 
@@ -235,7 +235,7 @@ def distill(
         folder.check_replaceable()
     if dry_run:
         steps, tokens = chosen.total_steps, chosen.positions(chosen.total_steps)
-        return DistillResult(target, steps, tokens, {}, {}, 0.0, 0.0, 0, {}, chosen.as_json(), plan)
+        return DistillResult(target, steps, tokens, {}, {}, 0.0, 0.0, 0, [], chosen.as_json(), plan)
 
     check_writable(target)
     check_spares(target, pair.student.folder, pair.teacher.folder)
@@ -284,7 +284,7 @@ def distill(
             )
         write_trained_student(trainer, pair, plan, target, overwrite=overwrite)
     standing = trainer.standing
-    for note in _notes_on_rows(standing.phases, chosen):
+    for note in _notes_on_rows(standing.phase_records, chosen):
         on_note(note)
     return DistillResult(
         path=target,
@@ -295,16 +295,16 @@ def distill(
         seconds=standing.clock.stopped_seconds,
         tokens_per_second=standing.tokens_per_second(trainer.state.global_step),
         peak_memory_bytes=peak_memory_bytes(),
-        phases=standing.phases,
+        phases=standing.phase_records,
         recipe=chosen.as_json(),
         plan=plan,
     )
 
 
-def _notes_on_rows(phases: Mapping[str, Mapping[str, int]], recipe: Recipe) -> list[str]:
+def _notes_on_rows(phases: Sequence[Mapping[str, Any]], recipe: Recipe) -> list[str]:
     """Return what became of conversations that are longer than a sequence."""
     words = {"rows_cut": "were cut to that length", "rows_left_out": "have no response within it and were left out"}
-    told = {key: phase[key] for phase in phases.values() for key in words if phase.get(key)}
+    told = {key: phase[key] for phase in phases for key in words if phase.get(key)}
     each = ", ".join(f"{count:,} {words[key]}" for key, count in told.items())
     return [f"--sft-sequence-length {recipe.sft_sequence_length}: of the conversations {each}"] if each else []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
@@ -54,7 +55,7 @@ class ChatTokenizer:
         Raises:
             DataError: the template fails on it, or does not tell where its responses are; names the row.
         """
-        tokens = self._marked(conversation) if self._marks_responses else self._by_beginnings(conversation)
+        tokens = (self._marks_responses and self._marked(conversation)) or self._by_beginnings(conversation)
         if not any(tokens.response):
             raise DataError(
                 f"{conversation.where}: the chat template of {self._tokenizer.name_or_path} writes the beginning of "
@@ -63,10 +64,17 @@ class ChatTokenizer:
             )
         return tokens
 
-    def _marked(self, conversation: Conversation) -> ChatTokens:
+    def _marked(self, conversation: Conversation) -> ChatTokens | None:
+        """Return what the marks tell; None where they are not as many as the assistant's messages.
+
+        transformers takes a mark to the end of the conversation where its last character belongs to no token.
+        """
         found = self._apply(conversation, len(conversation.messages), tokenize=True, return_assistant_tokens_mask=True)
         response = [bool(each) for each in found["assistant_masks"]]
-        if any(message["role"] == "assistant" for message in conversation.messages[: conversation.prompt_messages]):
+        assistants = [index for index, each in enumerate(conversation.messages) if each["role"] == "assistant"]
+        if sum(key for key, _ in groupby(response)) != len(assistants):
+            return None
+        if assistants[0] < conversation.prompt_messages:
             prompt = self._ids(self._apply(conversation, conversation.prompt_messages, add_generation_prompt=True))
             start = _shared(prompt, found["input_ids"])
             response[:start] = [False] * start

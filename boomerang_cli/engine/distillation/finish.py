@@ -56,7 +56,7 @@ def _record_of(trainer: DistillationTrainer, pair: Pair) -> dict[str, Any]:
         **{key: value for key, value in trainer.identity.items() if key != "contents"},
         "student_init_revision": pair.student.revision,
         "tokens": standing.tokens,
-        "phases": standing.phases,
+        "phases": standing.phase_records,
         "losses": standing.losses,
         "evaluation": standing.evaluation,
         "seconds": standing.clock.stopped_seconds,

@@ -99,6 +99,11 @@ class Standing:
         }
 
     @property
+    def phase_records(self) -> list[dict[str, Any]]:
+        """Return what a result tells of each phase, its ``name`` first."""
+        return [{"name": name, **counts} for name, counts in self.phases.items()]
+
+    @property
     def tokens(self) -> int:
         return sum(phase["tokens"] for phase in self.phases.values())
 

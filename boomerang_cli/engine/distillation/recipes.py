@@ -40,18 +40,16 @@ def recipe_of(name: str, **values: Any) -> Recipe:
     if name not in RECIPES:
         raise TrainingError(f"--recipe {name} is unknown: give one of {', '.join(RECIPES)}")
     given = {key: _frozen(value) for key, value in values.items() if value is not None}
-    if given.get("steps") == 0 and given.get("data"):
-        raise TrainingError("--data with --steps 0: nothing would be trained on it, leave one of them out")
     chosen = {**RECIPES[name], **given}
+    if chosen.get("steps") == 0 and "data" in given and chosen.get("sft_data"):
+        raise TrainingError("--data with --steps 0: nothing would be trained on it, leave one of them out")
     for steps, data in (("steps", "data"), ("sft_steps", "sft_data")):
         if chosen.get(steps) == 0 and data not in given:
             chosen[data] = ()
     if not chosen.get("sft_data"):
         _check_without_conversations(given)
-    if "sft_batch_size" not in chosen:
-        text = {key: chosen.get(key, getattr(Recipe, key)) for key in ("batch_size", "sequence_length")}
-        chosen = {**{f"sft_{key}": value for key, value in text.items()}, **chosen}
-    return Recipe(**chosen)
+    text = {f"sft_{key}": chosen.get(key, getattr(Recipe, key)) for key in ("batch_size", "sequence_length")}
+    return Recipe(**{**text, **chosen})
 
 
 def _check_without_conversations(given: Mapping[str, Any]) -> None:
