@@ -161,7 +161,7 @@ def distill(
             teacher's there, frozen (see ``PatchedSteps``); 0 to 1.
         patched_schedule: of that share: ``constant``, ``rising`` from 0, or ``falling`` to 0.
         patched_sampling: of those blocks: the first ones of the pair's ``order``, ``random`` ones, or ``mixed``.
-        seed: of the order of the text.
+        seed: of the order of the text, and of the steps and blocks that are drawn for ``patched_share``.
         repeat: read a text that is too short again.
         micro_batch_size: sequences that run at once in each process, a divisor of its share of the batch; ``auto``
             measures how many fit. But for rounding, the result does not depend on it.
