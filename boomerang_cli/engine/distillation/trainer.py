@@ -117,24 +117,22 @@ class DistillationTrainer(Trainer):
         """Set how many sequences run at once in each process; ``auto`` measures how many fit, in each phase.
 
         Raises:
-            TrainingError: a batch cannot be split like that, or not even one sequence fits.
+            TrainingError: not even one sequence fits.
         """
-        self._steps.micro_batch_sizes = tuple(self._micro_batch_size(phase, size) for phase in self.recipe.phases)
+        parameters = own_parameters(self.student)
+        self._steps.micro_batch_sizes = tuple(
+            choose_micro_batch_size(phase, self.args.device, partial(self._run_to_measure, phase), parameters)
+            if size == "auto"
+            else size
+            for phase in self.recipe.phases
+        )
         self.args.per_device_train_batch_size = self._train_batch_size = min(self.micro_batch_sizes)
 
-    def _micro_batch_size(self, phase: Phase, size: int | Literal["auto"]) -> int:
-        if size == "auto":
-            loss = partial(self._loss_to_measure, phase)
-            size = choose_micro_batch_size(phase, self.args.device, loss, own_parameters(self.student))
-            self.student.zero_grad(set_to_none=True)
-        phase.accumulation_steps(size, processes())
-        return size
-
-    def _loss_to_measure(self, phase: Phase, input_ids: torch.Tensor) -> torch.Tensor:
-        self.student.zero_grad(set_to_none=True)
+    def _run_to_measure(self, phase: Phase, input_ids: torch.Tensor) -> None:
         total, _ = self._batch_losses.of_phase(phase, input_ids)
         split_root(self.teacher)
-        return total
+        total.backward()  # type: ignore[no-untyped-call]
+        self.student.zero_grad(set_to_none=True)
 
     # Data
 
