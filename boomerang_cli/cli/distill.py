@@ -154,7 +154,9 @@ def distill(
             "patched_share",
         ),
     ] = None,
-    seed: Annotated[int | None, _of_recipe("Of the order of the text, and of what --patched-share draws.", "seed")] = None,
+    seed: Annotated[
+        int | None, _of_recipe("Of the order of the text, and of what --patched-share draws.", "seed")
+    ] = None,
     repeat: Annotated[bool, typer.Option("--repeat", help="Read a text that is too short again.")] = False,
     micro_batch_size: Annotated[
         str, typer.Option(parser=_auto_or_number, metavar="auto|N", help="Sequences that run at once on each GPU.")

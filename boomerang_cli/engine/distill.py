@@ -21,7 +21,10 @@ from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.processes import decide, processes
 from boomerang_cli.engine.distillation.progress import ProgressCallback
+<<<<<<< HEAD
 from boomerang_cli.engine.distillation.recipe import Alignment, Recipe, Sampling, Schedule
+=======
+>>>>>>> wip-s
 from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.distillation.start import find_start
 from boomerang_cli.engine.distillation.step_end import check_save_every
@@ -284,8 +287,8 @@ def distill(
             )
         write_trained_student(trainer, pair, plan, target, overwrite=overwrite)
     standing = trainer.standing
-    for note in _notes_on_rows(standing.phase_records, chosen):
-        on_note(note)
+    if standing.note:
+        on_note(standing.note)
     return DistillResult(
         path=target,
         steps=chosen.total_steps,
@@ -299,14 +302,6 @@ def distill(
         recipe=chosen.as_json(),
         plan=plan,
     )
-
-
-def _notes_on_rows(phases: Sequence[Mapping[str, Any]], recipe: Recipe) -> list[str]:
-    """Return what became of conversations that are longer than a sequence."""
-    words = {"rows_cut": "were cut to that length", "rows_left_out": "have no response within it and were left out"}
-    told = {key: phase[key] for phase in phases for key in words if phase.get(key)}
-    each = ", ".join(f"{count:,} {words[key]}" for key, count in told.items())
-    return [f"--sft-sequence-length {recipe.sft_sequence_length}: of the conversations {each}"] if each else []
 
 
 def _open_student_init(student_init: str | Path, teacher: str | Path | None, keep: Sequence[int] | None) -> Pair:

@@ -210,7 +210,7 @@ def test_progress_names_the_step_the_parts_and_the_time_left(tmp_path: Path) -> 
 def test_auto_takes_the_largest_divisor_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(tmp_path, replace(RECIPE, batch_size=12))
     (phase,) = trainer.recipe.phases
-    one = micro_batch._saved_bytes(partial(trainer._loss_to_measure, phase), phase, trainer.args.device)
+    one = micro_batch._saved_bytes(partial(trainer._run_to_measure, phase), phase, trainer.args.device)
     state = 12 * sum(parameter.numel() for parameter in trainer.student.parameters())
     monkeypatch.setattr(micro_batch, "_available_bytes", lambda: 2 * (5 * one + state) + 100)
     trainer.set_micro_batch_size("auto")

@@ -9,7 +9,7 @@ costs is kept low: the conversations of a step are sorted by length, and a micro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from boomerang_cli.engine.distillation.chat_tokens import ChatTokenizer, ChatTokens
 from boomerang_cli.engine.distillation.conversations import ChatData
 from boomerang_cli.engine.distillation.phase import Phase
+from boomerang_cli.engine.distillation.read_ahead import read_ahead
 from boomerang_cli.engine.distillation.sequences import check_token_ids
 from boomerang_cli.engine.distillation.stream import read_documents
 from boomerang_cli.engine.errors import DataError
@@ -91,14 +92,17 @@ class ChatSequences(IterableDataset[dict[str, torch.Tensor]]):
         self.vocabulary_size = vocabulary_size
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        return chain.from_iterable(read_ahead(self._steps()))
+
+    def _steps(self) -> Iterator[list[dict[str, torch.Tensor]]]:
         step: list[ChatTokens] = []
         if self.start.sequences >= self.phase.sequences:
             return
         for tokens, position in self._rows():
             step.append(tokens)
             if len(step) == self.phase.batch_size:
-                for each in sorted(step, key=lambda each: -len(each.input_ids)):
-                    yield self._as_tensors(each, position)
+                longest_first = sorted(step, key=lambda each: -len(each.input_ids))
+                yield [self._as_tensors(each, position) for each in longest_first]
                 step = []
             if position.sequences == self.phase.sequences:
                 return

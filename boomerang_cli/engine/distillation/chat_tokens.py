@@ -87,9 +87,11 @@ class ChatTokenizer:
         response = [False] * len(input_ids)
         for index in conversation.responses:
             before = self._apply(conversation, index, add_generation_prompt=True)
-            through = whole if index + 1 == count else self._apply(conversation, index + 1)
+            is_last = index + 1 == count
+            through = whole if is_last else self._apply(conversation, index + 1)
             if through.startswith(before) and whole.startswith(through):
-                start, stop = (_shared(self._ids(text), input_ids) for text in (before, through))
+                start = _shared(self._ids(before), input_ids)
+                stop = len(input_ids) if is_last else _shared(self._ids(through), input_ids)
                 response[start:stop] = [True] * (stop - start)
         return ChatTokens(input_ids, response)
 

@@ -20,7 +20,7 @@ _CPU_TOKENS = 4096
 
 
 def choose_micro_batch_size(
-    phase: Phase, device: torch.device, loss: Callable[[torch.Tensor], torch.Tensor], parameters: int
+    phase: Phase, device: torch.device, run: Callable[[torch.Tensor], None], parameters: int
 ) -> int:
     """Return the largest number of sequences that divides a process's share of the batch and fits.
 
@@ -28,7 +28,8 @@ def choose_micro_batch_size(
     Neither weights nor random state nor data are touched. All processes get the same answer.
 
     Args:
-        loss: of ``input_ids`` int64 ``[sequences, sequence_length]``; its gradients are thrown away by the caller.
+        run: forward and backward of ``input_ids`` int64 ``[sequences, sequence_length]``, after which no gradient is
+            left: the next measurement would take it for memory that was there before.
         parameters: trained ones in this process, for the optimiser's two moments.
 
     Raises:
@@ -38,11 +39,11 @@ def choose_micro_batch_size(
     share = phase.batch_size // processes()
     divisors = [size for size in range(1, share + 1) if share % size == 0]
     if device.type == "cuda":
-        first, limit = _cuda_bytes(loss, phase, device, 1), _free_cuda_bytes(device) - 8 * parameters
-        step = (_cuda_bytes(loss, phase, device, 2) - first) if share > 1 and 2 * first < limit else first
+        first, limit = _cuda_bytes(run, phase, device, 1), _free_cuda_bytes(device) - 8 * parameters
+        step = (_cuda_bytes(run, phase, device, 2) - first) if share > 1 and 2 * first < limit else first
         fitting = [size for size in divisors if first + (size - 1) * step <= limit * _CUDA_SHARE]
     else:
-        first = _saved_bytes(loss, phase, device)
+        first = _saved_bytes(run, phase, device)
         limit = int(_available_bytes() * _CPU_SHARE) // _local_processes() - 12 * parameters
         most = max(1, _CPU_TOKENS // phase.sequence_length)
         fitting = [size for size in divisors if size * first <= limit and size <= most]
@@ -56,15 +57,13 @@ def choose_micro_batch_size(
     return chosen
 
 
-def _cuda_bytes(
-    loss: Callable[[torch.Tensor], torch.Tensor], phase: Phase, device: torch.device, sequences: int
-) -> int:
+def _cuda_bytes(run: Callable[[torch.Tensor], None], phase: Phase, device: torch.device, sequences: int) -> int:
     """Return how far memory rises in a forward and backward pass."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     try:
-        loss(_dummy(phase, device, sequences)).backward()  # type: ignore[no-untyped-call]
+        run(_dummy(phase, device, sequences))
     except torch.cuda.OutOfMemoryError:
         _, total = torch.cuda.mem_get_info(device)
         raise TrainingError(
@@ -79,7 +78,7 @@ def _free_cuda_bytes(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0]
 
 
-def _saved_bytes(loss: Callable[[torch.Tensor], torch.Tensor], phase: Phase, device: torch.device) -> int:
+def _saved_bytes(run: Callable[[torch.Tensor], None], phase: Phase, device: torch.device) -> int:
     """Return what autograd keeps of one sequence's forward pass."""
     storages: dict[int, int] = {}
 
@@ -90,7 +89,7 @@ def _saved_bytes(loss: Callable[[torch.Tensor], torch.Tensor], phase: Phase, dev
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss(_dummy(phase, device, 1)).backward()  # type: ignore[no-untyped-call]
+        run(_dummy(phase, device, 1))
     return sum(storages.values())
 
 

@@ -104,6 +104,14 @@ class Standing:
         return [{"name": name, **counts} for name, counts in self.phases.items()]
 
     @property
+    def note(self) -> str | None:
+        """What became of conversations that are longer than a sequence, if any are."""
+        words = {"rows_cut": "were cut to that length", "rows_left_out": "have no response within it and were left out"}
+        told = [f"{phase[key]:,} {words[key]}" for phase in self.phases.values() for key in words if phase.get(key)]
+        length = self.recipe.sft_sequence_length
+        return f"--sft-sequence-length {length}: of the conversations {', '.join(told)}" if told else None
+
+    @property
     def tokens(self) -> int:
         return sum(phase["tokens"] for phase in self.phases.values())
 

@@ -88,6 +88,7 @@ class DistillationTrainer(Trainer):
         self._phase = recipe.phases[0]
         self._patched_steps = patched_steps
         self._patched: tuple[int, ...] = ()
+        self._patched_count = 0
         self._batch_losses = BatchLosses(student, teacher, layer_map, recipe, self.accelerator.autocast, between)
         self._loss_sums = LossSums(recipe.parts, arguments.device)
         self._steps = StepReader(
@@ -125,25 +126,23 @@ class DistillationTrainer(Trainer):
         """Set how many sequences run at once in each process; ``auto`` measures how many fit, in each phase.
 
         Raises:
-            TrainingError: a batch cannot be split like that, or not even one sequence fits.
+            TrainingError: not even one sequence fits.
         """
-        self._steps.micro_batch_sizes = tuple(self._micro_batch_size(phase, size) for phase in self.recipe.phases)
+        parameters = own_parameters(self.student)
+        self._steps.micro_batch_sizes = tuple(
+            choose_micro_batch_size(phase, self.args.device, partial(self._run_to_measure, phase), parameters)
+            if size == "auto"
+            else size
+            for phase in self.recipe.phases
+        )
         self.args.per_device_train_batch_size = self._train_batch_size = min(self.micro_batch_sizes)
 
-    def _micro_batch_size(self, phase: Phase, size: int | Literal["auto"]) -> int:
-        if size == "auto":
-            loss = partial(self._loss_to_measure, phase)
-            size = choose_micro_batch_size(phase, self.args.device, loss, own_parameters(self.student))
-            self.student.zero_grad(set_to_none=True)
-        phase.accumulation_steps(size, processes())
-        return size
-
-    def _loss_to_measure(self, phase: Phase, input_ids: torch.Tensor) -> torch.Tensor:
-        self.student.zero_grad(set_to_none=True)
+    def _run_to_measure(self, phase: Phase, input_ids: torch.Tensor) -> None:
         heaviest = self._patched_steps.heaviest if self._patched_steps else ()
         total, _ = self._batch_losses.of_phase(phase, input_ids, patched=heaviest)
-        split_root(self.teacher)
-        return total
+        total.backward()  # type: ignore[no-untyped-call]
+        split_root(self.teacher)  # only now: the gradient may have passed through its final norm
+        self.student.zero_grad(set_to_none=True)
 
     # Data
 
@@ -181,6 +180,7 @@ class DistillationTrainer(Trainer):
     ) -> torch.Tensor:
         self._phase, self.position = inputs.phase, inputs.position
         self._patched = self._patched_steps.blocks(self.state.global_step) if self._patched_steps else ()
+        self._patched_count += bool(self._patched)
         self.current_gradient_accumulation_steps = len(inputs.micro_batches)
         losses = []
         for micro_batch in inputs.micro_batches:
@@ -239,7 +239,10 @@ class DistillationTrainer(Trainer):
         step, gradient_norm = self.state.global_step, logs.get("grad_norm", 0.0)
         self.standing.clock.stop(step)
         check_finite(self.standing.losses, gradient_norm, step, self.folder)
-        return training_record(self.standing, step, logs["learning_rate"], gradient_norm)
+        record = training_record(self.standing, step, logs["learning_rate"], gradient_norm)
+        if self.recipe.patched_share:  # losses of models in between are smaller: not to be taken for the student's
+            record["patched_steps"], self._patched_count = self._patched_count, 0
+        return record
 
     def report(self, *, stopping: bool = False) -> None:
         """Tell the progress callback, at rank 0, where training stands."""
