@@ -21,7 +21,7 @@ from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.processes import decide, processes
 from boomerang_cli.engine.distillation.progress import ProgressCallback
-from boomerang_cli.engine.distillation.recipe import Alignment, Recipe, Sampling, Schedule
+from boomerang_cli.engine.distillation.recipe import Alignment, Sampling, Schedule
 from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.distillation.start import find_start
 from boomerang_cli.engine.distillation.step_end import check_save_every
