@@ -1,4 +1,4 @@
-"""What an objective makes of the sizes in between: students of one pair, distilled by several recipes, scored at each k.
+"""What an objective makes of the sizes in between: one pair's students, distilled by several recipes, scored at each k.
 
 Each run is a `distill` and a `sweep` in a process of one thread; a run that is done is kept in the output folder, so
 that the same command goes on where it stopped. Seeds change the order of the text and the draws of patched steps. After

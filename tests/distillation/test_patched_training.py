@@ -63,7 +63,8 @@ def make_trainer(student: Path, folder: Path, micro_batch_size: int | str) -> Di
 
 def train(student: Path, folder: Path, micro_batch_size: int) -> dict[str, Any]:
     torch.set_num_threads(1)
-    trainer = make_trainer(student, folder, micro_batch_size)
+    trainer = make_trainer(student, folder, "auto")  # measuring must leave nothing behind
+    trainer.set_micro_batch_size(micro_batch_size)
     trainer.train()
     weights = gather_tensors(trainer.student, trainer._plain_optimizer())["model"]
     log = [record for record in trainer.state.log_history if "loss" in record]

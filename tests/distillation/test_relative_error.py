@@ -25,6 +25,12 @@ def test_it_is_the_mean_over_states_of_the_mean_over_real_positions() -> None:
         torch.testing.assert_close(gradient_of(3 * ours, state), gradient_of(3 * expected, state))
 
 
+def test_where_responses_alone_count_their_sum_is_divided_by_their_number_in_the_step() -> None:
+    student, teacher = random(*MASK.shape, HIDDEN), random(*MASK.shape, HIDDEN, seed=1)
+    terms = [(student[at] - teacher[at]).square().sum() / teacher[at].square().sum() for at in real_positions()]
+    torch.testing.assert_close(relative_error_loss([student], [teacher], MASK, tokens=7.5), sum(terms) / 7.5)
+
+
 def test_a_state_of_another_length_is_a_wrong_one() -> None:
     teacher = random(2, 3, HIDDEN)
     assert relative_error_loss([3 * teacher], [teacher]).item() == pytest.approx(4)
