@@ -51,7 +51,10 @@ def test_columns_can_be_named(row: dict[str, Any], columns: tuple[str, ...]) -> 
 
 BAD: dict[str, tuple[Any, str]] = {
     "no object": ([1], "here is not an object"),
-    "other columns": ({"q": "x", "a": "y"}, r"here lacks messages, prompt/completion, .* \(columns: q, a\): name what"),
+    "other columns": (
+        {"q": "x", "a": "y"},
+        r"here has none of messages, conversations, prompt/completion, .* \(columns: q, a\)",
+    ),
     "an instruction": ({"instruction": "x", "input": "", "output": "y"}, "here has an `instruction` beside `input`"),
     "no assistant": ({"messages": [ASK]}, r"here has no response in `messages`, .* \(roles: user\)"),
     "an empty answer": ({"question": "x", "answer": ""}, "here has no response in `answer`"),
@@ -71,7 +74,7 @@ def test_a_row_that_holds_no_conversation_is_refused(case: str) -> None:
 
 
 def test_a_missing_column_that_was_named_is_refused() -> None:
-    with pytest.raises(DataError, match=r"here lacks `q` and `a` \(columns: prompt\): name what"):
+    with pytest.raises(DataError, match=r"here has none of q/a \(columns: prompt\): name what"):
         conversation_of({"prompt": "x"}, "here", ("q", "a"))
 
 

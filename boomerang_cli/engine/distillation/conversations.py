@@ -82,36 +82,31 @@ def conversation_of(row: Any, where: str, columns: Sequence[str] = ()) -> Conver
     """
     if not isinstance(row, Mapping):
         raise DataError(f'{where} is not an object: each one must be like {{"messages": […]}}')
-    found = _columns_of(row, where, columns)
-    parts = [
-        _messages(row[column], role, f"{where}, column `{column}`")
-        for column, role in zip(found, ("user", "assistant"), strict=False)
-    ]
-    prompt = parts[0] if len(parts) == 2 else []
-    conversation = Conversation((*prompt, *parts[-1]), len(prompt), where)
-    if len(parts) == 2 and not any(message.get("content") for message in prompt):
-        raise DataError(f"{where} has no prompt in `{found[0]}`: mend the row, or leave it out")
+    *prompt_column, response_column = _columns_of(row, where, columns)
+    prompt = [each for name in prompt_column for each in _messages(row[name], "user", f"{where}, column `{name}`")]
+    response = _messages(row[response_column], "assistant", f"{where}, column `{response_column}`")
+    if prompt_column and not any(message.get("content") for message in prompt):
+        raise DataError(f"{where} has no prompt in `{prompt_column[0]}`: mend the row, or leave it out")
+    conversation = Conversation((*prompt, *response), len(prompt), where)
     if not conversation.responses:
-        roles = ", ".join(dict.fromkeys(str(message["role"]) for message in parts[-1])) or "none"
+        roles = ", ".join(dict.fromkeys(str(message["role"]) for message in response)) or "none"
         raise DataError(
-            f"{where} has no response in `{found[-1]}`, no words of an assistant (roles: {roles}): mend the row, or "
-            "leave it out"
+            f"{where} has no response in `{response_column}`, no words of an assistant (roles: {roles}): mend the row, "
+            "or leave it out"
         )
     return conversation
 
 
 def _columns_of(row: Mapping[str, Any], where: str, columns: Sequence[str]) -> Sequence[str]:
     """Return the names of the columns to read: one of messages, or two of prompt and response."""
-    wanted = [tuple(columns)] if columns else [*((name,) for name in MESSAGES), *PAIRS]
-    found = next((names for names in wanted if all(row.get(name) is not None for name in names)), None)
+    shapes = [columns] if columns else [*((name,) for name in MESSAGES), *PAIRS]
+    found = next((names for names in shapes if all(row.get(name) is not None for name in names)), None)
     if found is None:
-        shown = (
-            " and ".join(f"`{name}`" for name in columns) if columns else "messages, prompt/completion, input/output "
-        )
+        looked_for = ", ".join("/".join(names) for names in shapes)
         held = ", ".join(map(str, row)) or "none"
         raise DataError(
-            f"{where} lacks {shown if columns else shown + 'and question/answer'} (columns: {held}): name what holds "
-            "prompt and response with --sft-columns PROMPT,RESPONSE, or messages with --sft-columns MESSAGES"
+            f"{where} has none of {looked_for} (columns: {held}): name what holds prompt and response with "
+            "--sft-columns PROMPT,RESPONSE, or messages with --sft-columns MESSAGES"
         )
     if not columns and found == ("input", "output") and row.get("instruction") is not None:
         raise DataError(
