@@ -82,6 +82,14 @@ def read(path: Path) -> list[Conversation]:
     return list(ChatData(*find_sources((), (), [str(path)]).chat).documents())
 
 
+def test_tools_go_with_a_conversation_in_either_form() -> None:
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    for given in (tools, '[{"type": "function", "function": {"name": "add"}}]'):
+        assert conversation_of({**SHAPES["messages"], "tools": given}, "here").tools == tuple(tools)
+    with pytest.raises(DataError, match="here has `tools` that are no list of objects"):
+        conversation_of({**SHAPES["messages"], "tools": "add"}, "here")
+
+
 def test_files_of_every_kind_are_read_and_say_where_a_row_stands(tmp_path: Path) -> None:
     rows = [{"messages": [SYSTEM, ASK, {**ANSWER, "content": str(number)}]} for number in range(3)]
     jsonl = read(write_rows(tmp_path / "a.jsonl", rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ MESSAGES = ("messages", "conversations")
 PAIRS = (("prompt", "completion"), ("input", "output"), ("question", "answer"))
 COLUMNS = (*MESSAGES, *(column for pair in PAIRS for column in pair), "instruction")
 """What is looked for in a row, unless columns are named; the first that are there count."""
+
+TOOLS = "tools"
+"""The column of functions that the assistant may call, as transformers' templates take them; a list, or JSON of it."""
 
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 """Of rows with ``from`` and ``value`` in the place of ``role`` and ``content``."""
@@ -29,11 +33,13 @@ class Conversation:
         messages: ``role``, ``content``, and what else a row has of them.
         prompt_messages: how many at the beginning are the prompt, in which nothing counts.
         where: the row, for an error.
+        tools: what the assistant may call; empty for none.
     """
 
     messages: tuple[Message, ...]
     prompt_messages: int
     where: str
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def responses(self) -> list[int]:
@@ -68,7 +74,7 @@ class ChatData:
         Raises:
             DataError: a row cannot be read, or has no response; names it.
         """
-        for row, where in self.source.rows(self.columns or COLUMNS, shuffler):
+        for row, where in self.source.rows((*(self.columns or COLUMNS), TOOLS), shuffler):
             yield conversation_of(row, where, self.columns)
 
 
@@ -87,7 +93,7 @@ def conversation_of(row: Any, where: str, columns: Sequence[str] = ()) -> Conver
     response = _messages(row[response_column], "assistant", f"{where}, column `{response_column}`")
     if prompt_column and not any(message.get("content") for message in prompt):
         raise DataError(f"{where} has no prompt in `{prompt_column[0]}`: mend the row, or leave it out")
-    conversation = Conversation((*prompt, *response), len(prompt), where)
+    conversation = Conversation((*prompt, *response), len(prompt), where, _tools(row.get(TOOLS), where))
     if not conversation.responses:
         roles = ", ".join(dict.fromkeys(str(message["role"]) for message in response)) or "none"
         raise DataError(
@@ -113,6 +119,16 @@ def _columns_of(row: Mapping[str, Any], where: str, columns: Sequence[str]) -> S
             f"{where} has an `instruction` beside `input`: put both into one column, and name it with --sft-columns"
         )
     return found
+
+
+def _tools(value: Any, where: str) -> tuple[Mapping[str, Any], ...]:
+    try:
+        tools = json.loads(value) if isinstance(value, str) and value else value or []
+    except ValueError:
+        tools = None
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise DataError(f"{where} has `{TOOLS}` that are no list of objects: mend the row, or leave it out")
+    return tuple(tools)
 
 
 def _messages(value: Any, role: str, where: str) -> list[Message]:
