@@ -48,6 +48,14 @@ def test_the_tokens_are_the_templates_without_anything_added() -> None:
     assert chat_tokenizer().convert_ids_to_tokens(tokens.input_ids) == [USER, "w3", END, ASSISTANT, "w4", END]
 
 
+def test_tools_are_given_to_the_template() -> None:
+    tokenizer = chat_tokenizer("{% if tools %}{{ tools[0].name }} {% endif %}" + TEMPLATE)
+    row = {"prompt": "w3", "completion": "w4", "tools": [{"name": "w58"}]}
+    tokens = ChatTokenizer(tokenizer).tokens_of(conversation_of(row, "here"))
+    assert tokens.input_ids == [58, 60, 3, 62, 61, 4, 62]
+    assert tokens.response == [False] * 5 + [True] * 2
+
+
 def test_a_token_that_reaches_over_the_border_counts() -> None:
     tokenizer = make_tokenizer()
     tokenizer.chat_template = (

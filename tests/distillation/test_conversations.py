@@ -51,7 +51,10 @@ def test_columns_can_be_named(row: dict[str, Any], columns: tuple[str, ...]) -> 
 
 BAD: dict[str, tuple[Any, str]] = {
     "no object": ([1], "here is not an object"),
-    "other columns": ({"q": "x", "a": "y"}, r"here lacks messages, prompt/completion, .* \(columns: q, a\): name what"),
+    "other columns": (
+        {"q": "x", "a": "y"},
+        r"here has none of messages, conversations, prompt/completion, .* \(columns: q, a\)",
+    ),
     "an instruction": ({"instruction": "x", "input": "", "output": "y"}, "here has an `instruction` beside `input`"),
     "no assistant": ({"messages": [ASK]}, r"here has no response in `messages`, .* \(roles: user\)"),
     "an empty answer": ({"question": "x", "answer": ""}, "here has no response in `answer`"),
@@ -71,12 +74,20 @@ def test_a_row_that_holds_no_conversation_is_refused(case: str) -> None:
 
 
 def test_a_missing_column_that_was_named_is_refused() -> None:
-    with pytest.raises(DataError, match=r"here lacks `q` and `a` \(columns: prompt\): name what"):
+    with pytest.raises(DataError, match=r"here has none of q/a \(columns: prompt\): name what"):
         conversation_of({"prompt": "x"}, "here", ("q", "a"))
 
 
 def read(path: Path) -> list[Conversation]:
     return list(ChatData(*find_sources((), (), [str(path)]).chat).documents())
+
+
+def test_tools_go_with_a_conversation_in_either_form() -> None:
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    for given in (tools, '[{"type": "function", "function": {"name": "add"}}]'):
+        assert conversation_of({**SHAPES["messages"], "tools": given}, "here").tools == tuple(tools)
+    with pytest.raises(DataError, match="here has `tools` that are no list of objects"):
+        conversation_of({**SHAPES["messages"], "tools": "add"}, "here")
 
 
 def test_files_of_every_kind_are_read_and_say_where_a_row_stands(tmp_path: Path) -> None:

@@ -112,18 +112,24 @@ def test_a_training_killed_in_either_phase_or_at_the_border_goes_on_bit_for_bit(
     assert result.phases == json.loads((whole / "student_config.json").read_text())["distillation"]["phases"]
 
 
-@pytest.fixture
-def broken(made: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def broken_off(made: Path) -> Path:
     """A project whose training was broken off in its second phase."""
-    folder = Path(shutil.copytree(made, tmp_path / "moved"))
-    edit_json(folder / "student-init" / "student_config.json", teacher=str(folder / "teacher"))
 
     def stop(progress: Any) -> None:
         if progress.step == 6:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        train(folder, save_every=1, on_progress=stop)
+        train(made, save_every=1, on_progress=stop)
+    return made
+
+
+@pytest.fixture
+def broken(broken_off: Path, tmp_path: Path) -> Path:
+    """The same project in another place."""
+    folder = Path(shutil.copytree(broken_off, tmp_path / "moved"))
+    edit_json(folder / "student-init" / "student_config.json", teacher=str(folder / "teacher"))
     return folder
 
 

@@ -59,7 +59,7 @@ def long_way(student: PreTrainedModel, teacher: PreTrainedModel) -> Tensor:
     return torch.stack(parts).mean()
 
 
-@pytest.mark.parametrize("family", ["gpt_neox", "llama", "qwen3", "gemma2", "opt"])
+@pytest.mark.parametrize("family", ["gpt_neox", "gemma2", "opt"])
 @pytest.mark.parametrize("rows", [1, 2, 4])
 def test_any_split_of_a_step_gives_the_loss_and_gradients_of_the_long_way(family: str, rows: int) -> None:
     student, teacher = (model.double() for model in pair_of(family))

@@ -98,6 +98,7 @@ class ChatTokenizer:
     def _apply(self, conversation: Conversation, count: int, *, tokenize: bool = False, **options: Any) -> Any:
         """Return what the template makes of the first ``count`` messages: text, or tokens."""
         messages = [dict(message) for message in conversation.messages[:count]]
+        options["tools"] = [dict(tool) for tool in conversation.tools] or None
         try:
             return self._tokenizer.apply_chat_template(messages, tokenize=tokenize, return_dict=tokenize, **options)
         except Exception as error:  # a template is a program of its own, and raises whatever it likes

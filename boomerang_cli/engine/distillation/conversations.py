@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ MESSAGES = ("messages", "conversations")
 PAIRS = (("prompt", "completion"), ("input", "output"), ("question", "answer"))
 COLUMNS = (*MESSAGES, *(column for pair in PAIRS for column in pair), "instruction")
 """What is looked for in a row, unless columns are named; the first that are there count."""
+
+TOOLS = "tools"
+"""The column of functions that the assistant may call, as transformers' templates take them; a list, or JSON of it."""
 
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 """Of rows with ``from`` and ``value`` in the place of ``role`` and ``content``."""
@@ -29,11 +33,13 @@ class Conversation:
         messages: ``role``, ``content``, and what else a row has of them.
         prompt_messages: how many at the beginning are the prompt, in which nothing counts.
         where: the row, for an error.
+        tools: what the assistant may call; empty for none.
     """
 
     messages: tuple[Message, ...]
     prompt_messages: int
     where: str
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def responses(self) -> list[int]:
@@ -68,7 +74,7 @@ class ChatData:
         Raises:
             DataError: a row cannot be read, or has no response; names it.
         """
-        for row, where in self.source.rows(self.columns or COLUMNS, shuffler):
+        for row, where in self.source.rows((*(self.columns or COLUMNS), TOOLS), shuffler):
             yield conversation_of(row, where, self.columns)
 
 
@@ -82,42 +88,47 @@ def conversation_of(row: Any, where: str, columns: Sequence[str] = ()) -> Conver
     """
     if not isinstance(row, Mapping):
         raise DataError(f'{where} is not an object: each one must be like {{"messages": […]}}')
-    found = _columns_of(row, where, columns)
-    parts = [
-        _messages(row[column], role, f"{where}, column `{column}`")
-        for column, role in zip(found, ("user", "assistant"), strict=False)
-    ]
-    prompt = parts[0] if len(parts) == 2 else []
-    conversation = Conversation((*prompt, *parts[-1]), len(prompt), where)
-    if len(parts) == 2 and not any(message.get("content") for message in prompt):
-        raise DataError(f"{where} has no prompt in `{found[0]}`: mend the row, or leave it out")
+    *prompt_column, response_column = _columns_of(row, where, columns)
+    prompt = [each for name in prompt_column for each in _messages(row[name], "user", f"{where}, column `{name}`")]
+    response = _messages(row[response_column], "assistant", f"{where}, column `{response_column}`")
+    if prompt_column and not any(message.get("content") for message in prompt):
+        raise DataError(f"{where} has no prompt in `{prompt_column[0]}`: mend the row, or leave it out")
+    conversation = Conversation((*prompt, *response), len(prompt), where, _tools(row.get(TOOLS), where))
     if not conversation.responses:
-        roles = ", ".join(dict.fromkeys(str(message["role"]) for message in parts[-1])) or "none"
+        roles = ", ".join(dict.fromkeys(str(message["role"]) for message in response)) or "none"
         raise DataError(
-            f"{where} has no response in `{found[-1]}`, no words of an assistant (roles: {roles}): mend the row, or "
-            "leave it out"
+            f"{where} has no response in `{response_column}`, no words of an assistant (roles: {roles}): mend the row, "
+            "or leave it out"
         )
     return conversation
 
 
 def _columns_of(row: Mapping[str, Any], where: str, columns: Sequence[str]) -> Sequence[str]:
     """Return the names of the columns to read: one of messages, or two of prompt and response."""
-    wanted = [tuple(columns)] if columns else [*((name,) for name in MESSAGES), *PAIRS]
-    found = next((names for names in wanted if all(row.get(name) is not None for name in names)), None)
+    shapes = [columns] if columns else [*((name,) for name in MESSAGES), *PAIRS]
+    found = next((names for names in shapes if all(row.get(name) is not None for name in names)), None)
     if found is None:
-        shown = (
-            " and ".join(f"`{name}`" for name in columns) if columns else "messages, prompt/completion, input/output "
-        )
+        looked_for = ", ".join("/".join(names) for names in shapes)
         held = ", ".join(map(str, row)) or "none"
         raise DataError(
-            f"{where} lacks {shown if columns else shown + 'and question/answer'} (columns: {held}): name what holds "
-            "prompt and response with --sft-columns PROMPT,RESPONSE, or messages with --sft-columns MESSAGES"
+            f"{where} has none of {looked_for} (columns: {held}): name what holds prompt and response with "
+            "--sft-columns PROMPT,RESPONSE, or messages with --sft-columns MESSAGES"
         )
     if not columns and found == ("input", "output") and row.get("instruction") is not None:
         raise DataError(
             f"{where} has an `instruction` beside `input`: put both into one column, and name it with --sft-columns"
         )
     return found
+
+
+def _tools(value: Any, where: str) -> tuple[Mapping[str, Any], ...]:
+    try:
+        tools = json.loads(value) if isinstance(value, str) and value else value or []
+    except ValueError:
+        tools = None
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise DataError(f"{where} has `{TOOLS}` that are no list of objects: mend the row, or leave it out")
+    return tuple(tools)
 
 
 def _messages(value: Any, role: str, where: str) -> list[Message]:
