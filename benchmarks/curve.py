@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import resource
 import shutil
@@ -187,8 +186,9 @@ def runs_of_equal_time(recipes: Sequence[str], seeds: Sequence[int], steps: int,
         return statistics.median(each["processor_seconds"] for each in done if each)
 
     trained = [recipe for recipe in recipes if recipe != "undistilled"]
-    allowed = {recipe: max(1, math.floor(steps * seconds("paper") / seconds(recipe))) for recipe in trained}
-    return [Run(recipe, seed, min(steps, allowed[recipe])) for seed in seeds for recipe in trained]
+    allowed = {recipe: max(1, round(steps * seconds("paper") / seconds(recipe))) for recipe in trained}
+    untrained = [Run("undistilled", seeds[0], steps)] if "undistilled" in recipes else []
+    return [*untrained, *(Run(recipe, seed, allowed[recipe]) for seed in seeds for recipe in trained)]
 
 
 def curve_of(result: Mapping[str, Any], order: str) -> list[dict[str, Any]]:
