@@ -139,10 +139,11 @@ class DistillationTrainer(Trainer):
 
     def _run_to_measure(self, phase: Phase, input_ids: torch.Tensor) -> None:
         heaviest = self._patched_steps.heaviest if self._patched_steps else ()
-        total, _ = self._batch_losses.of_phase(phase, input_ids, patched=heaviest)
-        total.backward()  # type: ignore[no-untyped-call]
-        split_root(self.teacher)  # only now: the gradient may have passed through its final norm
-        self.student.zero_grad(set_to_none=True)
+        for patched in dict.fromkeys(((), heaviest)):  # the one has more gradients, the other more layers
+            total, _ = self._batch_losses.of_phase(phase, input_ids, patched=patched)
+            total.backward()  # type: ignore[no-untyped-call]
+            split_root(self.teacher)  # only now: the gradient may have passed through its final norm
+            self.student.zero_grad(set_to_none=True)
 
     # Data
 

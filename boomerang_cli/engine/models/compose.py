@@ -104,7 +104,7 @@ def origins(model: PreTrainedModel, family: Family, sources: Sequence[LayerSourc
     parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     buffers = [name for name, _ in model.named_buffers(remove_duplicate=False)]
     prefix = layers_prefix(model, family)
-    on_disk = _names_on_disk(model, [name for name in parameters if not name.startswith(prefix)])
+    on_disk = _names_on_disk(model, [name for name in parameters if not name.startswith(prefix)])  # experts are merged
     found: dict[str, tuple[Owner, str]] = {}
     for name in (*parameters, *buffers):
         if match := re.match(rf"{re.escape(prefix)}(\d+)\.", name):
@@ -112,10 +112,8 @@ def origins(model: PreTrainedModel, family: Family, sources: Sequence[LayerSourc
             found[name] = source.owner, f"{prefix}{source.index}.{name[match.end() :]}"
         elif on_disk.get(name, name).startswith(family.before):
             found[name] = sources[0].owner, name
-        elif name in on_disk:
-            found[name] = sources[-1].owner, name
-        else:  # rotary frequencies: the teacher's serve layers of every kind
-            found[name] = "teacher", name
+        else:  # of buffers, rotary frequencies: the teacher's serve layers of every kind
+            found[name] = "teacher" if name in buffers else sources[-1].owner, name
     return found
 
 
