@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from boomerang_cli.engine.errors import ScoringError
+from boomerang_cli.engine.evaluation.agreement import check_stages
 from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
 from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
@@ -86,13 +87,15 @@ def open_evaluation(
 
 def _load(pair: Pair, dtype: torch.dtype, device: torch.device) -> LoadedPair:
     try:
-        return load_pair(pair, dtype=dtype, device=device)
+        loaded = load_pair(pair, dtype=dtype, device=device)
+        check_stages(loaded)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise ScoringError(
             f"{device} has too little memory for both models: give --dtype bfloat16, or --device cpu"
         ) from None
+    return loaded
 
 
 def choose_device(name: str) -> torch.device:
