@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from family_proof import InexactError
@@ -29,6 +30,16 @@ from boomerang_cli.engine.patch import patch
 KEPT = (0, 2, 4, 5, 7)
 BLOCKS = (1,)
 """Those that are patched in the model between."""
+_DIVIDED, _CAPPED = {"logits_scaling": 4.0}, {"final_logit_softcapping": 2.0}
+SCALED: dict[str, dict[str, Any]] = {
+    "granite": _DIVIDED, "granitemoe": _DIVIDED, "granitemoeshared": _DIVIDED, "granitemoehybrid": _DIVIDED,
+    "granite_swa": _DIVIDED, "granitemoe_swa": _DIVIDED, "hyperclovax": _DIVIDED,
+    "falcon_h1": {"lm_head_multiplier": 0.5}, "recurrent_gemma": {"logits_soft_cap": 2.0},
+    **dict.fromkeys(
+        ("gemma2", "gemma3_text", "gemma4_text", "gemma4_unified_text", "nanochat", "vaultgemma"), _CAPPED
+    ),
+}  # fmt: skip
+"""What types do to logits after the head, where their class does nothing by default."""
 AFTER_LAYERS = {"mamba", "mamba2", "falcon_mamba"}
 """Types whose ``hidden_states`` are what leaves each layer, not what enters it."""
 
@@ -61,17 +72,21 @@ def check_distilled(loaded: LoadedPair) -> None:
 
 
 def check_scored(loaded: LoadedPair) -> None:
-    """Compare a sweep's rows with the folders that `patch` writes, loaded whole (errors as in :func:`check_distilled`)."""
+    """Compare a sweep's rows with whole models: the pair's, and the folder that `patch` writes of one between.
+
+    Errors are those of :func:`check_distilled`.
+    """
     check_stages(loaded)
     pair, ids = loaded.pair, tokens(2, 13)
     windows = Windows(ids[:, :-1], ids[:, 1:])
     variants = [Variant(blocks) for blocks in ((), BLOCKS, pair.layer_map.patchable)]
     rows = Scorer(loaded).score(variants, windows, range(len(windows)))
-    expected = _log_probabilities(load(pair.teacher.folder), windows)
-    for variant in variants:
-        folder = pair.student.folder.parent / f"scored-{len(variant.blocks)}"
-        patch(blocks=variant.blocks, student=pair.student.folder, output=folder)
-        found, score = _log_probabilities(load(folder), windows), summarise(rows[variant], windows.tokens)
+    folder = pair.student.folder.parent / "between"
+    patch(blocks=BLOCKS, student=pair.student.folder, output=folder, verify=True)
+    models = [loaded.models["student"], load(folder), loaded.models["teacher"]]
+    expected = _log_probabilities(models[-1], windows)
+    for variant, model in zip(variants, models, strict=True):
+        found, score = _log_probabilities(model, windows), summarise(rows[variant], windows.tokens)
         perplexity = F.nll_loss(found, windows.labels.flatten()).exp()
         _compare(f"the perplexity of {variant.key}", torch.tensor(score.perplexity), perplexity)
         kl = F.kl_div(found, expected, log_target=True, reduction="batchmean")
@@ -126,5 +141,7 @@ def _whole(model: PreTrainedModel, depth: int) -> tuple[torch.Tensor, list[torch
 
 
 def _compare(what: str, found: torch.Tensor, expected: torch.Tensor) -> None:
-    if not torch.allclose(found.double(), expected.double(), rtol=2e-4, atol=2e-5 * max(1.0, expected.abs().max().item())):
+    if not torch.allclose(
+        found.double(), expected.double(), rtol=2e-4, atol=2e-5 * max(1.0, expected.abs().max().item())
+    ):
         raise InexactError(f"{what} differs by {(found - expected).abs().max().item():.2g}")

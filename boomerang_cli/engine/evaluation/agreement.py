@@ -12,7 +12,7 @@ from boomerang_cli.engine.models.compose import LoadedPair, compose
 
 @torch.inference_mode()
 def check_stages(loaded: LoadedPair) -> None:
-    """Check on a few tokens that the teacher, the student and a model between them give the logits that they give whole.
+    """Check on a few tokens that teacher, student and a model between them give the logits that they give whole.
 
     Raises:
         UnsupportedModelError: one does not, or layers of the type cannot be run one by one.

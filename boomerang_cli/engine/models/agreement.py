@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from boomerang_cli.engine.models.hidden_states import hidden_states_at
 _TOKENS = 8
 _TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-6}
 _HALF_TOLERANCE = 2e-2
-"""How far logits may lie from one another, as a part of the largest; of half precision, some units in its last place."""
+"""How far logits may lie apart, as a part of the largest; of half precision, some units in its last place."""
 
 
 @torch.no_grad()
@@ -43,7 +44,8 @@ def check_parts(model: PreTrainedModel, depth: int, name: str) -> None:
 
 def tokens_for(model: PreTrainedModel) -> Tensor:
     """Return a few tokens of a model's vocabulary, int64 ``[1, tokens]``, no two alike where it has so many."""
-    vocabulary = len(model.get_input_embeddings().weight)
+    embedding: Any = model.get_input_embeddings()
+    vocabulary = len(embedding.weight)
     return (torch.arange(1, _TOKENS + 1, device=model.device) * 7919 % vocabulary).unsqueeze(0)
 
 
@@ -55,10 +57,14 @@ def whole_logits(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
 def check_logits(found: Tensor, whole: Tensor) -> None:
     """Compare logits with those of the whole model, ``[batch, sequence, vocabulary]`` both (error as below)."""
     if found.shape != whole.shape:
-        raise UnsupportedModelError(f"the whole model has {whole.shape[-1]} logits a token, its head {found.shape[-1]}")
+        raise UnsupportedModelError(
+            f"the whole model gives {whole.shape[-1]} logits a token, its head {found.shape[-1]}"
+        )
     largest, differs = whole.abs().max().item(), (found - whole).abs().max().item()
     if not differs <= _TOLERANCES.get(whole.dtype, _HALF_TOLERANCE) * largest:
-        raise UnsupportedModelError(f"its logits differ from the whole model's, of up to {largest:.3g}, by {differs:.3g}")
+        raise UnsupportedModelError(
+            f"its logits differ from the whole model's, of up to {largest:.3g}, by {differs:.3g}"
+        )
 
 
 @contextmanager

@@ -35,7 +35,8 @@ def hidden_states_at(
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if index in states:
                 raise UnsupportedModelError(
-                    f"{type(model).__name__} runs texts of {input_ids.shape[1]} tokens in pieces: give a shorter --sequence-length"
+                    f"{type(model).__name__} runs texts of {input_ids.shape[1]} tokens in pieces: "
+                    "give a shorter --sequence-length"
                 )
             states[index] = args[0] if args else kwargs["hidden_states"]
 
