@@ -19,10 +19,11 @@ def check_stages(loaded: LoadedPair) -> None:
     """
     layer_map, teacher = loaded.pair.layer_map, loaded.models["teacher"]
     patchable = layer_map.patchable
+    own = {(): loaded.models["student"], patchable: teacher}
     variants = [Variant(blocks) for blocks in dict.fromkeys([patchable, patchable[-1:], ()])]
     with refusing(teacher, loaded.pair.teacher.name, "scored"):
         stages, input_ids = Stages(loaded), tokens_for(teacher)
         models = [(variant, variant.steps(layer_map)) for variant in variants]
         for variant, owner, hidden in stages.walk(models, stages.begin(input_ids)):
-            whole = compose(loaded, variant.sources(layer_map))
+            whole = own.get(variant.blocks) or compose(loaded, variant.sources(layer_map))
             check_logits(stages.heads[owner].logits(hidden), whole_logits(whole, input_ids))
