@@ -78,7 +78,7 @@ def test_commands_refuse_such_a_type_in_a_line_and_leave_nothing(tmp_path: Path)
     make_tokenizer().save_pretrained(tmp_path / "teacher")
     init_student(tmp_path / "teacher", output=tmp_path / "student", keep=(0, 2, 4, 5, 7))
     (tmp_path / "text.txt").write_text("w3 w4 w5 w6 w7 " * 20)
-    given = ("--data", tmp_path / "text.txt", "--sequence-length", 8, "-o", tmp_path / "output")
+    given = ("--data", tmp_path / "text.txt", "--sequence-length", 8, "-o", tmp_path / "output", "--quiet")
     message = r"models of modernbert-decoder cannot be {}, only patched: its logits differ from the whole model's"
     assert_refused("sweep", "--student", tmp_path / "student", *given, message=message.format("scored"))
     distilled = ("distill", tmp_path / "student", "--steps", 1, "--batch-size", 1, *given)

@@ -16,7 +16,7 @@ from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
 from boomerang_cli.engine.evaluation.texts import Texts
 from boomerang_cli.engine.models.compose import LoadedPair, load_pair
 from boomerang_cli.engine.models.loading import load_tokenizer
-from boomerang_cli.engine.output.output_folder import check_spares
+from boomerang_cli.engine.output.output_folder import check_spares, check_writable
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.publishing.versions import versions
 
@@ -65,8 +65,11 @@ def open_evaluation(
     if overwrite:
         check_spares(folder, pair.student.folder, pair.teacher.folder)
     tell("Loading both models", 0, 1)
-    # With overwrite, what another sweep found goes only once nothing can be refused any more.
-    loaded = _load(pair, number, place) if overwrite else None
+    # What another sweep found goes, and a folder is made, only once nothing of the models can be refused any more.
+    loaded = None
+    if overwrite or not folder.exists():
+        check_writable(folder)
+        loaded = _load(pair, number, place)
     with Journal(folder, identity, overwrite=overwrite) as journal:
         loaded = loaded or _load(pair, number, place)
         evaluation = Evaluation(
