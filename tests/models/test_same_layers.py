@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from family_proof import save_teacher
 from files import names
+from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
 from boomerang_cli.engine.checkpoint.families import FAMILIES
 from boomerang_cli.engine.distill import distill
@@ -63,3 +64,19 @@ def test_a_model_in_memory_is_verified(wrong_pair: tuple[Path, str], tmp_path: P
     student, message = wrong_pair
     with pytest.raises(UnsupportedModelError, match=message):
         build_intermediate_model(tmp_path / "teacher", student, 0)
+
+
+_SIZES: dict[str, Any] = {"vocab_size": 32, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+ENCODERS = {
+    "bert": lambda: BertForMaskedLM(BertConfig(**_SIZES, num_hidden_layers=4)),
+    "distilbert": lambda: DistilBertForMaskedLM(
+        DistilBertConfig(vocab_size=32, dim=16, n_heads=2, hidden_dim=32, n_layers=4)
+    ),
+}
+
+
+@pytest.mark.parametrize("model_type", ENCODERS)
+def test_encoders_are_verified_too(model_type: str, tmp_path: Path) -> None:
+    ENCODERS[model_type]().save_pretrained(tmp_path / "teacher")
+    init_student(tmp_path / "teacher", output=tmp_path / "student", keep=(0, 2))
+    assert patch(layers=1, student=tmp_path / "student", output=tmp_path / "model", verify=True).verified is not None

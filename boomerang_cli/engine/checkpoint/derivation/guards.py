@@ -13,6 +13,7 @@ from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers, layer_lists
 from boomerang_cli.engine.errors import UnsupportedModelError
+from boomerang_cli.engine.quiet import quiet_transformers
 
 
 def check_sharing(model: Any, stack: str) -> None:
@@ -66,7 +67,8 @@ def check_layers(
         changed = said.get(field)
         if changed is not None and changed != [values[layer] for layer in kept]:
             raise NotDerivableError(f"transformers changes {field} of layers {listed} to {changed}")
-    _check_computed(config, shorter, kept)
+    with quiet_transformers():  # it warns of properties that are going to leave
+        _check_computed(config, shorter, kept)
 
 
 @lru_cache(maxsize=1)
