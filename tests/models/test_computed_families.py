@@ -18,17 +18,7 @@ from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.models.agreement import check_parts
 from boomerang_cli.engine.models.head import Head
 
-BY_HAND = (
-    "gemma2",
-    "gpt_oss",
-    "qwen3_next",
-    "deepseek_v3",
-    "opt",
-    "nemotron_h",
-    "recurrent_gemma",
-    "minicpm3",
-    "hy_v4",
-)
+BY_HAND = ("gpt_oss", "qwen3_next", "deepseek_v3", "nemotron_h", "recurrent_gemma", "minicpm3")
 SPECIAL = ("hyperclovax", "falcon_h1", "nanochat", "openai-gpt", "gptj", "bart", "longcat_flash", "qwen4_exp_text")
 """Scales, norms without weights, lists instead of tuples, depths of another name, two streams."""
 
