@@ -13,6 +13,7 @@ from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.harness import Harness, metrics
 from boomerang_cli.engine.evaluation.journal import Journal
 from boomerang_cli.engine.evaluation.orders import Blocks, every_subset
+from boomerang_cli.engine.evaluation.prompts import Prompt
 from boomerang_cli.engine.evaluation.scoring import Score, Scorer, WindowSums, summarise
 from boomerang_cli.engine.evaluation.speed import Speed, measure_speed
 from boomerang_cli.engine.evaluation.sweep_files import keep_file
@@ -34,6 +35,7 @@ class Evaluation:
     Attributes:
         data: the text to score on, if any.
         calibration: the text to search orders on, if any.
+        prompts: what every model is to continue.
         tell: reports progress.
     """
 
@@ -45,11 +47,12 @@ class Evaluation:
         *,
         data: Windows | None,
         calibration: Windows | None,
+        prompts: Sequence[Prompt] = (),
         batch_size: int | None = None,
         tell: StageProgress,
     ) -> None:
         self._loaded, self._tokenizer, self._journal = loaded, tokenizer, journal
-        self.data, self.calibration = data, calibration
+        self.data, self.calibration, self.prompts = data, calibration, prompts
         self._layer_map = loaded.pair.layer_map
         self._scorer = Scorer(loaded, batch_size=batch_size)
         self.tell = tell
@@ -109,6 +112,21 @@ class Evaluation:
             model = compose(self._loaded, variant.sources(self._layer_map))
             self._journal.add(key, asdict(measure_speed(model, input_ids)))
         return Speed(**self._journal.get(key))
+
+    def samples(self, variant: Variant) -> tuple[dict[str, str], ...]:
+        """Return what a model writes behind each prompt, the two as ``prompt`` and ``text``.
+
+        Raises:
+            ScoringError: the device has too little memory, or the teacher's generation config is not taken.
+        """
+        keys = [f"sample {prompt.key} {variant.key}" for prompt in self.prompts]
+        missing = [(key, prompt) for key, prompt in zip(keys, self.prompts, strict=True) if not self._journal.get(key)]
+        model = compose(self._loaded, variant.sources(self._layer_map)) if missing else None
+        for key, prompt in missing:
+            assert model is not None
+            self._journal.add(key, {"text": prompt.continued_by(model, self._tokenizer)})
+        texts = [self._journal.get(key)["text"] for key in keys]
+        return tuple({"prompt": prompt.text, "text": text} for prompt, text in zip(self.prompts, texts, strict=True))
 
     def task(self, variant: Variant, task: str, harness: Harness) -> dict[str, dict[str, float]]:
         """Run a task of lm-eval, keep its own JSON beside the journal, and return its numbers."""

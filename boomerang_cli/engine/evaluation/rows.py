@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.pair.order import Order
@@ -27,6 +27,7 @@ class SweepRow:
         memory_bytes: the peak of a forward pass, weights included; on a GPU.
         baseline: ``perplexity`` and ``kl`` of the never-distilled model with the same blocks patched.
         tasks: lm-eval's numbers by task.
+        samples: a ``prompt`` and the ``text`` that the model writes behind it, greedily, for each.
     """
 
     layers: int
@@ -42,6 +43,7 @@ class SweepRow:
     memory_bytes: int | None = None
     baseline: Mapping[str, float] | None = None
     tasks: Mapping[str, Mapping[str, float]] | None = None
+    samples: tuple[Mapping[str, str], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class SweepResult:
         data: the text that was scored on; empty without.
         rows: one a size and order, those of one order together.
         misses: rows that are worse than ``max_perplexity`` or ``max_kl``.
+        asked: what tasks and prompts were asked with: what was given alone.
     """
 
     path: Path
@@ -75,6 +78,7 @@ class SweepResult:
     data: tuple[str, ...]
     rows: tuple[SweepRow, ...]
     misses: tuple[Miss, ...] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
 
 def plan_rows(orders: Iterable[Order], layers: Sequence[int] | None, planner: Planner) -> tuple[SweepRow, ...]:
