@@ -55,16 +55,17 @@ def written_by(folder: Path, prompt: str = PROMPT, new_tokens: int = 64) -> str:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
     encoded = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
     tokens = model.generate(**encoded, do_sample=False, max_new_tokens=new_tokens)
-    return tokenizer.decode(tokens[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
+    text = tokenizer.decode(tokens[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
+    return str(text).removesuffix("w63").rstrip()
 
 
 # What is written
 
 
-@pytest.mark.parametrize("family", ["gpt_neox", "gemma2", "qwen3", "qwen3_next"])
+@pytest.mark.parametrize("family", ["gpt_neox", "qwen3", "qwen3_next"])
 def test_a_composed_model_writes_what_its_folder_does(family: str, tmp_path: Path) -> None:
     save_pair(tmp_path, family, eos_token_id=[63])
-    found = sweep(student=tmp_path / "student", prompt=[PROMPT], order=["last"], output=tmp_path / "sweep").rows
+    found = sweep(student=tmp_path / "student", prompt=[PROMPT], layers=[0, 2], output=tmp_path / "sweep").rows
     for row in found:
         made = patch(blocks=row.patched_blocks, student=tmp_path / "student", output=tmp_path / str(row.layers))
         (sample,) = row.samples or ()
@@ -82,9 +83,7 @@ def test_a_sample_ends_where_the_generation_config_ends_it(folder: Path, chattin
     assert found.samples[0]["text"].split() == free[:end]
 
 
-def test_a_chat_template_is_used_with_the_system_instruction(
-    chatting: Path, run: Any, continued: list[Prompt]
-) -> None:
+def test_a_chat_template_is_used_with_the_system_instruction(chatting: Path, run: Any, continued: list[Prompt]) -> None:
     run(prompt=[PROMPT], data=[], layers=[0], teacher=chatting, system_instruction="w7")
     assert continued[0].input_ids == (10, 7, 11, 3, 4, 5, 12)
     assert continued[0].new_tokens == 9  # the teacher has 16 positions
