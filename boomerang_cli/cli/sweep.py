@@ -14,7 +14,7 @@ from boomerang_cli.cli.output import Output, as_plain
 from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
 from boomerang_cli.engine.evaluation.orders import SEARCHED
-from boomerang_cli.engine.evaluation.rows import SweepResult, best_order
+from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
 
 
 def sweep(
@@ -193,19 +193,12 @@ def _batch_size(text: str) -> int | None:
 def _tell_what_is_planned(out: Output, result: SweepResult) -> None:
     if searched := sorted({row.order for row in result.rows} & {*SEARCHED}):
         out.note(f"{', '.join(searched)}: found by a search; shown are sizes in the student's own order of blocks")
-    asked = {name: value for name, value in result.asked.items() if name not in ("tasks", "prompts", "new_tokens")}
-    how = "".join(f", {name} {_one_line(str(value))}" for name, value in asked.items())
+    chat = {name: value for name, value in result.asked.items() if name not in ("tasks", "prompts", "new_tokens")}
+    flags = [f"--{name.replace('_', '-')}" + ("" if value is True else f" {value!r}") for name, value in chat.items()]
     if tasks := result.asked.get("tasks"):
-        out.note(f"{', '.join(tasks)}: would be run on each of these models{how}")
+        out.note(" ".join([f"tasks for each: {', '.join(tasks)}", *flags]))
     for prompt in result.asked.get("prompts", ()):
-        system = asked.get("system_instruction")
-        with_system = f", system_instruction {_one_line(system)}" if system else ""
-        out.note(f"{_one_line(prompt)}: would be continued by each of these models{with_system}")
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return repr(line if len(line) <= 60 else f"{line[:60]}…")
+        out.note(" ".join([f"prompt for each: {prompt!r}", *(flag for flag in flags if flag.startswith("--system"))]))
 
 
 def _tell_what_next(
@@ -214,8 +207,7 @@ def _tell_what_next(
     best = best_order(result.rows)
     several = len({row.order for row in result.rows}) > 1
     out.note(
-        f"{result.path}: results.json, results.csv, order.json, curve.png"
-        + (", samples.md" if result.asked.get("prompts") else "")
+        f"{result.path}: {', '.join(name for name in RESULTS if (result.path / name).is_file())}"
         + (f"; order.json is {best}, the closest to the teacher" if several else "")
     )
     middle = [row.layers for row in result.rows if row.order == best]

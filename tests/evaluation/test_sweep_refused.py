@@ -38,7 +38,7 @@ def test_a_stride_that_would_leave_text_out_is_refused(run: Any) -> None:
 
 
 def test_nothing_to_score_on_is_refused(run: Any) -> None:
-    assert "give --data or --tasks, or --dry-run" in line(DataError, run, data=[])
+    assert "give --data, --tasks or --prompt, or --dry-run" in line(DataError, run, data=[])
 
 
 @pytest.mark.parametrize(("settings", "flag"), [

@@ -18,6 +18,7 @@ from boomerang_cli.engine.evaluation.asked import NEW_TOKENS, Asked
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
 from boomerang_cli.engine.models.generation import continue_greedily
 from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.quiet import quiet_transformers
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ def read_prompts(asked: Asked, tokenizer: PreTrainedTokenizerBase, pair: Pair) -
         ScoringError: a chat template that is needed and not there, or that fails; a prompt that is too long.
         DataError: a prompt with tokens that the models lack.
     """
+    with quiet_transformers():  # which would warn of a prompt that is too long
+        return _read(asked, tokenizer, pair)
+
+
+def _read(asked: Asked, tokenizer: PreTrainedTokenizerBase, pair: Pair) -> tuple[Prompt, ...]:
     system, teacher = asked.tasks.system_instruction, pair.teacher.name
     if not tokenizer.chat_template:
         if asked.tasks.apply_chat_template or system is not None:

@@ -13,6 +13,9 @@ from boomerang_cli.engine.pair.order import Order
 if TYPE_CHECKING:
     from boomerang_cli.engine.output.planner import Planner
 
+RESULTS = ("results.json", "results.csv", "order.json", "curve.png", "samples.md")
+"""The files that a sweep writes; the last two where there is something to show."""
+
 
 @dataclass(frozen=True)
 class SweepRow:

@@ -9,8 +9,6 @@ from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.publishing.fenced import fenced
 from boomerang_cli.engine.sizes import show_count
 
-SAMPLES_FILE = "samples.md"
-
 
 def samples_document(rows: Sequence[SweepRow], asked: Mapping[str, Any], patchable: int) -> str:
     """Return Markdown, prompt by prompt; a model that stands in several rows stands there once.
