@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -67,7 +68,7 @@ class Evaluation:
         for rows in self._scorer.batches(windows):
             self.tell(stage, rows.start * len(variants), total)
             known = [self._journal.get(f"window {windows.keys[row]}") for row in rows]
-            if missing := [each for each in variants if not all(each.key in window for window in known)]:
+            if missing := [each for each in variants if not all(_holds(window, each.key) for window in known)]:
                 scored_before = rows.stop * len(variants) - len(rows) * len(missing)
 
                 def tell(models: int, before: int = scored_before, windows: int = len(rows)) -> None:
@@ -89,7 +90,8 @@ class Evaluation:
     def knows(self, sets: Sequence[Blocks], windows: Windows) -> bool:
         """Tell whether the models that have these blocks patched are scored already."""
         keys = {Variant(blocks).key for blocks in sets}
-        return all(keys <= self._journal.get(f"window {key}").keys() for key in windows.keys)
+        known = (self._journal.get(f"window {key}") for key in windows.keys)
+        return all(_holds(window, key) for window in known for key in keys)
 
     def estimate_exact_seconds(self, windows: Windows) -> float:
         """Return about how long it takes to score every subset of the blocks, from a few of them on one batch."""
@@ -146,6 +148,11 @@ class Evaluation:
 
     def _sums(self, variant: Variant, windows: Windows) -> list[WindowSums]:
         return [WindowSums(*self._journal.get(f"window {key}")[variant.key]) for key in windows.keys]
+
+
+def _holds(window: Mapping[str, Any], key: str) -> bool:
+    """Tell whether every measure of a model is known; an older sweep had fewer."""
+    return len(window.get(key, ())) == len(WindowSums._fields)
 
 
 def _check_finite(found: Mapping[Variant, Sequence[WindowSums]]) -> None:

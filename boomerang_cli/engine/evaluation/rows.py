@@ -25,7 +25,7 @@ class SweepRow:
         layers: k, the number of patched blocks.
         depth: the number of layers.
         bytes: of all tensors, as ``patch`` would write them.
-        perplexity, perplexity_stderr, kl: see ``scoring.Score``.
+        perplexity, perplexity_stderr, kl, top1, acceptance: see ``scoring.Score``.
         tokens_per_second: of a forward pass.
         memory_bytes: the peak of a forward pass, weights included; on a GPU.
         baseline: ``perplexity`` and ``kl`` of the never-distilled model with the same blocks patched.
@@ -47,6 +47,8 @@ class SweepRow:
     baseline: Mapping[str, float] | None = None
     tasks: Mapping[str, Mapping[str, float]] | None = None
     samples: tuple[Mapping[str, str], ...] | None = None
+    top1: float | None = None
+    acceptance: float | None = None
 
 
 @dataclass(frozen=True)
