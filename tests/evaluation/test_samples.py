@@ -162,6 +162,12 @@ def test_a_prompt_with_a_token_that_the_models_lack_is_refused(chatting: Path, r
     assert "gives the token 'w' the id 64" in line(DataError, run, prompt=["w3 w"], teacher=chatting)
 
 
+def test_a_generation_config_that_needs_code_of_the_hub_is_refused(chatting: Path, run: Any) -> None:
+    (chatting / "generation_config.json").write_text(json.dumps({"penalty_alpha": 0.6, "top_k": 4}))
+    message = line(ScoringError, run, prompt=[PROMPT], data=[], layers=[0], teacher=chatting)
+    assert message.startswith("--prompt: the teacher's generation_config.json cannot be used: ")
+
+
 # samples.md
 
 

@@ -49,7 +49,7 @@ class Prompt:
         """
         try:
             return continue_greedily(model, tokenizer, self.input_ids, new_tokens=self.new_tokens)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ScoringError(f"--prompt: the teacher's generation_config.json cannot be used: {reason}") from None
         except RuntimeError as error:

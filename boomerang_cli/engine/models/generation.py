@@ -26,7 +26,7 @@ def continue_greedily(
     The generation config's other settings hold, such as a repetition penalty; sampling and beams do not.
 
     Raises:
-        ValueError: transformers does not take the generation config.
+        ValueError, TypeError: transformers does not take the generation config, or would need code of the Hub for it.
         RuntimeError: the device has too little memory.
     """
     context = torch.tensor([list(input_ids)], device=model.device)
@@ -40,6 +40,7 @@ def continue_greedily(
             num_return_sequences=1,
             max_new_tokens=new_tokens,
             use_cache=True,
+            cache_implementation=None,  # one that grows: those of a fixed size are compiled, once a model
             return_dict_in_generate=False,
             eos_token_id=ends or None,
             pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends), None),
