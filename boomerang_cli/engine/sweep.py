@@ -152,6 +152,7 @@ def sweep(
     from boomerang_cli.engine.distillation.data import notes_on
     from boomerang_cli.engine.evaluation.harness import Harness
     from boomerang_cli.engine.evaluation.measure import measure_rows
+    from boomerang_cli.engine.evaluation.prompts import read_questions
     from boomerang_cli.engine.evaluation.results import write_results
     from boomerang_cli.engine.evaluation.session import open_evaluation
     from boomerang_cli.engine.evaluation.texts import TextSettings, check_purpose, find_texts
@@ -162,6 +163,7 @@ def sweep(
     texts = find_texts(text, pair)
     for note in notes_on((*texts.data, *texts.calibration)):
         on_note(note)
+    questions = read_questions(asked, pair)
     harness = Harness(asked.tasks) if tasks else None
     needs = {"--max-perplexity": max_perplexity, "--max-kl": max_kl, "--speed": speed, "--baseline": baseline}
     needing = [flag for flag, value in needs.items() if value is not None and value is not False]
@@ -169,7 +171,7 @@ def sweep(
     with open_evaluation(
         pair,
         texts,
-        asked,
+        questions,
         result.path,
         dtype=dtype,
         device=device,

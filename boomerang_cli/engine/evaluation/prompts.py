@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS, Asked
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
 from boomerang_cli.engine.models.generation import continue_greedily
+from boomerang_cli.engine.models.loading import load_tokenizer
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.quiet import quiet_transformers
 
@@ -38,8 +39,7 @@ class Prompt:
     @cached_property
     def key(self) -> str:
         """A name that no other prompt has, nor the same one put in another way."""
-        content = json.dumps([self.text, self.input_ids, self.new_tokens])
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return _digest(json.dumps([self.text, self.input_ids, self.new_tokens]).encode())
 
     def continued_by(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
         """Return what a model writes behind it, greedily.
@@ -58,15 +58,43 @@ class Prompt:
             raise ScoringError(f"{model.device} has too little memory for --prompt: give --dtype bfloat16") from None
 
 
-def read_prompts(asked: Asked, tokenizer: PreTrainedTokenizerBase, pair: Pair) -> tuple[Prompt, ...]:
-    """Return the prompts, once it is sure that the teacher's template can put what is asked.
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """What models are asked, ready for them.
+
+    Attributes:
+        tokenizer: the teacher's.
+        identity: what decides the answers beside the prompts and the settings of tasks, which each answer's key holds.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    prompts: tuple[Prompt, ...]
+    identity: Mapping[str, str | None]
+
+
+def read_questions(asked: Asked, pair: Pair) -> Questions:
+    """Load the teacher's tokenizer, and find out whether its chat template can put what is asked.
 
     Raises:
+        CheckpointError: the tokenizer cannot be loaded.
         ScoringError: a chat template that is needed and not there, or that fails; a prompt that is too long.
         DataError: a prompt with tokens that the models lack.
     """
+    tokenizer = load_tokenizer(pair.teacher)
     with quiet_transformers():  # which would warn of a prompt that is too long
-        return _read(asked, tokenizer, pair)
+        prompts = _read(asked, tokenizer, pair)
+    config = pair.teacher.folder / "generation_config.json"
+    generation = config.read_bytes() if config.is_file() else b""
+    chats, writes = prompts or asked.tasks.apply_chat_template, prompts or asked.tasks.tasks
+    identity = {
+        "chat_template": _digest(repr(tokenizer.chat_template).encode()) if chats else None,
+        "generation_config": _digest(generation) if writes else None,
+    }
+    return Questions(tokenizer, prompts, identity)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _read(asked: Asked, tokenizer: PreTrainedTokenizerBase, pair: Pair) -> tuple[Prompt, ...]:

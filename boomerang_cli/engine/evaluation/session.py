@@ -1,24 +1,20 @@
-"""What a sweep scores with, opened in order: prompts, text, the folder that remembers, and then the two models."""
+"""What a sweep scores with, opened in order: text, the folder that remembers, and then the two models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.evaluation.asked import Asked
 from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
 from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
-from boomerang_cli.engine.evaluation.prompts import read_prompts
+from boomerang_cli.engine.evaluation.prompts import Questions
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
 from boomerang_cli.engine.evaluation.texts import Texts
 from boomerang_cli.engine.models.compose import LoadedPair, load_pair
-from boomerang_cli.engine.models.loading import load_tokenizer
 from boomerang_cli.engine.output.output_folder import check_spares
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.publishing.versions import versions
@@ -28,7 +24,7 @@ from boomerang_cli.engine.publishing.versions import versions
 def open_evaluation(
     pair: Pair,
     texts: Texts,
-    asked: Asked,
+    questions: Questions,
     folder: Path,
     *,
     dtype: str = "auto",
@@ -43,19 +39,17 @@ def open_evaluation(
         dtype, device: ``auto`` is a GPU in bfloat16 where there is one, else the CPU in float32.
 
     Raises:
-        DataError: text that is too short or cannot be read, or a prompt with tokens that the models lack.
+        DataError: text that is too short or cannot be read.
         OutputError: the folder holds something else, or cannot be written.
-        CheckpointError, UnsupportedModelError: models or a tokenizer that cannot be loaded.
-        ScoringError: no such device, or it has too little memory; or as in ``prompts.read_prompts``.
+        CheckpointError, UnsupportedModelError: models that cannot be loaded.
+        ScoringError: no such device, or it has too little memory.
     """
     place = choose_device(device)
     number = choose_dtype(dtype, place)
     tell = on_progress or (lambda stage, done, total: None)
     tell("Reading text", 0, 1)
-    tokenizer = load_tokenizer(pair.teacher)
-    prompts = read_prompts(asked, tokenizer, pair)
-    data = texts.read_data(tokenizer)
-    calibration = texts.read_calibration(tokenizer, data)
+    data = texts.read_data(questions.tokenizer)
+    calibration = texts.read_calibration(questions.tokenizer, data)
     made_with = versions()
     identity = {
         "student": fingerprint(pair.student),
@@ -65,7 +59,7 @@ def open_evaluation(
         "calibration_text": calibration.digest if calibration and texts.calibration else None,
         "dtype": str(number).removeprefix("torch."),
         "device": place.type,
-        **_generation_identity(asked, pair, tokenizer),
+        **questions.identity,
         **{f"{name}_version": made_with.get(name) for name in ("boomerang", "torch", "transformers")},
     }
     if overwrite:
@@ -77,11 +71,11 @@ def open_evaluation(
         loaded = loaded or _load(pair, number, place)
         evaluation = Evaluation(
             loaded,
-            tokenizer,
+            questions.tokenizer,
             journal,
             data=data,
             calibration=calibration,
-            prompts=prompts,
+            prompts=questions.prompts,
             batch_size=batch_size,
             tell=tell,
         )
@@ -90,17 +84,6 @@ def open_evaluation(
         except KeyboardInterrupt:
             message = f"interrupted: what is known is kept in {folder}, and the same command goes on from there"
             raise KeyboardInterrupt(message) from None
-
-
-def _generation_identity(asked: Asked, pair: Pair, tokenizer: PreTrainedTokenizerBase) -> dict[str, str | None]:
-    """Return what decides what models write beside the prompts and settings, which are part of each answer's key."""
-    path = pair.teacher.folder / "generation_config.json"
-    settings = path.read_bytes() if path.is_file() else b""
-    chats = bool(asked.prompts) or asked.tasks.apply_chat_template
-    return {
-        "generation_config": sha256(settings).hexdigest()[:16] if asked.prompts or asked.tasks.tasks else None,
-        "chat_template": sha256(repr(tokenizer.chat_template).encode()).hexdigest()[:16] if chats else None,
-    }
 
 
 def _load(pair: Pair, dtype: torch.dtype, device: torch.device) -> LoadedPair:
