@@ -118,6 +118,8 @@ def test_every_word_that_changes_the_numbers_is_part_of_what_is_known() -> None:
     words = [{}, *({name: value} for name, value in CHAT.items()), {"gen_kwargs": "top_k=1"}]
     words += [{"apply_chat_template": True, "fewshot_as_multiturn": False}, {"system_instruction": "w8"}]
     assert len({TaskSettings(["a"], **each).key for each in words}) == len(words)
+    assert len({TaskSettings(["a"], **each).suffix for each in words}) == len(words)
+    assert TaskSettings(["a"], limit=5).suffix == ""
 
 
 @pytest.mark.slow

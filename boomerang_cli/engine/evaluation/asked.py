@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,8 +59,17 @@ class TaskSettings:
     @property
     def key(self) -> str:
         """What of it decides the numbers."""
-        chat = f",{json.dumps(self.chat, sort_keys=True, default=str)}" if self.chat else ""
+        chat = f",{self._chat_text}" if self.chat else ""
         return f"limit={self.limit},num_fewshot={self.num_fewshot}{chat}"
+
+    @property
+    def suffix(self) -> str:
+        """What tells the files of chats from others: ``-3f2a9c10``."""
+        return f"-{hashlib.sha256(self._chat_text.encode()).hexdigest()[:8]}" if self.chat else ""
+
+    @property
+    def _chat_text(self) -> str:
+        return json.dumps(self.chat, sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)

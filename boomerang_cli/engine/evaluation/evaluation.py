@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.errors import ScoringError
+from boomerang_cli.engine.evaluation.asked import TaskSettings
 from boomerang_cli.engine.evaluation.harness import Harness, metrics
 from boomerang_cli.engine.evaluation.journal import Journal
 from boomerang_cli.engine.evaluation.orders import Blocks, every_subset
@@ -136,15 +137,18 @@ class Evaluation:
         if not self._journal.get(key):
             results = harness.run(task, compose(self._loaded, variant.sources(self._layer_map)), self._tokenizer)
             content = as_json_text(results).encode()
-            keep_file(self._journal.folder, self.task_file(variant, task), content)
+            keep_file(self._journal.folder, self.task_file(variant, task, harness.settings), content)
             self._journal.add(key, metrics(results))
         return dict(self._journal.get(key))
 
-    def task_file(self, variant: Variant, task: str) -> str:
-        """Return where in the folder lm-eval's own JSON stands: ``lm_eval/<depth>L-blocks-3-7/<task>.json``."""
+    def task_file(self, variant: Variant, task: str, settings: TaskSettings) -> str:
+        """Return where in the folder lm-eval's own JSON stands: ``lm_eval/<depth>L-blocks-3-7/<task>.json``.
+
+        Of tasks that are put in another way than lm-eval's default, the name ends with a digest of that way.
+        """
         depth = len(variant.sources(self._layer_map))
         blocks = "-".join(map(str, variant.blocks)) or "none"
-        return f"lm_eval/{depth}L-blocks-{blocks}/{task.replace('/', '_')}.json"
+        return f"lm_eval/{depth}L-blocks-{blocks}/{task.replace('/', '_')}{settings.suffix}.json"
 
     def _sums(self, variant: Variant, windows: Windows) -> list[WindowSums]:
         return [WindowSums(*self._journal.get(f"window {key}")[variant.key]) for key in windows.keys]
