@@ -12,10 +12,10 @@ from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.agreement import check_stages
 from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
 from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
+from boomerang_cli.engine.evaluation.prompts import Questions
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
 from boomerang_cli.engine.evaluation.texts import Texts
 from boomerang_cli.engine.models.compose import LoadedPair, load_pair
-from boomerang_cli.engine.models.loading import load_tokenizer
 from boomerang_cli.engine.output.output_folder import check_spares, check_writable
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.publishing.versions import versions
@@ -25,6 +25,7 @@ from boomerang_cli.engine.publishing.versions import versions
 def open_evaluation(
     pair: Pair,
     texts: Texts,
+    questions: Questions,
     folder: Path,
     *,
     dtype: str = "auto",
@@ -41,16 +42,15 @@ def open_evaluation(
     Raises:
         DataError: text that is too short or cannot be read.
         OutputError: the folder holds something else, or cannot be written.
-        CheckpointError, UnsupportedModelError: models or a tokenizer that cannot be loaded.
+        CheckpointError, UnsupportedModelError: models that cannot be loaded.
         ScoringError: no such device, or it has too little memory.
     """
     place = choose_device(device)
     number = choose_dtype(dtype, place)
     tell = on_progress or (lambda stage, done, total: None)
     tell("Reading text", 0, 1)
-    tokenizer = load_tokenizer(pair.teacher)
-    data = texts.read_data(tokenizer)
-    calibration = texts.read_calibration(tokenizer, data)
+    data = texts.read_data(questions.tokenizer)
+    calibration = texts.read_calibration(questions.tokenizer, data)
     made_with = versions()
     identity = {
         "student": fingerprint(pair.student),
@@ -60,6 +60,7 @@ def open_evaluation(
         "calibration_text": calibration.digest if calibration and texts.calibration else None,
         "dtype": str(number).removeprefix("torch."),
         "device": place.type,
+        **questions.identity,
         **{f"{name}_version": made_with.get(name) for name in ("boomerang", "torch", "transformers")},
     }
     if overwrite:
@@ -67,17 +68,19 @@ def open_evaluation(
     tell("Loading both models", 0, 1)
     # What another sweep found goes, and a folder is made, only once nothing of the models can be refused any more.
     loaded = None
-    if overwrite or not folder.exists():
+    if not folder.exists():
         check_writable(folder)
+    if overwrite or not folder.exists():
         loaded = _load(pair, number, place)
     with Journal(folder, identity, overwrite=overwrite) as journal:
         loaded = loaded or _load(pair, number, place)
         evaluation = Evaluation(
             loaded,
-            tokenizer,
+            questions.tokenizer,
             journal,
             data=data,
             calibration=calibration,
+            prompts=questions.prompts,
             batch_size=batch_size,
             tell=tell,
         )
