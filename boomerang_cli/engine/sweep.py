@@ -157,7 +157,9 @@ def sweep(
     from boomerang_cli.engine.evaluation.session import open_evaluation
     from boomerang_cli.engine.evaluation.texts import TextSettings, check_purpose, find_texts
     from boomerang_cli.engine.models.model_class import check_pair
+    from boomerang_cli.engine.models.same_layers import check_plans
 
+    check_plans((planner.plan(row.patched_blocks) for row in rows), pair.teacher, pair.family)
     check_pair(pair)
     text = TextSettings(data, calibration, sequences, calibration_sequences, sequence_length, stride)
     texts = find_texts(text, pair)
@@ -181,6 +183,7 @@ def sweep(
     ) as evaluation:
         orders = find_orders(names, pair, evaluation, beam=beam, yes=yes)
         rows = plan_rows(orders, layers, planner)
+        check_plans((planner.plan(row.patched_blocks) for row in rows), pair.teacher, pair.family)
         if write:
             check_models(rows, result.path)
         rows = measure_rows(rows, evaluation, harness=harness, speed=speed, baseline=baseline)
