@@ -13,6 +13,22 @@ from boomerang_cli.engine.errors import UnsupportedModelError
 
 MASKED = {"bert", "distilbert"}
 """Families that predict masked words: they can be patched, and neither distilled nor scored."""
+ENCODERS = {
+    "bert-generation", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "rembert", "roberta",
+    "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
+"""Families whose words see those that follow, and so predict masked ones, unless `is_decoder` is set."""
+
+
+def is_encoder(config: Mapping[str, Any]) -> bool:
+    """Tell whether words of the model of a ``config.json`` see those that follow: it does not continue a text."""
+    model_type = config.get("model_type")
+    return model_type in MASKED or (model_type in ENCODERS and not config.get("is_decoder"))
+
+
+def predicts_masked_words(config: Mapping[str, Any]) -> bool:
+    """Tell whether transformers loads such a model as one of masked words; bert-generation has no class for them."""
+    return is_encoder(config) and config.get("model_type") != "bert-generation"
 
 
 @dataclass(frozen=True)
