@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.families import Family
-from boomerang_cli.engine.checkpoint.layer_config import layer_lists, layer_values
+from boomerang_cli.engine.checkpoint.layer_config import layer_values
 from boomerang_cli.engine.errors import SelectionError
 
-_WITHOUT_KEYS = {"linear_attention", "mamba", "conv", "moe", "mlp"}
+_WITHOUT_KEYS = {"linear_attention", "mamba", "conv", "moe", "mlp", "recurrent"}
 """Layer types that keep a state, or nothing, where attention keeps keys and values, one a position."""
-
+_TYPES = ("layer_types", "layers_block_type", "block_types")
+_ATTENTION_NUMBERS = ("attn_layer_indices",)
+_NEEDS_BOTH = {"olmo_hybrid"}
+"""Types whose configuration transformers refuses without a layer of linear attention, too."""
 
 _DENSE = ("mlp_only_layers", "first_k_dense_replace")
 """What says of layers that they route to no experts."""
@@ -50,10 +53,26 @@ def check_attention_kept(config: Mapping[str, Any], family: Family, kept: Sequen
     Raises:
         SelectionError: the teacher has layers with attention, and none of them is kept.
     """
-    types = layer_lists(config, family, name).get("layer_types", [])
+    types = _mixing(config, family, name)
     attending = [layer for layer, kind in enumerate(types) if kind not in _WITHOUT_KEYS]
-    if attending and not set(attending) & set(kept):
+    _check_one_kept(types, attending, kept, name, "transformers cannot generate")
+    if config.get("model_type") in _NEEDS_BOTH:
+        others = [layer for layer, kind in enumerate(types) if kind in _WITHOUT_KEYS]
+        _check_one_kept(types, others, kept, name, f"{config['model_type']} models cannot be made")
+
+
+def _mixing(config: Mapping[str, Any], family: Family, name: str) -> list[str]:
+    """Return how each layer mixes positions, by the field that says so; nothing where none does."""
+    values = layer_values(config, family, name)
+    if listed := next((field for field in _TYPES if field in values), None):
+        return values[listed]
+    numbered = next((field for field in _ATTENTION_NUMBERS if field in values), None)
+    return ["attention" if attends else "mamba" for attends in values[numbered]] if numbered else []
+
+
+def _check_one_kept(types: Sequence[str], needed: Sequence[int], kept: Sequence[int], name: str, reason: str) -> None:
+    if needed and not set(needed) & set(kept):
         raise SelectionError(
-            f"{name}: kept layers {','.join(map(str, kept))} hold no {types[attending[0]]} layer, without which "
-            f"transformers cannot generate: give one of {','.join(map(str, attending))} in --keep"
+            f"{name}: kept layers {','.join(map(str, kept))} hold no {types[needed[0]]} layer, without which "
+            f"{reason}: give one of {','.join(map(str, needed))} in --keep"
         )
