@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.class_config import completed_config
-from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.families import PREDICTION_LAYERS, Family
 from boomerang_cli.engine.checkpoint.weights import NAMED_BY_CONFIG
 from boomerang_cli.engine.errors import UnsupportedModelError
 
@@ -140,8 +140,7 @@ def config_for_layers(
     if config.get(_PER_LAYER):
         overrides = _overrides(config)
         resized[_PER_LAYER] = {str(i): overrides[layer] for i, layer in enumerate(teacher_layers) if layer in overrides}
-    if family.prediction_layers_field and config.get(family.prediction_layers_field):
-        resized[family.prediction_layers_field] = 0
+    resized |= {field: 0 for field in PREDICTION_LAYERS if config.get(field)}
     resized.pop(NAMED_BY_CONFIG, None)  # a file of the teacher's
     return {key: value for key, value in resized.items() if not _names_code(key, value)}
 
