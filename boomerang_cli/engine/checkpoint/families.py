@@ -30,6 +30,7 @@ def predicts_masked_words(config: Mapping[str, Any]) -> bool:
     """Tell whether transformers loads such a model as one of masked words; bert-generation has no class for them."""
     return is_encoder(config) and config.get("model_type") != "bert-generation"
 
+
 UNREAD = (
     r"\.rotary_emb\.inv_freq$",
     r"\.(attn|attention)\.(attention\.)?(bias|masked_bias|causal_mask)$",
