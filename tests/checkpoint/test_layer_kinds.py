@@ -127,3 +127,20 @@ def _is_refused(config: dict[str, Any], family: Family, layer: int) -> bool:
     except SelectionError:
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    ("model_type", "schedule", "kinds"),
+    [
+        ("bamba", {"attn_layer_indices": [1]}, ("mamba", "attention", "mamba")),
+        ("lfm2", {"full_attn_idxs": [1], "layer_types": ["conv", "full_attention", "conv"]},
+         ("conv", "full_attention", "conv")),
+    ],
+)  # fmt: skip
+def test_kinds_have_names_and_what_is_said_twice_is_told_once(
+    model_type: str, schedule: dict[str, Any], kinds: tuple[str, ...]
+) -> None:
+    family = known_family({"model_type": model_type}, "a model")
+    assert family is not None
+    config = {"model_type": model_type, "num_hidden_layers": 3, **schedule}
+    assert layer_kinds(config, family, "a model") == kinds

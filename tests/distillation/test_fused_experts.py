@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from distilling import distil, make_project
 from files import tensor_bytes
-from tiny_models import load
+from running import assert_refused
+from tiny_models import load, save_pair
 
 from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.patch import patch
@@ -38,3 +39,10 @@ def test_weights_are_drawn_at_random_in_the_teachers_spelling(project: Path) -> 
     init_student(project / "teacher", output=project / "drawn", random_init=True)
     assert "model.layers.0.mlp.experts.down_proj" in shapes(project / "drawn")
     load(project / "drawn")
+
+
+def test_two_spellings_of_experts_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    _, student = save_pair(tmp_path, "mixtral")
+    load(student).save_pretrained(student, save_original_format=False)
+    message = r"the experts of one stand one by one in its files, .*: load either with transformers and save it again"
+    assert_refused("patch", "--layers", "1", "--student", student, "-o", tmp_path / "out", message=message)

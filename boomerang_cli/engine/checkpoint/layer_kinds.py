@@ -28,17 +28,17 @@ def layer_kinds(config: Mapping[str, Any], family: Family, name: str) -> tuple[s
     Raises:
         UnsupportedModelError: a schedule that cannot be read.
     """
-    told = [
-        [value if isinstance(value, str) else f"{field}={value}" for value in values]
-        for field, values in _schedules(config, family, name).items()
-        if any(value != values[0] for value in values)
-    ]
-    return tuple(" ".join(values[layer] for values in told) for layer in range(family.teacher_depth(config)))
+    told: dict[tuple[int, ...], list[str]] = {}
+    for field, values in _schedules(config, family, name).items():
+        alike = tuple(values.index(value) for value in values)
+        if any(alike) and alike not in told:  # a field may say again what another does
+            told[alike] = [value if isinstance(value, str) else f"{field}={value}" for value in values]
+    return tuple(" ".join(values[layer] for values in told.values()) for layer in range(family.teacher_depth(config)))
 
 
 def _schedules(config: Mapping[str, Any], family: Family, name: str) -> dict[str, list[Any]]:
     """Return what makes layers differ, by field, one value a layer."""
-    values = layer_values(config, family, name)
+    values = _attention_named(layer_values(config, family, name))
     dense = [values.pop(field) for field in _DENSE if field in values]
     mlp = {"mlp": ["dense" if any(each) else "sparse" for each in zip(*dense, strict=True)]} if dense else {}
     return {**values, **mlp}
@@ -63,11 +63,14 @@ def check_attention_kept(config: Mapping[str, Any], family: Family, kept: Sequen
 
 def _mixing(config: Mapping[str, Any], family: Family, name: str) -> list[str]:
     """Return how each layer mixes positions, by the field that says so; nothing where none does."""
-    values = layer_values(config, family, name)
-    if listed := next((field for field in _TYPES if field in values), None):
-        return values[listed]
-    numbered = next((field for field in _ATTENTION_NUMBERS if field in values), None)
-    return ["attention" if attends else "mamba" for attends in values[numbered]] if numbered else []
+    values = _attention_named(layer_values(config, family, name))
+    return next((values[field] for field in (*_TYPES, *_ATTENTION_NUMBERS) if field in values), [])
+
+
+def _attention_named(values: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return what fields say of each layer, with a type's name where a list of numbers says which have attention."""
+    numbered = {field: values[field] for field in _ATTENTION_NUMBERS if field in values}
+    return {**values, **{field: ["attention" if each else "mamba" for each in own] for field, own in numbered.items()}}
 
 
 def _check_one_kept(types: Sequence[str], needed: Sequence[int], kept: Sequence[int], name: str, reason: str) -> None:
