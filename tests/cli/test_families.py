@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from family_proof import save_teacher
 from files import edit_json, processor_seconds_of_children
 from running import assert_refused, run
 from tiny_models import save_pair
@@ -105,3 +106,8 @@ def test_the_list_is_there_in_a_moment_without_torch() -> None:
         assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
         times.append(processor_seconds_of_children() - started)
     assert min(times) < 0.3
+
+
+def test_nobody_is_told_to_distil_an_encoder(tmp_path: Path) -> None:
+    save_teacher("roberta", tmp_path / "teacher")
+    assert "hint" not in run("init-student", tmp_path / "teacher", "-o", tmp_path / "student").stderr

@@ -44,5 +44,5 @@ def test_weights_are_drawn_at_random_in_the_teachers_spelling(project: Path) -> 
 def test_two_spellings_of_experts_are_refused_with_the_way_out(tmp_path: Path) -> None:
     _, student = save_pair(tmp_path, "mixtral")
     load(student).save_pretrained(student, save_original_format=False)
-    message = r"the experts of one stand one by one in its files, .*: load either with transformers and save it again"
+    message = r"the experts of one stand one by one, the other's in one tensor: save both by transformers"
     assert_refused("patch", "--layers", "1", "--student", student, "-o", tmp_path / "out", message=message)

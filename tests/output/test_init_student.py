@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from family_proof import save_teacher
 from files import names, tensor_bytes
-from running import assert_refused, run
+from running import assert_refused
 from tiny_models import FAMILIES, LAYERS, load, make_config, make_model, make_tokenizer, text
 
 from boomerang_cli.engine.errors import OutputError
@@ -195,8 +194,3 @@ def test_teacher_whose_layers_cannot_be_moved_is_refused(case: str, tmp_path: Pa
     config.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
     assert_refused("init-student", tmp_path / "teacher", "-o", tmp_path / "student", message=message)
     assert names(tmp_path) == ["teacher"]
-
-
-def test_nobody_is_told_to_distil_an_encoder(tmp_path: Path) -> None:
-    save_teacher("roberta", tmp_path / "teacher")
-    assert "hint" not in run("init-student", tmp_path / "teacher", "-o", tmp_path / "student").stderr
