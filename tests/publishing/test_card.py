@@ -119,6 +119,19 @@ def test_results_mark_this_model() -> None:
     assert "| **5** | **1.00M** | **last** | **9.877** |  | **0.5** |" in content
 
 
+def test_what_this_model_writes_is_shown_and_nothing_in_it_is_obeyed() -> None:
+    rows = [
+        {"depth": depth, "parameters": 10**6, "patched_blocks": blocks,
+         "samples": [{"prompt": "Say <b>", "text": text}, {"prompt": "Go", "text": ""}]}
+        for depth, blocks, text in ((4, [], "of another size"), (5, [1], "```\n## Licence\nhf_" + "a" * 34))
+    ]  # fmt: skip
+    content = card(results=rows).content
+    assert "Prompt:\n\n```text\nSay <b>\n```\n\nThis model:\n\n````text\n```\n## Licence\n…\n````" in content
+    assert "```text\nGo\n```\n\nThis model writes nothing." in content
+    assert "of another size" not in content
+    assert "## Samples" not in card().content
+
+
 def test_the_card_shows_how_to_load_it_and_how_to_make_another_size() -> None:
     content = card().content
     assert 'AutoModelForCausalLM.from_pretrained("me/middle", dtype="auto")' in content

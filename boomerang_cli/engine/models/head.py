@@ -23,9 +23,9 @@ def token_cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
     return -log_probabilities.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
 
 
-def token_kl_divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """Of log-probabilities, before tau^2."""
-    return (teacher - student).mul_(teacher.exp()).sum(-1)
+def token_kl_divergence(student: Tensor, teacher: Tensor, teacher_probabilities: Tensor | None = None) -> Tensor:
+    """Of log-probabilities, before tau^2; whoever compares many students has the teacher's probabilities at hand."""
+    return (teacher - student).mul_(teacher.exp() if teacher_probabilities is None else teacher_probabilities).sum(-1)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

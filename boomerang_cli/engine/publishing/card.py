@@ -55,6 +55,7 @@ def model_card(
         "## Sizes\n\n" + sections.sizes(made),
         "## Distillation\n\n" + sections.recipe(made["distillation"]) if made.get("distillation") else "",
         "## Results\n\n" + sections.results(made, results) if results else "",
+        "## Samples\n\n" + written if (written := sections.samples(made, results)) else "",
         "## Use\n\n" + sections.usage(name, config),
         "## Other sizes\n\n" + sections.other_sizes(made, name),
         "## Licence\n\n" + sections.licence(made),

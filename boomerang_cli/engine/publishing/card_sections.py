@@ -10,6 +10,7 @@ from boomerang_cli.engine.checkpoint.families import predicts_masked_words
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.publishing.card_metadata import as_mapping
+from boomerang_cli.engine.publishing.fenced import fenced
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 CITATION = """\
@@ -129,6 +130,20 @@ def results(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> st
             cells = [f"**{cell}**" if cell else "" for cell in cells]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n\nBold: this model."
+
+
+def samples(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+    """Return what this model wrote behind the prompts of a sweep; nothing where there were none."""
+    own = [row for row in results if row.get("patched_blocks") == made.get("patched_blocks") and row.get("samples")]
+    said = [
+        f"Prompt:\n\n{fenced(sample['prompt'])}\n\n"
+        + (f"This model:\n\n{fenced(sample['text'])}" if sample["text"].strip() else "This model writes nothing.")
+        for row in own[:1]
+        for sample in row["samples"]
+    ]
+    return "\n\n".join(
+        ["What this model writes, greedily and cut off where it goes on for long:", *said] if said else []
+    )
 
 
 def _shown(value: Any) -> str:
