@@ -52,7 +52,7 @@ LISTED: dict[str, Callable[[Config], Config]] = {
     "lfm2": with_values(layer_types=None, full_attn_idxs=[1, 2, 4, 7]),
     "bamba": with_values(layer_types=None),
     "nemotron_h": with_values(
-        layers_block_type=None, layer_types=None, hybrid_override_pattern="ME*-M*E-", num_hidden_layers=DEPTH
+        layers_block_type=None, layer_types=None, hybrid_override_pattern="M*E-M*E-", num_hidden_layers=DEPTH
     ),
     "exaone4": with_values(sliding_window_pattern="LLLG"),
     "minimax_m2": with_values(attn_type_list=[1] * DEPTH, num_mtp_modules=3),
