@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.families import MASKED
+from boomerang_cli.engine.checkpoint.families import predicts_masked_words
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.publishing.card_metadata import as_mapping
@@ -155,9 +155,9 @@ def _shown(value: Any) -> str:
     return " ".join(text.split()).replace("|", "\\|")  # a cell of a table is one line
 
 
-def usage(name: str, model_type: str) -> str:
-    """Return the Python that loads the model."""
-    loader = "AutoModelForMaskedLM" if model_type in MASKED else "AutoModelForCausalLM"
+def usage(name: str, config: Mapping[str, Any]) -> str:
+    """Return the Python that loads the model of a ``config.json``."""
+    loader = "AutoModelForMaskedLM" if predicts_masked_words(config) else "AutoModelForCausalLM"
     lines = [
         f"from transformers import AutoTokenizer, {loader}",
         "",
