@@ -29,6 +29,7 @@ from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError
 from boomerang_cli.engine.models.model_class import check_pair
+from boomerang_cli.engine.models.same_layers import check_plans
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, check_writable
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.pair.pair import Pair, open_pair
@@ -209,6 +210,7 @@ def distill(
     check_utf8(target, pair.student.folder, pair.teacher.folder)
     check_sequence_lengths(pair.teacher, chosen)
     plan = plan_student(pair, dtype)
+    check_plans([plan], pair.teacher, pair.family)
     check_pair(pair)
     folder = TrainingFolder.of(target)
     if overwrite and not resume:
