@@ -11,6 +11,7 @@ import typer
 from boomerang_cli.cli import options
 from boomerang_cli.cli.next_command import distill_command
 from boomerang_cli.cli.output import Output
+from boomerang_cli.engine.checkpoint.families import is_encoder
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def init_student(
         out.plan(result, result.plan)
         return
     out.result(result, str(result.path))
-    if result.patchable_blocks:
+    if result.patchable_blocks and not is_encoder(result.plan.config):
         out.hint(distill_command(result.path, result.teacher), "distil it")
 
 

@@ -58,7 +58,11 @@ def patch(
     ] = None,
     private: options.Private = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read the model again and compare every byte with its source.")
+        bool,
+        typer.Option(
+            "--verify",
+            help="Compare layers with their origins, as transformers builds them, and every byte with its source.",
+        ),
     ] = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,

@@ -33,6 +33,7 @@ from boomerang_cli.engine.errors import ModelNotFoundError
 from boomerang_cli.engine.models.compose import LoadedPair
 from boomerang_cli.engine.models.model_class import check_pair
 from boomerang_cli.engine.models.patched_student import PatchedStudents
+from boomerang_cli.engine.models.same_layers import check_plans
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, check_writable
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.pair.pair import Pair, open_pair
@@ -229,6 +230,7 @@ def distill(
     check_sequence_lengths(pair.teacher, chosen)
     patched_steps = PatchedSteps.of(chosen, pair)
     plan = plan_student(pair, dtype)
+    check_plans([plan], pair.teacher, pair.family)
     check_pair(pair)
     folder = TrainingFolder.of(target)
     if overwrite and not resume:

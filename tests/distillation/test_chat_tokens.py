@@ -95,6 +95,12 @@ def test_a_template_that_fails_on_a_row_says_which_and_why(template: str) -> Non
     assert "roles must alternate" in found or "has no attribute" in found
 
 
+@pytest.mark.parametrize("template", ["{{ ''.__class__.__mro__ }}", "{% for _ in range(10 ** 9) %}{% endfor %}"])
+def test_a_template_runs_in_a_sandbox(template: str) -> None:
+    found = refusal(template, prompt="w3", completion="w4")
+    assert "fails: access to attribute '__class__' of 'str' object is unsafe" in found or "Range too big" in found
+
+
 def test_a_template_whose_whole_begins_otherwise_is_refused() -> None:
     found = refusal("{{ messages | length }}{{ messages[-1].content }}", prompt="w3", completion="w4")
     assert "line 7: the chat template of " in found

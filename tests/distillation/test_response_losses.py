@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.distillation import sharding
+from boomerang_cli.engine.distillation import micro_batch, sharding
 from boomerang_cli.engine.distillation.arguments import training_arguments
 from boomerang_cli.engine.distillation.losses import distillation_loss
 from boomerang_cli.engine.distillation.processes import is_distributed, rank
@@ -200,3 +200,11 @@ def test_one_warm_up_and_one_schedule_run_over_both_phases_and_kl_over_one(one: 
     rates = [0.0, 0.005, 0.01, 0.0075, 0.0025]  # two steps of warm-up, then half a cosine over three
     assert one["learning_rate"] == pytest.approx(rates)
     assert [kl > 0 for kl in one["kl"]] == [True, True, False, False, False]
+
+
+def test_auto_measures_each_phase_by_its_own_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(micro_batch, "_CPU_TOKENS", 16)
+    texts = [small.Sequences(), Conversations()]
+    trainer = small.make_trainer(tmp_path, RECIPE, texts=texts, micro_batch_size="auto")
+    assert [phase.sequence_length for phase in RECIPE.phases] == [8, 10]
+    assert trainer.micro_batch_sizes == (2, 1)

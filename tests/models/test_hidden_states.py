@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from loss_models import CONFIGS, batch, model_of
-from tiny_types import tiny_config, tiny_model
 
 from boomerang_cli.engine.errors import UnsupportedModelError
 from boomerang_cli.engine.models.hidden_states import decoder_layers, hidden_states_at
@@ -19,12 +18,6 @@ def test_states_are_those_that_transformers_numbers(family: str) -> None:
     assert sorted(states) == [-1, 0, 2, 4]
     for index, state in states.items():
         torch.testing.assert_close(state, expected[index])
-
-
-def test_a_body_that_its_class_names_otherwise_is_found() -> None:
-    model = tiny_model(tiny_config("llama4_text"), 1)
-    expected = model(batch(), output_hidden_states=True).hidden_states
-    torch.testing.assert_close(hidden_states_at(model, batch(), None, [3]), {3: expected[3], -1: expected[-1]})
 
 
 def test_only_the_states_asked_for_are_kept_and_no_hook_stays() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.class_config import completed_config
-from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.families import PREDICTION_LAYERS, Family
 from boomerang_cli.engine.checkpoint.weights import NAMED_BY_CONFIG
 from boomerang_cli.engine.errors import UnsupportedModelError
 
@@ -18,6 +18,10 @@ _COUNTED = ("max_window_layers", "first_k_dense_replace")
 """Counted wherever they stand: where a list says the same, readers of today pass over them, older ones do not."""
 
 _PATTERNS = ("hybrid_override_pattern",)
+_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers")
+"""Other names of the depth, which older configurations hold beside the family's own."""
+_LISTED = ("moe_topk", "num_shared_expert", "moe_intermediate_size", "attn_type_list")
+"""Of any family: where they are lists of the depth's length (Hunyuan, MiniMax), they hold one value a layer."""
 _PER_LAYER = "per_layer_config"
 """Other values for single layers, by their numbers."""
 
@@ -63,7 +67,7 @@ def layer_lists(config: Mapping[str, Any], family: Family, name: str) -> dict[st
         if len(value) != depth and "layer" in field and value and all(type(each) is int for each in value):
             raise UnsupportedModelError(f"{name}: config.json has {field}, a list that may hold layers' numbers")
     lists: dict[str, list[Any]] = {}
-    for field in family.layer_lists:
+    for field in (*family.layer_lists, *_listed(config, depth)):
         explicit = config.get(field)
         lists[field] = _absent_list(config, field, depth, name) if explicit is None else explicit
         if field in family.repeated and isinstance(lists[field], list) and 0 < len(lists[field]) < depth:
@@ -103,14 +107,13 @@ def config_for_layers(
     """
     depth = family.teacher_depth(config)
     resized = {**config, family.depth_field: len(teacher_layers)}
-    if config.get("num_hidden_layers") == depth:  # another name of the same value, where a family has its own
-        resized["num_hidden_layers"] = len(teacher_layers)
+    resized |= {field: len(teacher_layers) for field in _DEPTHS if config.get(field) == depth}
     for threshold in _COUNTED:
         if config.get(threshold) is not None:
             value = whole_number(config, threshold, 0)
             resized[threshold] = sum(layer < value for layer in teacher_layers)
     values = layer_values(config, family, name)
-    for field in family.layer_lists:
+    for field in (*family.layer_lists, *_listed(config, depth)):
         resized[field] = [values[field][layer] for layer in teacher_layers]
     for field, listed in _unknown_lists(config, family).items():
         if len(listed) == depth:
@@ -140,8 +143,7 @@ def config_for_layers(
     if config.get(_PER_LAYER):
         overrides = _overrides(config)
         resized[_PER_LAYER] = {str(i): overrides[layer] for i, layer in enumerate(teacher_layers) if layer in overrides}
-    if family.prediction_layers_field and config.get(family.prediction_layers_field):
-        resized[family.prediction_layers_field] = 0
+    resized |= {field: 0 for field in PREDICTION_LAYERS if config.get(field)}
     resized.pop(NAMED_BY_CONFIG, None)  # a file of the teacher's
     return {key: value for key, value in resized.items() if not _names_code(key, value)}
 
@@ -161,7 +163,12 @@ def _names_code(key: str, value: Any) -> bool:
 
 def _unknown_lists(config: Mapping[str, Any], family: Family) -> dict[str, list[Any]]:
     known = {*family.layer_lists, *dict(family.numbered), *_NOT_PER_LAYER}
+    known |= {*_listed(config, family.teacher_depth(config))}
     return {field: value for field, value in config.items() if isinstance(value, list) and field not in known}
+
+
+def _listed(config: Mapping[str, Any], depth: int) -> list[str]:
+    return [field for field in _LISTED if isinstance(config.get(field), list) and len(config[field]) == depth]
 
 
 def _old(config: Mapping[str, Any], field: str, name: str) -> bool:

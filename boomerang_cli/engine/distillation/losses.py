@@ -81,8 +81,12 @@ def distillation_loss(
         # Not inference mode: its tensors cannot be saved for the backward pass of the cosine loss, and copies of them
         # would cost more than the version counters that it saves.
         with torch.no_grad(), _without_needless_autocast(teacher):
-            teacher_states = hidden_states_at(teacher, input_ids, attention_mask, [index for _, index in aligned])
-    student_states = hidden_states_at(student, input_ids, attention_mask, [index for index, _ in aligned])
+            teacher_states = hidden_states_at(
+                teacher, input_ids, attention_mask, [index for _, index in aligned], layer_map.teacher_layers
+            )
+    student_states = hidden_states_at(
+        student, input_ids, attention_mask, [index for index, _ in aligned], len(layer_map.sources(patched))
+    )
 
     zero = torch.zeros((), device=input_ids.device)
     losses = DistillationLosses(zero, zero, zero, zero)

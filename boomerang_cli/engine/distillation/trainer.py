@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.utils.data import IterableDataset
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from boomerang_cli.engine.distillation import training_state
@@ -22,9 +22,10 @@ from boomerang_cli.engine.distillation.loss_record import LossSums, check_finite
 from boomerang_cli.engine.distillation.micro_batch import choose_micro_batch_size
 from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.distillation.processes import as_told_by, group_for_questions, is_distributed, processes, rank
+from boomerang_cli.engine.distillation.processes import as_told_by, is_distributed, processes, rank
 from boomerang_cli.engine.distillation.progress import ProgressCallback, Standing
 from boomerang_cli.engine.distillation.recipe import Recipe
+from boomerang_cli.engine.distillation.resumable_trainer import ResumableTrainer
 from boomerang_cli.engine.distillation.sharding import own_parameters, split_root
 from boomerang_cli.engine.distillation.step_end import StepEnd
 from boomerang_cli.engine.distillation.steps import Step, StepReader
@@ -34,7 +35,7 @@ from boomerang_cli.engine.models.position_scaling import positions_depend_on_len
 from boomerang_cli.engine.pair.layers import LayerMap
 
 
-class DistillationTrainer(Trainer):
+class DistillationTrainer(ResumableTrainer):
     """Trains ``student`` towards ``teacher``.
 
     Loading and sharding are done before: a sharded student is taken as it is. To Trainer a step is one batch: phases
@@ -74,9 +75,9 @@ class DistillationTrainer(Trainer):
         save_every: int | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> None:
-        super().__init__(model=student, args=arguments, train_dataset=texts[0])
+        super().__init__(student, args=arguments, train_dataset=texts[0])
         self.remove_callback(PrinterCallback)
-        self.student, self.teacher = student, teacher
+        self.teacher = teacher
         self.recipe = recipe
         self.evaluation_sequences = evaluation_sequences
         self.folder = folder
@@ -99,8 +100,6 @@ class DistillationTrainer(Trainer):
             self._sum_over_processes,
             cuts_padding=not positions_depend_on_length(student),
         )
-        self._control = group_for_questions()
-        self._tensors: dict[str, Any] = {}
         self._step_end = StepEnd(
             recipe,
             interrupts,
@@ -302,19 +301,3 @@ class DistillationTrainer(Trainer):
             self.evaluate()  # the undistilled student
         self.standing.clock.restart(self.state.global_step)
         self.report()
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        pass  # go_on() has done it
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None:
-            return
-        training_state.restore_optimizer(self.student, self._plain_optimizer(), self._tensors)
-        training_state.restore_schedule(self.lr_scheduler, self._tensors, self._control)  # type: ignore[arg-type]
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        training_state.restore_random_state(self._tensors)
-        self._tensors = {}
-
-    def _plain_optimizer(self) -> torch.optim.Optimizer:
-        return getattr(self.optimizer, "optimizer", self.optimizer)  # type: ignore[return-value]

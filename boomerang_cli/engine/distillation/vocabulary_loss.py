@@ -139,6 +139,7 @@ class _VocabularyLoss(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         softcap: float | None,
+        scale: float,
         targets: _Targets,
         most_tokens: int,
         with_gradient: bool,
@@ -152,7 +153,7 @@ class _VocabularyLoss(torch.autograd.Function):
                 for tensor in (hidden, weight, bias)
             )
         )
-        head = Head(weight, bias, softcap).in_autocast_dtype()
+        head = Head(weight, bias, softcap, scale).in_autocast_dtype()
         cross_entropy, kl = targets.real_shares.new_zeros(()), targets.real_shares.new_zeros(())
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(hidden), most_tokens):
@@ -169,7 +170,7 @@ class _VocabularyLoss(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("the vocabulary loss can be differentiated once: its gradients are scaled in place")
         gradients, ctx.gradients = ctx.gradients, None  # so that the parameters can take them over without a copy
-        return (*(gradient if gradient is None else gradient.mul_(scale) for gradient in gradients), *[None] * 4)
+        return (*(gradient if gradient is None else gradient.mul_(scale) for gradient in gradients), *[None] * 5)
 
 
 class _Gradients(NamedTuple):

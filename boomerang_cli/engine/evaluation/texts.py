@@ -115,13 +115,13 @@ def find_texts(settings: TextSettings, pair: Pair) -> Texts:
     return Texts(data, lacking, calibration, length, stride, settings, pair.vocabulary_size)
 
 
-def check_purpose(texts: Texts, orders: Sequence[str], need_text: Sequence[str], *, runs_tasks: bool) -> None:
+def check_purpose(texts: Texts, orders: Sequence[str], need_text: Sequence[str], *, asks: bool) -> None:
     """Refuse a sweep that nothing would be scored on.
 
     Args:
         orders: their names; some are searched on text.
         need_text: the flags given that ask for scores on text.
-        runs_tasks: tasks are scored on text of their own.
+        asks: there are tasks or prompts, which are text of their own.
 
     Raises:
         DataError: says which option lacks text.
@@ -131,9 +131,9 @@ def check_purpose(texts: Texts, orders: Sequence[str], need_text: Sequence[str],
         raise DataError(f"{searched[0]} is searched on text: give --data or --calibration")
     if not texts.data and need_text:
         raise DataError(f"{need_text[0]} needs text to score on: give --data")
-    if not texts.data and not runs_tasks:
+    if not texts.data and not asks:
         raise DataError(
-            f"nothing to score on, as {texts.lacking}: give --data or --tasks, or --dry-run to see the sizes"
+            f"nothing to score on, as {texts.lacking}: give --data, --tasks or --prompt, or --dry-run to see the sizes"
         )
 
 

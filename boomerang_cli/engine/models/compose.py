@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.core_model_loading import revert_weight_conversion
 
 from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
+from boomerang_cli.engine.checkpoint.derivation.blank_model import names_of
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
+from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.models.loading import load_model
 from boomerang_cli.engine.output.plan import OWNERS
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
@@ -85,43 +85,43 @@ def blank_model(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTraine
     return model
 
 
-def layer_list(model: PreTrainedModel, family: Family) -> nn.ModuleList:
-    """Return the modules of a model's layers."""
-    layers = model.get_submodule(layers_prefix(model, family).rstrip("."))
-    assert isinstance(layers, nn.ModuleList)
-    return layers
-
-
-def layers_prefix(model: PreTrainedModel, family: Family) -> str:
-    """Return what stands before a layer's index in a model in memory: what does in files, or the body's own name."""
-    own = f"{model.base_model_prefix}.{family.layers.removeprefix(family.base)}"
-    names = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
-    return family.layers if family.layers.rstrip(".") in names else own
-
-
 def origins(model: PreTrainedModel, family: Family, sources: Sequence[LayerSource]) -> dict[str, tuple[Owner, str]]:
     """Return of each parameter and buffer of a composed model whose it is, and its name there; of tied ones, both."""
-    parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-    buffers = [name for name, _ in model.named_buffers(remove_duplicate=False)]
-    prefix = layers_prefix(model, family)
-    on_disk = _names_on_disk(model, [name for name in parameters if not name.startswith(prefix)])  # experts are merged
+    prefix, origin = layers_prefix(model, len(sources)), _origins(model, family)
     found: dict[str, tuple[Owner, str]] = {}
-    for name in (*parameters, *buffers):
-        if match := re.match(rf"{re.escape(prefix)}(\d+)\.", name):
-            source = sources[int(match[1])]
-            found[name] = source.owner, f"{prefix}{source.index}.{name[match.end() :]}"
-        elif on_disk.get(name, name).startswith(family.before):
-            found[name] = sources[0].owner, name
-        else:  # of buffers, rotary frequencies: the teacher's serve layers of every kind
-            found[name] = "teacher" if name in buffers else sources[-1].owner, name
+    for name, is_computed in _tensor_names(model):
+        if name.startswith(prefix):
+            index, _, rest = name.removeprefix(prefix).partition(".")
+            source = sources[int(index)]
+            found[name] = source.owner, f"{prefix}{source.index}.{rest}"
+        else:
+            found[name] = origin(name, is_computed, sources[0].owner, sources[-1].owner), name
     return found
 
 
-def _names_on_disk(model: PreTrainedModel, names: Iterable[str]) -> dict[str, str]:
-    """Return each tensor's name in files, which is another in some families: a family's rows speak of files."""
-    marks = {name: torch.empty(0) for name in names}
-    saved = {id(mark): name for name, mark in revert_weight_conversion(model, dict(marks)).items()}
-    return {name: saved.get(id(mark), name) for name, mark in marks.items()}
+def _tensor_names(model: nn.Module) -> Iterator[tuple[str, bool]]:
+    """Yield the name of each parameter and buffer, and whether it is in no file; of tied ones, both names."""
+    saved = model.state_dict().keys()
+    yield from [(name, False) for name, _ in model.named_parameters(remove_duplicate=False)]
+    yield from [(name, name not in saved) for name, _ in model.named_buffers(remove_duplicate=False)]
+
+
+def layers_prefix(model: PreTrainedModel, depth: int) -> str:
+    """Return what stands before the layers' numbers in the modules' names; files may have another name for it."""
+    layers = decoder_layers(model, depth)
+    return next(f"{name}." for name, module in model.named_modules() if module is layers)
+
+
+def _origins(model: PreTrainedModel, family: Family) -> Callable[[str, bool, Owner, Owner], Owner]:
+    """Return what tells which model a tensor beside the layers belongs to, by its name in the modules."""
+    to_disk = names_of(model).to_disk
+
+    def origin(name: str, is_computed: bool, first: Owner, last: Owner) -> Owner:
+        if name.startswith(family.before) or to_disk(name).startswith(family.before):
+            return first
+        return "teacher" if is_computed else last  # rotary frequencies: the teacher's serve layers of every kind
+
+    return origin
 
 
 def get_tensor(model: nn.Module, name: str) -> Tensor:

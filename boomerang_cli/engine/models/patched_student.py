@@ -11,11 +11,11 @@ from boomerang_cli.engine.models.compose import (
     LoadedPair,
     blank_model,
     get_tensor,
-    layer_list,
     layers_prefix,
     origins,
     set_tensor,
 )
+from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.pair.layers import Owner
 
 _MOST_BODIES = 64
@@ -53,10 +53,11 @@ class PatchedStudents:
     def _make(self, blocks: tuple[int, ...]) -> _Body:
         family, sources = self._loaded.pair.family, self._loaded.pair.layer_map.sources(blocks)
         model = blank_model(self._loaded, sources)
-        prefix = layers_prefix(model, family)
-        found = origins(model, family, sources)
-        own = {owner: layer_list(each, family) for owner, each in self._loaded.models.items()}
-        layers = layer_list(model, family)
+        prefix, found = layers_prefix(model, len(sources)), origins(model, family, sources)
+        own = {
+            owner: decoder_layers(each, len(self._loaded.whole(owner))) for owner, each in self._loaded.models.items()
+        }
+        layers = decoder_layers(model, len(sources))
         for index, source in enumerate(sources):
             layers[index] = own[source.owner][source.index]
         return _Body(model, {name: each for name, each in found.items() if not name.startswith(prefix)})

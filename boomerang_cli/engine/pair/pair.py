@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -202,9 +202,16 @@ def _check(pair: Pair) -> None:
         raise PairError(f"{together}: {problem}")
     for index, kept in enumerate(layer_map.kept):
         if problem := difference(student.layers[index], teacher.layers[kept]):
+            if _experts_apart(student.layers[index], teacher.layers[kept]):
+                problem = "the experts of one stand one by one, the other's in one tensor: save both by transformers"
             raise PairError(f"{together}: student layer {index} is not like teacher layer {kept}: {problem}")
     if student.tied == teacher.tied and (problem := difference(student.after, teacher.after)):
         raise PairError(f"{together}: {problem}")
+
+
+def _experts_apart(*layers: Collection[str]) -> bool:
+    """Tell whether layers' experts are spelled in two ways, as transformers 5 can write them."""
+    return len({any(".experts.0." in name for name in layer) for layer in layers if ".experts." in "".join(layer)}) > 1
 
 
 def _listed(layers: Sequence[int]) -> str:

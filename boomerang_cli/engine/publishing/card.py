@@ -32,18 +32,19 @@ def model_documents(
         name: the folder's.
     """
     made = provenance(plan, pair, order=order, patched_blocks=patched_blocks)
-    card = model_card(made, name=name, model_type=str(plan.config["model_type"]))
+    card = model_card(made, name=name, config=plan.config)
     return {PROVENANCE_FILE: as_json_text(made), CARD_FILE: card}
 
 
 def model_card(
-    made: Mapping[str, Any], *, name: str, model_type: str, results: Sequence[Mapping[str, Any]] = ()
+    made: Mapping[str, Any], *, name: str, config: Mapping[str, Any], results: Sequence[Mapping[str, Any]] = ()
 ) -> str:
     """Return the card of a patched model or of a student; no path of this disk is in it.
 
     Args:
         made: the content of ``boomerang.json`` (see ``provenance.py``), or the same of a student.
         name: what the model is loaded by: a Hub id, or a folder.
+        config: the content of its ``config.json``.
         results: rows of a sweep, one a size.
     """
     made = public(made)
@@ -54,11 +55,12 @@ def model_card(
         "## Sizes\n\n" + sections.sizes(made),
         "## Distillation\n\n" + sections.recipe(made["distillation"]) if made.get("distillation") else "",
         "## Results\n\n" + sections.results(made, results) if results else "",
-        "## Use\n\n" + sections.usage(name, model_type),
+        "## Samples\n\n" + written if (written := sections.samples(made, results)) else "",
+        "## Use\n\n" + sections.usage(name, config),
         "## Other sizes\n\n" + sections.other_sizes(made, name),
         "## Licence\n\n" + sections.licence(made),
         "## Citation\n\n" + sections.CITATION,
     ]
-    front = plain_yaml.dump(metadata_of(made, model_type))
+    front = plain_yaml.dump(metadata_of(made, config))
     mark = f"{_MARK} {__version__}: `boomerang push` writes this card anew while this line stands -->"
     return f"---\n{front}---\n{mark}\n\n" + "\n\n".join(filter(None, text)) + "\n"

@@ -6,15 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.families import MASKED
+from boomerang_cli.engine.checkpoint.families import predicts_masked_words
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 
 
-def metadata_of(made: Mapping[str, Any], model_type: str) -> dict[str, Any]:
+def metadata_of(made: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what stands before the card's text; keys without a value are left out.
 
     Args:
         made: as for ``card.model_card``, with nothing private in it.
+        config: the model's ``config.json``.
     """
     sources = [made.get("teacher"), made.get("student")]
     bases = [source["name"] for source in sources if source and is_repo_id(source["name"])]
@@ -25,7 +26,7 @@ def metadata_of(made: Mapping[str, Any], model_type: str) -> dict[str, Any]:
         "base_model": bases,
         "base_model_relation": ("merge" if "k" in made else "finetune") if bases else None,
         "library_name": "transformers",
-        "pipeline_tag": "fill-mask" if model_type in MASKED else "text-generation",
+        "pipeline_tag": "fill-mask" if predicts_masked_words(config) else "text-generation",
         **(_common_licence(made) or {}),
         "datasets": [each for each in dict.fromkeys(datasets) if is_repo_id(each)],
         "tags": ["boomerang-distillation", "model-size-interpolation", *(["merge"] if "k" in made else [])],

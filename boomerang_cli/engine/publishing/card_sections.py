@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.families import MASKED
+from boomerang_cli.engine.checkpoint.families import predicts_masked_words
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.publishing.card_metadata import as_mapping
+from boomerang_cli.engine.publishing.fenced import fenced
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 CITATION = """\
@@ -134,6 +135,20 @@ def results(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> st
     return "\n".join(lines) + "\n\nBold: this model."
 
 
+def samples(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+    """Return what this model wrote behind the prompts of a sweep; nothing where there were none."""
+    own = [row for row in results if row.get("patched_blocks") == made.get("patched_blocks") and row.get("samples")]
+    said = [
+        f"Prompt:\n\n{fenced(sample['prompt'])}\n\n"
+        + (f"This model:\n\n{fenced(sample['text'])}" if sample["text"].strip() else "This model writes nothing.")
+        for row in own[:1]
+        for sample in row["samples"]
+    ]
+    return "\n\n".join(
+        ["What this model writes, greedily and cut off where it goes on for long:", *said] if said else []
+    )
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -143,9 +158,9 @@ def _shown(value: Any) -> str:
     return " ".join(text.split()).replace("|", "\\|")  # a cell of a table is one line
 
 
-def usage(name: str, model_type: str) -> str:
-    """Return the Python that loads the model."""
-    loader = "AutoModelForMaskedLM" if model_type in MASKED else "AutoModelForCausalLM"
+def usage(name: str, config: Mapping[str, Any]) -> str:
+    """Return the Python that loads the model of a ``config.json``."""
+    loader = "AutoModelForMaskedLM" if predicts_masked_words(config) else "AutoModelForCausalLM"
     lines = [
         f"from transformers import AutoTokenizer, {loader}",
         "",

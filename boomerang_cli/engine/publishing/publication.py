@@ -128,9 +128,8 @@ def _texts(
         texts[PROVENANCE_FILE] = _told(PROVENANCE_FILE, made, public(made), cleaner)
     card = folder / CARD_FILE
     if made is not None and (not card.is_file() or is_ours(card.read_text("utf-8", "replace"))):
-        model_type = str(checkpoint.config["model_type"])
         try:
-            texts[CARD_FILE] = model_card(made, name=repo_id, model_type=model_type, results=results)
+            texts[CARD_FILE] = model_card(made, name=repo_id, config=checkpoint.config, results=results)
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise CheckpointError(
                 f"{folder / PROVENANCE_FILE} does not tell how the model was made: {error!r}"

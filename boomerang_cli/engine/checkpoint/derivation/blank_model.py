@@ -29,12 +29,13 @@ class Names:
 
 
 def build(config: Mapping[str, Any]) -> Any:
-    """Build the causal language model of a ``config.json``; raises whatever its class does."""
+    """Build the language model of a ``config.json``, a causal one if there is; raises whatever its class does."""
     import torch
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
     settings = as_transformers_config(config)
-    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
+    causal = type(settings) in MODEL_FOR_CAUSAL_LM_MAPPING
+    kind: Any = (MODEL_FOR_CAUSAL_LM_MAPPING if causal else MODEL_FOR_MASKED_LM_MAPPING)[type(settings)]
     with torch.device("meta"), quiet_transformers():
         return kind._from_config(settings, dtype=torch.float32).eval()
 

@@ -1,8 +1,10 @@
-"""A derived family held against what transformers builds: the shorter model's layers must be those of their origins."""
+"""A family held against what transformers builds: the shorter model's layers must be those of their origins."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.class_config import as_transformers_config, completed_config
@@ -11,6 +13,7 @@ from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers, layer_lists
 from boomerang_cli.engine.errors import UnsupportedModelError
+from boomerang_cli.engine.quiet import quiet_transformers
 
 
 def check_sharing(model: Any, stack: str) -> None:
@@ -26,21 +29,33 @@ def check_sharing(model: Any, stack: str) -> None:
 
 
 def check_kept(config: Mapping[str, Any], family: Family, stack: str, kept: Sequence[int]) -> None:
+    """Compare the layers of a model of some layers, as the family configures it (error of :func:`check_layers`)."""
+    try:
+        shorter = config_for_layers(config, family, kept, "it")
+    except UnsupportedModelError as error:
+        raise NotDerivableError(str(error)) from None
+    check_layers(config, shorter, family, stack, kept)
+
+
+def check_layers(
+    config: Mapping[str, Any], shorter: Mapping[str, Any], family: Family, stack: str, kept: Sequence[int]
+) -> None:
     """Compare each layer of the model of some layers with the layer that it stands for in the whole one.
+
+    Args:
+        config, shorter: ``config.json`` of both.
+        stack: what stands before the layers' numbers in the modules' names.
 
     Raises:
         NotDerivableError: names the first that differs, and in what.
     """
     listed = ",".join(map(str, kept))
     try:
-        shorter = config_for_layers(config, family, kept, "it")
-        model = build(shorter)
-    except UnsupportedModelError as error:
-        raise NotDerivableError(str(error)) from None
+        ours = signatures(build(shorter), stack)
     except Exception as error:  # whatever a class raises for values that it does not expect
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise NotDerivableError(f"transformers refuses the configuration of layers {listed}: {reason[:120]}") from None
-    ours, theirs = signatures(model, stack), signatures(build(config), stack)
+    theirs = _whole_signatures(json.dumps(config), stack)
     if len(ours) != len(kept):
         raise NotDerivableError(f"the class makes {len(ours)} layers of {len(kept)}")
     for index, layer in enumerate(kept):
@@ -52,7 +67,13 @@ def check_kept(config: Mapping[str, Any], family: Family, stack: str, kept: Sequ
         changed = said.get(field)
         if changed is not None and changed != [values[layer] for layer in kept]:
             raise NotDerivableError(f"transformers changes {field} of layers {listed} to {changed}")
-    _check_computed(config, shorter, kept)
+    with quiet_transformers():  # it warns of properties that are going to leave
+        _check_computed(config, shorter, kept)
+
+
+@lru_cache(maxsize=1)
+def _whole_signatures(config: str, stack: str) -> list[Any]:
+    return signatures(build(json.loads(config)), stack)
 
 
 def _check_computed(config: Mapping[str, Any], shorter: Mapping[str, Any], kept: Sequence[int]) -> None:
