@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from family_proof import save_teacher
 from tiny_models import FAMILIES, KEPT, LAYERS, save_pair, text
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from boomerang_cli.engine.evaluation.stages import Stages
-from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.models.compose import LoadedPair, compose, load_pair
 from boomerang_cli.engine.pair.layers import LayerMap, LayerSource
 from boomerang_cli.engine.pair.pair import open_pair
@@ -93,17 +91,6 @@ def test_tie_weights_leaves_a_model_of_two_owners_as_it_is(family: str, pair_of:
     before = logits(model)
     model.tie_weights()
     assert torch.equal(logits(model), before)
-
-
-@pytest.mark.parametrize("model_type", ["bailing_hybrid", "nemotron_h"])
-def test_parts_that_files_name_otherwise_are_found_in_memory(model_type: str, tmp_path: Path) -> None:
-    save_teacher(model_type, tmp_path / "teacher")
-    init_student(tmp_path / "teacher", output=tmp_path / "student", random_init=True)
-    loaded = load_pair(open_pair(tmp_path / "student"), dtype=torch.float32)
-    for k, order in ((1, "first"), (1, "last")):  # the teacher's embedding before the student's head, and the reverse
-        blocks = loaded.pair.layer_map.order(order)[:k]
-        expected = logits(written(loaded, blocks, tmp_path / order))
-        torch.testing.assert_close(logits(compose(loaded, loaded.pair.layer_map.sources(blocks))), expected)
 
 
 def test_undistilled_layers_come_from_the_teacher_alone(pair_of: Any) -> None:
