@@ -130,23 +130,32 @@ def test_a_state_that_only_the_teacher_has_made_costs_nothing(pair_of: Callable[
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_half_precision_gives_its_loss_and_gradients_to_that_precision(family: str, tmp_path: Path) -> None:
-    student_folder = save_pair(tmp_path, family)[1]
-    loaded = load_pair(open_pair(student_folder), dtype=torch.float32)
+@pytest.mark.parametrize("blocks", [(0,), (3,)])
+def test_a_teacher_of_half_precision_gives_its_loss_and_gradients_to_that_precision(
+    family: str, blocks: tuple[int, ...], tmp_path: Path
+) -> None:
+    loaded = load_pair(open_pair(save_pair(tmp_path, family)[1]), dtype=torch.float32)
     student = loaded.models["student"].requires_grad_(True)
-    exact = lean_way(loaded, (0, 3))
+    exact = lean_way(loaded, blocks)
     exact.total.backward()
     gradients = {name: parameter.grad for name, parameter in student.named_parameters()}
     student.zero_grad(set_to_none=True)
     loaded.models["teacher"].to(torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = lean_way(loaded, (0, 3))
+        losses = lean_way(loaded, blocks)
     losses.total.backward()
     torch.testing.assert_close(losses, exact, rtol=0.05, atol=0.02)
     for name, parameter in student.named_parameters():
         if (expected := gradients[name]) is not None:
             assert parameter.grad is not None
             assert F.cosine_similarity(parameter.grad.flatten(), expected.flatten(), dim=0) > 0.95, name
+
+
+def test_a_teachers_blocks_of_half_precision_compute_what_the_teacher_does(tmp_path: Path) -> None:
+    loaded = load_pair(open_pair(save_pair(tmp_path, "llama")[1]), dtype=torch.float32)
+    loaded.models["teacher"].to(torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        assert lean_way(loaded, (0, 1, 3)).cosine == 0
 
 
 def test_a_model_keeps_the_pairs_own_layers_and_nothing_is_thawed_or_frozen(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from transformers import PreTrainedModel
 
 from boomerang_cli.engine.models.compose import (
@@ -58,8 +61,10 @@ class PatchedStudents:
             owner: decoder_layers(each, len(self._loaded.whole(owner))) for owner, each in self._loaded.models.items()
         }
         layers = decoder_layers(model, len(sources))
+        dtypes = {owner: each.dtype for owner, each in self._loaded.models.items()}
         for index, source in enumerate(sources):
-            layers[index] = own[source.owner][source.index]
+            layer = own[source.owner][source.index]
+            layers[index] = layer if dtypes["teacher"] == dtypes["student"] else _AsAtHome(layer, dtypes[source.owner])
         return _Body(model, {name: each for name, each in found.items() if not name.startswith(prefix)})
 
 
@@ -68,3 +73,32 @@ class _Body(NamedTuple):
 
     model: PreTrainedModel
     ends: dict[str, tuple[Owner, str]]
+
+
+class _AsAtHome(nn.Module):
+    """A layer among layers of another dtype: what it is called with is in its own, as in the model that it is from.
+
+    A frozen teacher of half precision computes without autocast, as it does when its own states are taken: autocast
+    would widen its norms alone. What a student's layer gets of float32 and autocast stays.
+    """
+
+    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.layer, self.dtype = layer, dtype
+
+    def __getattr__(self, name: str) -> Any:
+        """A body asks its layers for their kind."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        def cast(value: Any) -> Any:
+            return value.to(self.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+        args, kwargs = tree_map(cast, (args, kwargs))
+        device_type = next(self.layer.parameters()).device.type
+        enabled = torch.is_autocast_enabled(device_type) and self.dtype == torch.float32
+        with torch.autocast(device_type, enabled=enabled):
+            return self.layer(*args, **kwargs)
