@@ -8,6 +8,9 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.families import MASKED
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 
+_SOURCES = ("teacher", "student", "delta_student", "base")
+"""The models that a model is made of."""
+
 
 def metadata_of(made: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     """Return what stands before the card's text; keys without a value are left out.
@@ -15,24 +18,25 @@ def metadata_of(made: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     Args:
         made: as for ``card.model_card``, with nothing private in it.
     """
-    sources = [made.get("teacher"), made.get("student")]
+    sources = [made.get(role) for role in _SOURCES]
     bases = [source["name"] for source in sources if source and is_repo_id(source["name"])]
+    is_merge = "k" in made or "delta_student" in made
     data = _recipe_of(made).get("data")
     metadata = {
         "base_model": bases,
-        "base_model_relation": ("merge" if "k" in made else "finetune") if bases else None,
+        "base_model_relation": ("merge" if is_merge else "finetune") if bases else None,
         "library_name": "transformers",
         "pipeline_tag": "fill-mask" if model_type in MASKED else "text-generation",
         **(_common_licence(made) or {}),
         "datasets": [each for each in _listed(data) if isinstance(each, str) and is_repo_id(each)],
-        "tags": ["boomerang-distillation", "model-size-interpolation", *(["merge"] if "k" in made else [])],
+        "tags": ["boomerang-distillation", "model-size-interpolation", *(["merge"] if is_merge else [])],
     }
     return {key: value for key, value in metadata.items() if value}
 
 
 def _common_licence(made: Mapping[str, Any]) -> Mapping[str, str] | None:
     """Return the licence to declare: that of all models that tell one, if it is the same."""
-    sources = [made, made.get("teacher") or {}, made.get("student") or {}]
+    sources = [made, *(made.get(role) or {} for role in _SOURCES)]
     known = [source["license"] for source in sources if source.get("license")]
     return known[0] if known and all(each["license"] == known[0]["license"] for each in known) else None
 
