@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from boomerang_cli.engine.evaluation.forecast import Agreement, Forecast
 
 _MEANING = (
-    "near 0.7 the paper's delta students did well, at 0.57 they talk but write malformed <think> tags, at 0.3 they are "
-    "unreliable; a norm ratio near 1 says that both students moved as far"
+    "a cosine near 0.7 made good students in the paper, thinking models (0.57, 0.64) wrote malformed <think> tags, and "
+    "0.30 was unreliable; a norm ratio near 1 says that both students moved as far"
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boomerang_cli.engine.checkpoint.dtypes import as_numpy_dtype, has_only_finite, read_numbers
+from boomerang_cli.engine.checkpoint.dtypes import WORKSPACE, has_only_finite, read_numbers
 from boomerang_cli.engine.checkpoint.tensors import Tensor
 from boomerang_cli.engine.errors import OutputError
 
@@ -25,6 +25,8 @@ class Difference:
     def add(self, pieces: Sequence[memoryview], source: str, target: str, name: str) -> memoryview:
         """Return ``a + scale · (b - c)``, computed in float32 and rounded once.
 
+        The result stands until this thread adds or converts again (see :class:`Workspace`).
+
         Args:
             pieces: the bytes of the same numbers of a, of ``changed``, and of ``base``.
             source, target: dtypes of a and of the result, safetensors names.
@@ -37,16 +39,25 @@ class Difference:
 
         dtypes = (source, self.changed.dtype, self.base.dtype)
         own, total, base = (
-            read_numbers(piece, dtype).astype(np.float32) for piece, dtype in zip(pieces, dtypes, strict=True)
+            self._as_float32(use, piece, dtype)
+            for use, piece, dtype in zip(("own", "total", "base"), pieces, dtypes, strict=True)
         )
+        rounded = WORKSPACE.array("result", target, len(total))
         with np.errstate(over="ignore", invalid="ignore"):
             total -= base
-            total *= np.float32(self.scale)
+            if self.scale != 1:
+                total *= np.float32(self.scale)
             total += own
-            rounded = total.astype(as_numpy_dtype(target))
+            rounded[:] = total
         if not has_only_finite(rounded, target):
             raise OutputError(f"{name} {_problem(total, target)}")
         return rounded.view(np.uint8).data
+
+    def _as_float32(self, use: str, piece: memoryview, dtype: str) -> np.ndarray:
+        numbers = read_numbers(piece, dtype)
+        wide = WORKSPACE.array(use, "F32", len(numbers))
+        wide[:] = numbers
+        return wide
 
 
 def _problem(total: np.ndarray, target: str) -> str:

@@ -26,8 +26,8 @@ _COPY_BYTES = 64 * 2**20
 """At once by the kernel: between two such pieces progress is told."""
 _BUFFER_BYTES = 2**19
 """What passes through this process: it stays in a core's own cache, and a write of it takes large pages."""
-_COMPUTE_VALUES = 2**20
-_BLOCK_VALUES = 2**15
+_COMPUTE_VALUES = 2**22
+_BLOCK_VALUES = 2**16
 """Computed at once: what it takes of memory stays in a core's own cache, and is used again."""
 _FETCH_BYTES = 4 * 2**20
 _THREADS = 8
@@ -138,8 +138,8 @@ class Mover:
     def _reader(self, tensor: Tensor, first: int, last: int, opened: ExitStack) -> Callable[[int, int], memoryview]:
         """Return what gives the bytes of some of a tensor's numbers ``first`` to ``last``.
 
-        Those of the Hub are fetched at once. Those of this disk are read as they are asked for, into memory that stays
-        in a core's cache: buffers of a megabyte, taken anew for each piece, took longer than all that is computed.
+        Those of the Hub are fetched at once. Those of this disk are read as they are asked for, into the same memory
+        again and again, at most a block of them.
         """
         width, file = DTYPE_BYTES[tensor.dtype], tensor.file
         if isinstance(file, RemoteFile):
@@ -147,9 +147,16 @@ class Mover:
             data = memoryview(self._range_reader().read(file, start, stop))
             return lambda one, other: data[(one - first) * width : (other - first) * width]
         source = opened.enter_context(_open_source(file.path))
-        return lambda one, other: memoryview(
-            _read(source, file.path, tensor.start + one * width, tensor.start + other * width)
-        )
+        buffer = memoryview(bytearray(min(_BLOCK_VALUES, last - first) * width))
+
+        def read(one: int, other: int) -> memoryview:
+            wanted = buffer[: (other - one) * width]
+            source.seek(tensor.start + one * width)
+            if source.readinto(wanted) < len(wanted):
+                raise OutputError(f"{file.path} became shorter while it was read")
+            return wanted
+
+        return read
 
     def _range_reader(self) -> RangeReader:
         """Return the one reader of ranges, made by the thread that asks first."""
@@ -215,13 +222,6 @@ def _copy_by_kernel(source: FileIO, start: int, stop: int, output: int) -> int:
         if _kernel_cannot_copy(error):
             return 0
         raise
-
-
-def _read(file: FileIO, path: Path, start: int, stop: int) -> bytes:
-    data = os.pread(file.fileno(), stop - start, start)
-    if len(data) < stop - start:
-        raise OutputError(f"{path} became shorter while it was read")
-    return data
 
 
 def _open_source(path: Path) -> FileIO:

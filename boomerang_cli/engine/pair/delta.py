@@ -94,6 +94,11 @@ def open_compared(student: str | Path, delta: Delta, teacher: Checkpoint, family
     """
     checkpoint = open_checkpoint(student, download=download)
     recorded = _recorded(checkpoint, "--compare")
+    base = delta.pair.teacher.name
+    if recorded.teacher == base != teacher.name:
+        raise PairError(
+            f"--compare {checkpoint.name} was distilled from {base}, not from {teacher.name}: give one of the latter"
+        )
     if recorded.layer_map != delta.layer_map:
         raise PairError(
             f"--compare {checkpoint.name} keeps the layers {_kept(recorded.layer_map)}, and --delta "
