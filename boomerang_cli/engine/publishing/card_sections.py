@@ -36,9 +36,9 @@ def summary(made: Mapping[str, Any]) -> str:
     count = show_count(made["parameters"])
     method = "[boomerang distillation](https://arxiv.org/abs/2510.05064)"
     if "k" not in made:
-        how = "distilled" if made.get("distillation") else "not distilled yet"
-        if made.get("delta_student") or made.get("weight_delta"):
-            how = "made without training by a [weight delta](https://arxiv.org/abs/2608.22854)"
+        added = "made without training by a [weight delta](https://arxiv.org/abs/2608.22854)"
+        untrained = added if made.get("delta_student") or made.get("weight_delta") else "not distilled yet"
+        how = "distilled" if made.get("distillation") else untrained
         return (
             f"A student of {len(made['copied_teacher_layers'])} layers and {count} parameters, {how}, from which "
             f"{method} makes every model size up to its teacher{_of(made.get('teacher'))}."

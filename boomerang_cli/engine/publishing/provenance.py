@@ -50,6 +50,7 @@ def provenance(plan: Plan, pair: Pair, *, order: str | None, patched_blocks: Seq
         "bytes": plan.size_bytes,
         "dtype": plan.dtype,
         "distillation": dict(pair.student_config.distillation) or None,
+        **_weight_delta(pair.student_config),
         "command": command(),
         "versions": versions(),
     }
@@ -89,8 +90,14 @@ def student_provenance(student: Checkpoint, family: Family, recorded: StudentCon
         "parameters": own["parameters"],
         "dtype": student.main_dtype,
         "distillation": dict(recorded.distillation) or None,
+        **_weight_delta(recorded),
         "license": own["license"],
     }
+
+
+def _weight_delta(recorded: StudentConfig) -> dict[str, Any]:
+    """Return what was added to a student, if anything was."""
+    return {"weight_delta": dict(recorded.weight_delta)} if recorded.weight_delta else {}
 
 
 def layer_sources(plan: Plan) -> list[dict[str, Owner | int]]:
