@@ -142,6 +142,9 @@ def _described(result: InitStudentResult) -> Iterator[str]:
     if added := result.weight_delta:
         scale = "" if added.scale == 1 else f", times {added.scale:g}"
         yield f"weight delta added: {added.student} - {added.base}{scale}"
+        alike = sum(copy.owner == "student" for copy in result.plan.copies)
+        if alike:
+            yield f"{alike} of {len(result.plan.copies)} tensors are alike in teacher and base: they are the student's"
     if result.forecast:
         yield from forecast_lines(result.forecast)
     kinds = [f"{kind.student_layers} of {kind.teacher_layers} {kind.name}" for kind in result.layer_kinds]

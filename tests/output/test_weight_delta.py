@@ -98,6 +98,11 @@ def test_a_tensor_that_post_training_left_alone_is_the_students(trio: Path) -> N
     assert weights(added(trio).path)[name].tolist() == [1.5] * 32
 
 
+def test_tensors_that_are_copied_from_the_student_are_told(trio: Path) -> None:
+    words = ("init-student", trio / "base", "--delta", trio / "student", "-o", trio / "made", "--dry-run")
+    assert "48 of 48 tensors are alike in teacher and base: they are the student's" in run(*words).stderr
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_familys_delta_opens_and_patches_back_to_its_teacher(family: str, tmp_path: Path) -> None:
     save_trio(tmp_path, family)
