@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
+from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.family_of import family_of
 from boomerang_cli.engine.checkpoint.layer_kinds import layer_kinds
 from boomerang_cli.engine.checkpoint.parts import Parts, check_layers_alike, take_apart
@@ -107,14 +108,14 @@ def init_student(
         random_init: draw the weights at random instead of copying them, as transformers initialises them (seed 0).
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the teacher's.
         max_shard_size: the most bytes of one file of weights: ``"5GB"`` (decimal), ``"4GiB"`` (binary).
-        download: bring a teacher of the Hub whole into the cache, instead of reading there what the student needs.
+        download: bring models of the Hub whole into the cache, instead of reading there what the student needs.
         verify: read the student again and compare each byte with its sources before it takes its place.
         overwrite: replace an earlier output of this function; no other folder is ever replaced.
-        dry_run: return the plan, from headers alone, and write nothing.
-        on_progress: called with the bytes written so far, and all bytes to write.
+        dry_run: return the plan, from headers alone, and write nothing; ``compare`` reads weights all the same.
+        on_progress: called with the bytes compared, then written so far, and all bytes to compare or write.
 
     Raises:
-        ModelNotFoundError: no such teacher.
+        ModelNotFoundError: no such teacher, or another model that is named; no base that is known.
         CheckpointError: model files that are incomplete, corrupt, or contradict each other.
         UnsupportedModelError: an unknown family, or quantised weights.
         PairError: a ``delta``, its base and ``teacher`` that do not belong together, or a ``delta`` that is no student.
@@ -151,24 +152,9 @@ def init_student(
         added = open_delta(delta, base, checkpoint, parts, scale=delta_scale, download=download)
         check_spares(target, added.pair.student.folder, added.pair.teacher.folder)
         layer_map = added.layer_map
-    plan = plan_model(
-        [LayerSource("teacher", layer, layer) for layer in layer_map.kept],
-        teacher=checkpoint,
-        family=family,
-        parts={"teacher": parts if added is None else teacher_parts(parts, family, added)},
-        dtype=stored,
-        max_shard_bytes=max_shard_bytes,
-    )
-    if added is not None:
-        plan = add_delta(plan, added)
-    recorded = _recorded(checkpoint, layer_map, added)
-    plan = plan.with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
-    if added is not None:
-        plan = plan.with_documents(delta_documents(plan, checkpoint, parts, added, name=target.name))
+    plan = _plan(checkpoint, family, parts, layer_map, added, target.name, stored, max_shard_bytes)
     plan = arrange_for_sharing(plan, target)
-    forecast = None
-    if compare is not None and added is not None:
-        forecast = _compare(compare, added, checkpoint, parts, download, on_progress)
+    forecast = _compare(compare, added, checkpoint, parts, download, on_progress)
     verified = None
     if not dry_run:
         with temporary_folder() as folder:
@@ -222,21 +208,48 @@ def _check_options(
         raise SelectionError(f"--{given[0]} and --delta exclude one another: the delta's student decides what is kept")
 
 
-def _recorded(teacher: Checkpoint, layer_map: LayerMap, added: Delta | None) -> StudentConfig:
+def _plan(
+    teacher: Checkpoint,
+    family: Family,
+    parts: Parts,
+    layer_map: LayerMap,
+    added: Delta | None,
+    name: str,
+    dtype: str | None,
+    max_shard_bytes: int,
+) -> Plan:
+    """Plan the student and its documents.
+
+    Args:
+        parts: the teacher's.
+        name: the folder's, for a card.
+    """
+    plan = plan_model(
+        [LayerSource("teacher", layer, layer) for layer in layer_map.kept],
+        teacher=teacher,
+        family=family,
+        parts={"teacher": parts if added is None else teacher_parts(parts, family, added)},
+        dtype=dtype,
+        max_shard_bytes=max_shard_bytes,
+    )
     recorded = StudentConfig(layer_map, teacher=teacher.name, teacher_revision=teacher.revision)
     if added is None:
-        return recorded
-    return replace(recorded, order=added.pair.student_config.order, weight_delta=added.recorded().as_json())
+        return plan.with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
+    recorded = replace(recorded, order=added.pair.student_config.order, weight_delta=added.recorded().as_json())
+    plan = add_delta(plan, added).with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
+    return plan.with_documents(delta_documents(plan, teacher, parts, added, name=name))
 
 
 def _compare(
-    compare: str | Path,
-    added: Delta,
+    compare: str | Path | None,
+    added: Delta | None,
     teacher: Checkpoint,
     parts: Parts,
     download: bool,
     on_progress: ByteProgress | None,
-) -> Forecast:
+) -> Forecast | None:
+    if compare is None or added is None:
+        return None
     from boomerang_cli.engine.evaluation.forecast import forecast
 
     other = open_compared(compare, added, teacher, added.pair.family, download=download)
