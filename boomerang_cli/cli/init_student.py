@@ -72,7 +72,9 @@ def init_student(
     dtype: options.DType = "auto",
     max_shard_size: options.MaxShardSize = "5GB",
     download: options.Download = False,
-    verify: options.Verify = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the student again and compare every byte with its sources.")
+    ] = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,

@@ -69,7 +69,6 @@ Keep = Annotated[
         help="Teacher layers that the student copied, where it has no student_config.json.",
     ),
 ]
-Verify = Annotated[bool, typer.Option("--verify", help="Read the model again and compare every byte with its source.")]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", parser=home, help="Folder to write.", metavar="FOLDER")]
 DType = Annotated[DTypeName, typer.Option(help="Floating-point type of the output.")]
 MaxShardSize = Annotated[str, typer.Option(help="Largest size of one weights file.", metavar="SIZE")]

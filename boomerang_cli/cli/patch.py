@@ -56,7 +56,9 @@ def patch(
         str | None, typer.Option(help="Write to this repository on the Hub, not to the disk.", metavar="REPO_ID")
     ] = None,
     private: options.Private = False,
-    verify: options.Verify = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the model again and compare every byte with its source.")
+    ] = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,

@@ -104,7 +104,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "other heads of one shape": (
         lambda trio: edit_json(trio / "chat/config.json", num_attention_heads=2, head_dim=16, num_key_value_heads=1),
-        "num_attention_heads 2 and 4 of its base",
+        "student and .*chat do not belong together: num_attention_heads 4 and 2",
     ),
     "a student without a base": (
         lambda trio: edit_json(trio / "student" / "student_config.json", teacher=None),

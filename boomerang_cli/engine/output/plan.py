@@ -42,9 +42,13 @@ class Copy:
     added: Difference | None = None
 
     @property
+    def converts(self) -> bool:
+        return self.dtype != self.source.dtype
+
+    @property
     def computes(self) -> bool:
         """Whether its bytes are others than its source's."""
-        return self.added is not None or self.dtype != self.source.dtype
+        return self.added is not None or self.converts
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

@@ -6,7 +6,7 @@ The other teacher is a post-trained variant of the one that the student was dist
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -17,7 +17,7 @@ from boomerang_cli.engine.checkpoint.parts import Parts, difference
 from boomerang_cli.engine.errors import ModelNotFoundError, PairError, SelectionError
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.origin import Named, told
-from boomerang_cli.engine.pair.pair import Pair, check_pair, differing_value, known_teacher, read_recorded
+from boomerang_cli.engine.pair.pair import Pair, check_pair, known_teacher, read_recorded
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig, WeightDelta, is_student
 
 
@@ -150,8 +150,7 @@ def _check_fits(pair: Pair, teacher: Checkpoint, parts: Parts) -> None:
         )
     if problem := _differing_tensor(parts, pair.parts["teacher"], family):
         raise PairError(f"{unfit}: {problem} as in its base {base.name}{_resized(teacher, base)}")
-    if problem := differing_value(teacher.config, base.config):
-        raise PairError(f"{unfit}: {problem} of its base {base.name}")
+    check_pair(replace(pair, teacher=teacher))
     kinds = (layer_kinds(each.config, family, each.name) for each in (teacher, base))
     for layer, (kind, expected) in enumerate(zip(*kinds, strict=True)):
         if kind != expected:

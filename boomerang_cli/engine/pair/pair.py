@@ -207,8 +207,10 @@ def check_pair(pair: Pair) -> None:
     if ours.get("model_type") != theirs.get("model_type"):
         raise PairError(f"{together}: model_type {ours.get('model_type')} and {theirs.get('model_type')}")
     known_family(ours, pair.student.name)
-    if problem := differing_value(ours, theirs):
-        raise PairError(f"{together}: {problem}")
+    for key in _SAME_VALUES:
+        values: tuple[Any, Any] = (ours.get(key), theirs.get(key))
+        if not any(value is None or isinstance(value, list) for value in values) and values[0] != values[1]:
+            raise PairError(f"{together}: {key} {values[0]} and {values[1]}")
     layer_map = pair.layer_map
     for checkpoint, counted in ((pair.teacher, layer_map.teacher_layers), (pair.student, layer_map.student_layers)):
         if (depth := pair.family.teacher_depth(checkpoint.config)) != counted:
@@ -225,15 +227,6 @@ def check_pair(pair: Pair) -> None:
             raise PairError(f"{together}: student layer {index} is not like teacher layer {kept}: {problem}")
     if student.tied == teacher.tied and (problem := difference(student.after, teacher.after)):
         raise PairError(f"{together}: {problem}")
-
-
-def differing_value(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """Say in which value two configurations differ that layers of both can only run with if it is the same, or None."""
-    for key in _SAME_VALUES:
-        values: tuple[Any, Any] = (ours.get(key), theirs.get(key))
-        if not any(value is None or isinstance(value, list) for value in values) and values[0] != values[1]:
-            return f"{key} {values[0]} and {values[1]}"
-    return None
 
 
 def _listed(layers: Sequence[int]) -> str:

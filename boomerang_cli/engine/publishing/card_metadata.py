@@ -20,18 +20,21 @@ def metadata_of(made: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     """
     sources = [made.get(role) for role in _SOURCES]
     bases = [source["name"] for source in sources if source and is_repo_id(source["name"])]
-    is_merge = "k" in made or "delta_student" in made
     data = _recipe_of(made).get("data")
     metadata = {
         "base_model": bases,
-        "base_model_relation": ("merge" if is_merge else "finetune") if bases else None,
+        "base_model_relation": ("merge" if _is_merge(made) else "finetune") if bases else None,
         "library_name": "transformers",
         "pipeline_tag": "fill-mask" if model_type in MASKED else "text-generation",
         **(_common_licence(made) or {}),
         "datasets": [each for each in _listed(data) if isinstance(each, str) and is_repo_id(each)],
-        "tags": ["boomerang-distillation", "model-size-interpolation", *(["merge"] if is_merge else [])],
+        "tags": ["boomerang-distillation", "model-size-interpolation", *(["merge"] if _is_merge(made) else [])],
     }
     return {key: value for key, value in metadata.items() if value}
+
+
+def _is_merge(made: Mapping[str, Any]) -> bool:
+    return "k" in made or "delta_student" in made
 
 
 def _common_licence(made: Mapping[str, Any]) -> Mapping[str, str] | None:
