@@ -41,7 +41,7 @@ def init_student(
         str | None,
         typer.Option(
             parser=options.text,
-            help="A student distilled from TEACHER itself: forecast by it how well --delta will do.",
+            help="A student distilled from TEACHER itself: forecast by it how --delta will do. Reads all weights.",
             metavar="STUDENT",
         ),
     ] = None,

@@ -127,9 +127,8 @@ class Mover:
         def move(first: int, last: int) -> None:
             position = place + first * width
             for part in make(first, last):
-                written = _write_at(self._output, memoryview(part), position)
-                position += written
-                self._count(written)
+                position += _write_at(self._output, memoryview(part), position)
+            self._count((last - first) * width)
 
         for first in range(0, values, piece):
             self._pieces.append(self._pool.submit(move, first, min(first + piece, values)))
