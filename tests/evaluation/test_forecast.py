@@ -10,7 +10,7 @@ import torch
 from delta_models import kept_weights, save_trio, save_weights, weights
 from files import edit_json, names
 from running import assert_refused, run
-from tiny_models import FAMILIES, KEPT, LAYERS
+from tiny_models import KEPT, LAYERS
 
 from boomerang_cli.engine.checkpoint.families import FAMILIES as TABLE
 from boomerang_cli.engine.evaluation.forecast import GROUPS, Agreement, Forecast, group_of
@@ -67,8 +67,8 @@ def test_each_group_is_compared_by_itself(trio: Path) -> None:
     assert groups["head"] == Agreement(None, 0.0, delta["lm_head.weight"].numel())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_familys_tensors_have_a_group(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["gpt_neox", "gpt2", "opt", "qwen3", "mixtral", "deepseek_v3", "qwen3_next"])
+def test_a_familys_tensors_have_a_group(family: str, tmp_path: Path) -> None:
     save_trio(tmp_path, family)
     made = init_student(tmp_path / "chat", delta=tmp_path / "student", output=tmp_path / "other")
     found = compared(tmp_path)
