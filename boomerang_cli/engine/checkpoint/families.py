@@ -148,6 +148,7 @@ FAMILIES: dict[str, Family] = {
     "mixtral": _BASE,
     "phi3": _BASE,
     "olmo2": _BASE,
+    "olmo3": replace(_BASE, order="first", layer_lists=("layer_types",)),
     "qwen2": replace(_BASE, layer_lists=("layer_types",)),
     "qwen3": replace(_BASE, layer_lists=("layer_types",)),
     "gemma2": _GEMMA,

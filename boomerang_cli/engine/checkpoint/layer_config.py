@@ -222,6 +222,8 @@ def _layer_types(config: Mapping[str, Any], depth: int) -> list[str] | None:
         most, interval = "sliding_attention", 2
     elif model_type == "gemma3_text":
         most, interval = "sliding_attention", whole_number(config, "sliding_window_pattern", 6)
+    elif model_type == "olmo3":
+        most, interval = "sliding_attention", 4
     elif model_type == "qwen3_next":
         most, interval = "linear_attention", whole_number(config, "full_attention_interval", 4)
     else:

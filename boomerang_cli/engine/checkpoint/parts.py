@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from sys import intern
 from typing import Any
 
@@ -37,6 +37,15 @@ class Parts:
     @property
     def parameters(self) -> int:
         return sum(tensor.parameters for part in (self.before, *self.layers, self.after) for tensor in part.values())
+
+    def untied(self, family: Family) -> Parts:
+        """Return the same model with its head on its own: of a tied model that is its embedding once more."""
+        if not self.tied:
+            return self
+        after = {**self.after, family.head: self.before[family.embedding]}
+        if family.tied_bias and family.tied_bias[1] in after:
+            after.setdefault(family.tied_bias[0], after[family.tied_bias[1]])
+        return replace(self, after=after, tied=False)
 
     def named(self, family: Family) -> dict[str, Tensor]:
         """Return all tensors by their full names."""
