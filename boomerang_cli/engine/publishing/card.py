@@ -44,7 +44,7 @@ def model_documents(
 def delta_documents(plan: Plan, teacher: Checkpoint, parts: Parts, delta: Delta, *, name: str) -> dict[str, str]:
     """Return the same of a student with a weight delta (see :func:`provenance.delta_provenance`)."""
     made = delta_provenance(plan, teacher, parts, delta)
-    card = model_card(made, name=name, model_type=str(plan.config["model_type"]))
+    card = model_card(made, name=name, config=plan.config)
     return {PROVENANCE_FILE: as_json_text(made), CARD_FILE: card}
 
 
