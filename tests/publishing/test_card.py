@@ -108,6 +108,15 @@ def test_the_recipe_is_told_without_what_is_empty() -> None:
     assert "## Distillation" not in card(distillation=None).content
 
 
+def test_conversations_are_told_of_only_where_there_were_any() -> None:
+    text = {"data": ["lab/text:en@v1"], "sft_data": [], "sft_steps": 0, "sft_kl": True}
+    chat = {**text, "sft_data": ["lab/chats:all:math"], "sft_steps": 7}
+    plain, both = (card(distillation={"recipe": recipe}) for recipe in (text, chat))
+    assert "sft" not in plain.content
+    assert "| sft steps | 7 |" in both.content
+    assert (plain.data.datasets, both.data.datasets) == (["lab/text"], ["lab/text", "lab/chats"])
+
+
 def test_results_mark_this_model() -> None:
     rows = [
         {"depth": depth, "parameters": 10**6, "order": "last", "patched_blocks": blocks, "perplexity": 9.87654,

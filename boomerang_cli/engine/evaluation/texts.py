@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.distillation.data import Source, find_sources
+from boomerang_cli.engine.distillation.readers import TEXT_COLUMN
 from boomerang_cli.engine.distillation.sequences import check_token_ids
 from boomerang_cli.engine.distillation.text import check_sequence_length
 from boomerang_cli.engine.errors import DataError
@@ -145,10 +146,11 @@ def _named(values: Sequence[str], flag: str) -> tuple[Source, ...]:
 
 def _recorded(student: StudentConfig) -> tuple[tuple[Source, ...], str | None]:
     """Return the text that the student's distillation was evaluated on, which it was not trained on; else why not."""
-    recipe = student.distillation.get("recipe")
-    data, eval_data = (recipe.get(key) or () for key in ("data", "eval_data")) if isinstance(recipe, dict) else ((), ())
+    recorded = student.distillation.get("recipe")
+    recipe = recorded if isinstance(recorded, dict) else {}
+    data, eval_data = (recipe.get(key) or () for key in ("data", "eval_data"))
     try:
-        found = find_sources(data, eval_data).evaluation
+        found = find_sources(data, eval_data, column=str(recipe.get("text_column") or TEXT_COLUMN)).evaluation
     except DataError:
         return (), f"the text that the student was evaluated on, {', '.join(map(str, eval_data or data))}, is not here"
     except TypeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,14 +22,16 @@ def metadata_of(made: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str,
     """
     sources = [made.get(role) for role in _SOURCES]
     bases = [source["name"] for source in sources if source and is_repo_id(source["name"])]
-    data = _recipe_of(made).get("data")
+    recipe = _recipe_of(made)
+    data = [*_listed(recipe.get("data")), *_listed(recipe.get("sft_data"))]
+    datasets = [re.split("[:@]", each)[0] for each in data if isinstance(each, str)]  # without configuration, revision
     metadata = {
         "base_model": bases,
         "base_model_relation": ("merge" if _is_merge(made) else "finetune") if bases else None,
         "library_name": "transformers",
         "pipeline_tag": "fill-mask" if predicts_masked_words(config) else "text-generation",
         **(_common_licence(made) or {}),
-        "datasets": [each for each in _listed(data) if isinstance(each, str) and is_repo_id(each)],
+        "datasets": [each for each in dict.fromkeys(datasets) if is_repo_id(each)],
         "tags": ["boomerang-distillation", "model-size-interpolation", *(["merge"] if _is_merge(made) else [])],
     }
     return {key: value for key, value in metadata.items() if value}

@@ -119,7 +119,10 @@ def _size_row(name: str, model: Mapping[str, Any]) -> str:
 
 def recipe(distillation: Mapping[str, Any]) -> str:
     """Return how the student was distilled, as a table of what it records of it."""
-    values = {**as_mapping(distillation.get("recipe")), "tokens": distillation.get("tokens")}
+    recorded = as_mapping(distillation.get("recipe"))
+    needless = () if recorded.get("sft_data") else [key for key in recorded if key.startswith("sft_")]
+    values = {key: value for key, value in recorded.items() if key not in needless}
+    values |= {"tokens": distillation.get("tokens")}
     values |= {f"{name} loss": value for name, value in as_mapping(distillation.get("losses")).items()}
     rows = [
         f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in values.items() if value not in (None, [])
