@@ -61,7 +61,7 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
         raise CheckpointError(
             f"{checkpoint.name} holds {len(checkpoint.tensors)} tensors, and its config.json counts {depth} layers"
         )
-    extra = whole_number(checkpoint.config, family.prediction_layers_field or "", 0)
+    extra = whole_number(family.text_config(checkpoint.config), family.prediction_layers_field or "", 0)
     tensors, tied = _tie(tensors, checkpoint.config, family)
     before: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}
@@ -114,7 +114,9 @@ def _without_dropped(tensors: Mapping[str, Tensor], family: Family) -> Mapping[s
 
 
 def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:
-    """Put the body's prefix before the names of files that were saved from the body alone."""
+    """Put the body's prefix before the names of files that were saved from the body alone, and mend other spellings."""
+    if family.wrapper and not any(name.startswith(family.layers) for name in checkpoint.tensors):
+        return {family.wrapper.spelled(name): tensor for name, tensor in checkpoint.tensors.items()}
     if any(name.startswith(family.base) for name in checkpoint.tensors):
         return checkpoint.tensors
     return {name if name == family.head else family.base + name: tensor for name, tensor in checkpoint.tensors.items()}
@@ -127,7 +129,7 @@ def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> Non
         raise CheckpointError(f"{checkpoint.name} lacks the tensor {missing[0]}")
     if family.final_norm and not any(name.startswith(family.final_norm) for name in parts.after):
         raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.final_norm}*")
-    vocabulary = checkpoint.config.get("vocab_size")
+    vocabulary = family.text_config(checkpoint.config).get("vocab_size")
     for name in needed:
         rows = found[name].shape[:1]
         if isinstance(vocabulary, int) and rows != (vocabulary,) and not (family.more_rows and rows > (vocabulary,)):

@@ -47,17 +47,22 @@ def check_kept(config: Mapping[str, Any], family: Family, stack: str, kept: Sequ
         if ours[index] != theirs[layer]:
             how = difference(theirs[layer], ours[index])
             raise NotDerivableError(f"layer {layer} is another as layer {index}: {how}")
-    said, lists = completed_config(shorter, "it"), layer_lists(config, family, "it")
+    said, lists = family.text_config(completed_config(shorter, "it")), layer_lists(config, family, "it")
     for field, values in lists.items():
         changed = said.get(field)
         if changed is not None and changed != [values[layer] for layer in kept]:
             raise NotDerivableError(f"transformers changes {field} of layers {listed} to {changed}")
-    _check_computed(config, shorter, kept)
+    section = family.wrapper.section if family.wrapper else None
+    _check_computed(_settings(config, section), _settings(shorter, section), kept)
 
 
-def _check_computed(config: Mapping[str, Any], shorter: Mapping[str, Any], kept: Sequence[int]) -> None:
+def _settings(config: Mapping[str, Any], section: str | None) -> Any:
+    settings = as_transformers_config(config)
+    return getattr(settings, section) if section else settings
+
+
+def _check_computed(whole: Any, short: Any, kept: Sequence[int]) -> None:
     """Compare the lists that a configuration class computes, one value a layer, without holding them."""
-    whole, short = as_transformers_config(config), as_transformers_config(shorter)
     for name in dir(type(whole)):
         if name.startswith("_") or not isinstance(getattr(type(whole), name, None), property):
             continue
