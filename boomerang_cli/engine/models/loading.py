@@ -62,7 +62,7 @@ def causal_class(config: Mapping[str, Any], name: str) -> tuple[Any, Any]:
     """Return transformers' configuration and class of a causal language model.
 
     Raises:
-        UnsupportedModelError: the family has none; ``name`` is the model's, for the error.
+        UnsupportedModelError: the family has none, or one within a multimodal model; ``name`` is the model's.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -72,6 +72,11 @@ def causal_class(config: Mapping[str, Any], name: str) -> tuple[Any, Any]:
             f"{name}: {model_type} predicts masked words; only models that continue a text can be distilled and scored"
         )
     settings = as_transformers_config(config)
+    if type(settings) not in MODEL_FOR_CAUSAL_LM_MAPPING or settings.get_text_config() is not settings:
+        raise UnsupportedModelError(
+            f"{name}: {model_type} is a multimodal model, which init-student and patch work on; only models of text "
+            "alone can be distilled, scored and built in memory"
+        )
     return settings, MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
 
 

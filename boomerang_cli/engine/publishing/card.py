@@ -9,7 +9,7 @@ from boomerang_cli.engine.output.plan import Plan, as_json_text
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.publishing import card_sections as sections
 from boomerang_cli.engine.publishing import plain_yaml
-from boomerang_cli.engine.publishing.card_metadata import metadata_of
+from boomerang_cli.engine.publishing.card_metadata import metadata_of, task_of
 from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE, provenance
 from boomerang_cli.version import __version__
@@ -32,21 +32,28 @@ def model_documents(
         name: the folder's.
     """
     made = provenance(plan, pair, order=order, patched_blocks=patched_blocks)
-    card = model_card(made, name=name, model_type=str(plan.config["model_type"]))
+    model_type, multimodal = str(plan.config["model_type"]), pair.family.wrapper is not None
+    card = model_card(made, name=name, model_type=model_type, multimodal=multimodal)
     return {PROVENANCE_FILE: as_json_text(made), CARD_FILE: card}
 
 
 def model_card(
-    made: Mapping[str, Any], *, name: str, model_type: str, results: Sequence[Mapping[str, Any]] = ()
+    made: Mapping[str, Any],
+    *,
+    name: str,
+    model_type: str,
+    multimodal: bool = False,
+    results: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return the card of a patched model or of a student; no path of this disk is in it.
 
     Args:
         made: the content of ``boomerang.json`` (see ``provenance.py``), or the same of a student.
         name: what the model is loaded by: a Hub id, or a folder.
+        multimodal: whether it reads images too.
         results: rows of a sweep, one a size.
     """
-    made = public(made)
+    made, task = public(made), task_of(model_type, multimodal=multimodal)
     text = [
         f"# {name.rpartition('/')[2]}",
         sections.summary(made),
@@ -54,11 +61,11 @@ def model_card(
         "## Sizes\n\n" + sections.sizes(made),
         "## Distillation\n\n" + sections.recipe(made["distillation"]) if made.get("distillation") else "",
         "## Results\n\n" + sections.results(made, results) if results else "",
-        "## Use\n\n" + sections.usage(name, model_type),
+        "## Use\n\n" + sections.usage(name, task),
         "## Other sizes\n\n" + sections.other_sizes(made, name),
         "## Licence\n\n" + sections.licence(made),
         "## Citation\n\n" + sections.CITATION,
     ]
-    front = plain_yaml.dump(metadata_of(made, model_type))
+    front = plain_yaml.dump(metadata_of(made, task))
     mark = f"{_MARK} {__version__}: `boomerang push` writes this card anew while this line stands -->"
     return f"---\n{front}---\n{mark}\n\n" + "\n\n".join(filter(None, text)) + "\n"

@@ -9,11 +9,19 @@ from boomerang_cli.engine.checkpoint.families import MASKED
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 
 
-def metadata_of(made: Mapping[str, Any], model_type: str) -> dict[str, Any]:
+def task_of(model_type: str, *, multimodal: bool) -> str:
+    """Return what models of a type do, as the Hub's pipelines are called."""
+    if multimodal:
+        return "image-text-to-text"
+    return "fill-mask" if model_type in MASKED else "text-generation"
+
+
+def metadata_of(made: Mapping[str, Any], task: str) -> dict[str, Any]:
     """Return what stands before the card's text; keys without a value are left out.
 
     Args:
         made: as for ``card.model_card``, with nothing private in it.
+        task: see :func:`task_of`.
     """
     sources = [made.get("teacher"), made.get("student")]
     bases = [source["name"] for source in sources if source and is_repo_id(source["name"])]
@@ -22,7 +30,7 @@ def metadata_of(made: Mapping[str, Any], model_type: str) -> dict[str, Any]:
         "base_model": bases,
         "base_model_relation": ("merge" if "k" in made else "finetune") if bases else None,
         "library_name": "transformers",
-        "pipeline_tag": "fill-mask" if model_type in MASKED else "text-generation",
+        "pipeline_tag": task,
         **(_common_licence(made) or {}),
         "datasets": [each for each in _listed(data) if isinstance(each, str) and is_repo_id(each)],
         "tags": ["boomerang-distillation", "model-size-interpolation", *(["merge"] if "k" in made else [])],

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.families import MASKED
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.publishing.card_metadata import as_mapping
@@ -140,13 +139,20 @@ def _shown(value: Any) -> str:
     return " ".join(text.split()).replace("|", "\\|")  # a cell of a table is one line
 
 
-def usage(name: str, model_type: str) -> str:
+_LOADERS = {
+    "fill-mask": ("AutoTokenizer", "AutoModelForMaskedLM"),
+    "text-generation": ("AutoTokenizer", "AutoModelForCausalLM"),
+    "image-text-to-text": ("AutoProcessor", "AutoModelForImageTextToText"),
+}
+
+
+def usage(name: str, task: str) -> str:
     """Return the Python that loads the model."""
-    loader = "AutoModelForMaskedLM" if model_type in MASKED else "AutoModelForCausalLM"
+    reader, loader = _LOADERS[task]
     lines = [
-        f"from transformers import AutoTokenizer, {loader}",
+        f"from transformers import {reader}, {loader}",
         "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
+        f'{reader.removeprefix("Auto").lower()} = {reader}.from_pretrained("{name}")',
         f'model = {loader}.from_pretrained("{name}", dtype="auto")',
     ]
     return "```python\n" + "\n".join(lines) + "\n```"

@@ -128,9 +128,11 @@ def _texts(
         texts[PROVENANCE_FILE] = _told(PROVENANCE_FILE, made, public(made), cleaner)
     card = folder / CARD_FILE
     if made is not None and (not card.is_file() or is_ours(card.read_text("utf-8", "replace"))):
-        model_type = str(checkpoint.config["model_type"])
+        model_type, multimodal = str(checkpoint.config["model_type"]), family.wrapper is not None
         try:
-            texts[CARD_FILE] = model_card(made, name=repo_id, model_type=model_type, results=results)
+            texts[CARD_FILE] = model_card(
+                made, name=repo_id, model_type=model_type, multimodal=multimodal, results=results
+            )
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise CheckpointError(
                 f"{folder / PROVENANCE_FILE} does not tell how the model was made: {error!r}"
