@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -43,9 +44,37 @@ _OWN: dict[str, dict[str, dict[str, Any]]] = {
     **{name: {"text_config": _HALF_ROTATED} for name in ("glm4v_moe", "glm_ocr", "glmga")},
     **{name: {"vision_config": {"num_position_embeddings": 16}} for name in ("qwen3_5", "qwen3_5_moe")},
     "cosmos3_omni": {"text_config": _ROTATED, "vision_config": _DEEPSTACK},
+    "cohere_compass": {
+        "text_config": {
+            "rope_parameters": {
+                kind: {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+                for kind in ("full_attention", "sliding_attention")
+            },
+            "layer_types": ["sliding_attention", "full_attention", "full_attention", "sliding_attention"] * 2,
+        },
+        "vision_config": {"deepstack_visual_indexes": [0, 1], "depth": 3},
+    },
+    "muse_spark": {"vision_config": {"num_hidden_layers": 4}},
+    "molmo2": {"adapter_config": {"vision_feature_layer": [1, 0]}},
+    "qwen2_5_omni_thinker": {"text_config": _ROTATED},
+    "qwen3_omni_moe_thinker": {"text_config": _ROTATED, "vision_config": _DEEPSTACK},
     "cosmos3_edge": {"text_config": _ROTATED},
-    "hunyuan_vl": {"text_config": {"head_dim": 16}},
-    "glm5_next": {"text_config": {"num_key_value_heads": 4}},
+    "hunyuan_vl": {
+        "text_config": {
+            "head_dim": 16,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2, 2]},
+        }
+    },
+    "ernie4_5_vl_moe": {
+        "text_config": {
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]},
+        }
+    },
+    "deepseek_ocr2": {"text_config": {"mlp_layer_types": ["dense", *["sparse"] * 7]}},
+    "inkling2": {"vision_config": {"text_hidden_size": 64}},
+    "nemotron_h_omni": {"vision_config": {"video_temporal_patch_size": 2}},
+    "step3p7": {"text_config": {"sliding_window": 4}},
+    "glm5_next": {"text_config": {"num_key_value_heads": 4, "index_kpool": 2}},
     "granite4_vision": {"top": {"deepstack_layer_map": [[0, 0], [1, 2]]}},
     "llama4": {
         "vision_config": {"projector_input_dim": 32, "projector_output_dim": 32, "vision_output_dim": 32,
@@ -56,6 +85,7 @@ _OWN: dict[str, dict[str, dict[str, Any]]] = {
     "llava_next": {"top": {"image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]]}},
     "llava_next_video": {"top": {"image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]]}},
     "llava_onevision": {"top": {"image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]]}},
+    "gemma4": {"vision_config": {"head_dim": 16, "position_embedding_size": 64, "pooling_kernel_size": 1}},
     "gemma3": {"top": {"mm_tokens_per_image": 4}},
 }  # fmt: skip
 """What a type needs beside that, by section; ``top`` is what stands beside the sections."""
@@ -77,6 +107,8 @@ def tiny_wrapper_config(model_type: str, text_type: str | None = None, **top: An
     parts: dict[str, PreTrainedConfig] = {}
     for field in kind.sub_configs:
         sub = getattr(default, field)
+        if sub is None and field in own:
+            sub = kind.sub_configs[field]()
         if field == section:
             text = CONFIG_MAPPING[text_type] if text_type else type(sub)
             parts[field] = text(**{**small_sizes(text), **own.get(field, {})})
@@ -120,6 +152,8 @@ def build_problem(model_type: str) -> str | None:
         model = _blank(tiny_wrapper_config(model_type))
     except StopIteration:
         return "its text model does not stand in a part of config.json of its own"
+    except ImportError as error:
+        return f"it was not tried: {str(error).strip().partition(' but')[0]}"
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         return f"no small model of it could be built: {reason[:120]}"
@@ -137,7 +171,8 @@ def tiny_wrapper(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-        model.get_input_embeddings().weight[0] = 0  # see tiny_types.tiny_model
+        with suppress(NotImplementedError):
+            model.get_input_embeddings().weight[0] = 0  # see tiny_types.tiny_model
     return model.eval()
 
 
@@ -169,7 +204,8 @@ def _with_text(model: PreTrainedModel, image: dict[str, torch.Tensor], accepted:
     )  # fmt: skip
     with torch.no_grad():
         features: Any = model.get_image_features(**image)  # type: ignore[operator]
-    features = getattr(features, "pooler_output", features)
+    pooled = getattr(features, "pooler_output", features)
+    features = features.last_hidden_state if pooled is None else pooled
     parts = features if isinstance(features, (list, tuple)) else [features]
     length = sum(part.numel() // part.shape[-1] for part in parts)
     tokens = torch.tensor([[12, 13, 14, *[token] * length, 20, 21, 22, 23]])

@@ -61,12 +61,12 @@ def known_family(config: Mapping[str, Any], name: str) -> Family | None:
 
 def _row_of_type(model_type: str, config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the row of a type; of a multimodal one, that of the text model within it: ``llava``, ``llava/mistral``."""
-    row = derived_rows().get(model_type)
     section = config.get("text_config")
     text_type = section.get("model_type") if isinstance(section, dict) else None
-    if row is None or "wrapper" not in row or text_type in (None, row["wrapper"]["text_type"]):
-        return row
-    return derived_rows().get(f"{model_type}/{text_type}")
+    row = derived_rows().get(f"{model_type}/{text_type}") or derived_rows().get(model_type)
+    if row is not None and "wrapper" in row and text_type not in (None, row["wrapper"]["text_type"]):
+        return None
+    return row
 
 
 def check_required(config: Mapping[str, Any], family: Family, name: str) -> None:

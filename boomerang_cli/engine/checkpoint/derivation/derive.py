@@ -158,8 +158,11 @@ def _around(
         body: what stands before the names of the text model's body; no other modules but the head are told.
     """
     by_identity = {id(module): name for name, module in model.named_modules()}
-    embedding = by_identity.get(id(model.get_input_embeddings()))
-    head = by_identity.get(id(model.get_output_embeddings()))
+    try:
+        embedding = by_identity.get(id(model.get_input_embeddings()))
+        head = by_identity.get(id(model.get_output_embeddings()))
+    except NotImplementedError:  # of a class whose parts have other names than most
+        embedding = head = None
     if embedding is None or head is None:
         raise NotDerivableError("it has no embedding or no head of its own")
     on_disk = {module: name for name, module in modules.items()}
