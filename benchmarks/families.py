@@ -48,6 +48,8 @@ WITHIN_OTHERS = (
     "llava_next/qwen2", "lfm2_vl/lfm2_moe", "mistral3/ministral3", "paligemma/gemma2", "aya_vision/cohere",
 )  # fmt: skip
 """Text models that published multimodal ones hold beside that of the class's default."""
+DERIVED_ON_THE_SPOT = {"kimi_k25", "qianfan_ocr"}
+"""Types whose published files have other names than transformers writes: they are derived from the names at hand."""
 TABLE = Path(family_table.__file__).with_name("families.json")
 
 
@@ -171,11 +173,12 @@ def main() -> None:
         outcome, said, row = (prove_wrapper if _is_wrapper(model_type) else prove)(model_type)
         counts[outcome] += 1
         print(f"{model_type:28} {outcome:8} {time.monotonic() - started:5.1f} s  {said}", flush=True)
-        if row is not None and model_type not in family_table.FAMILIES:
+        if row is not None and model_type not in {*family_table.FAMILIES, *DERIVED_ON_THE_SPOT}:
             rows[model_type] = row
     if arguments.write and not counts["inexact"]:
         by_hand = family_table.FAMILIES.keys() | family_table.REFUSED.keys()
         table = {**(json.loads(TABLE.read_text()) if arguments.types else {}), **rows}
+        by_hand |= DERIVED_ON_THE_SPOT
         table = {model_type: row for model_type, row in table.items() if model_type not in by_hand}
         TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
     print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))

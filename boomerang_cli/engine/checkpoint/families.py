@@ -133,6 +133,8 @@ FAMILIES: dict[str, Family] = {
     "mistral": _BASE,
     "mixtral": _BASE,
     "phi3": _BASE,
+    # Its towers stand within the body, where a text alone never runs them.
+    "phi4_multimodal": replace(_BASE, before=("model.embed_tokens.weight", "model.embed_tokens_extend.")),
     "olmo2": _BASE,
     "qwen2": replace(_BASE, layer_lists=("layer_types",)),
     "qwen3": replace(_BASE, layer_lists=("layer_types",)),

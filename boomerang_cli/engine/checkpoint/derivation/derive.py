@@ -67,7 +67,7 @@ def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
     if wrapper:
         text = [prefixes[stack], *before, *after, head]
         before += carried_prefixes(modules, text)
-        wrapper = replace(wrapper, spellings=spellings(modules, [*before, prefixes[stack], *after, head]))
+        wrapper = replace(wrapper, spellings=spellings(modules, [*before, prefixes[stack], *after, head], names))
     family = Family(
         base=base,
         layers=prefixes[stack],
@@ -78,7 +78,7 @@ def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
         tied_bias=_tied_bias(model, names),
         tied_by_default=_tied_by_default(blueprint.untied(config)),
         depth_field=depth_field,
-        dropped=(_ROTARY, *_dropped(model, modules, names)),
+        dropped=(_ROTARY, *_dropped(model, modules, names), *(_prediction_names(model) if wrapper else ())),
         float32=_kept_in_float32(model, "_keep_in_fp32_modules_strict"),
         float32_in_float16=_kept_in_float32(model, "_keep_in_fp32_modules"),
         prediction_layers_field=next((each for each in _PREDICTION_LAYERS if each in whole), None),
@@ -93,7 +93,7 @@ def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
     family = replace(family, first_apart=_first_apart(config, family, model, stack))
     if known:
         family = with_rules_of(family, known)
-        check_required(config, family, "its text model")
+        _check_required(config, family)
     if blueprint.config.get("tie_word_embeddings") and not family.ties:
         raise NotDerivableError("config.json says tie_word_embeddings, and its class never ties")
     # 5. The proof of the fields: shorter models' layers are their origins'.
@@ -117,6 +117,13 @@ def _check_class(config: Mapping[str, Any]) -> None:
         raise NotDerivableError("the installed transformers has no causal language model of the type")
     if not multimodal and kind.sub_configs and any(isinstance(config.get(each), dict) for each in _INNER):
         raise NotDerivableError("its text model stands within another")
+
+
+def _check_required(config: Mapping[str, Any], family: Family) -> None:
+    try:
+        check_required(config, family, "its text model")
+    except UnsupportedModelError as error:
+        raise NotDerivableError(str(error)) from None
 
 
 def _built(config: Mapping[str, Any]) -> Any:
@@ -241,6 +248,11 @@ def _dropped(model: Any, modules: Mapping[str, str], names: Names) -> list[str]:
             raise NotDerivableError(f"{name} is no tensor of the model")
         dropped.add(re.sub(r"\\\.\d+\\\.", r"\\.\\d+\\.", f"^{re.escape(name)}$"))
     return sorted(dropped)
+
+
+def _prediction_names(model: Any) -> list[str]:
+    """Return the patterns of layers that predict several tokens at once: files hold them, and the class has none."""
+    return [each for each in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or () if "mtp" in each]
 
 
 def _kept_in_float32(model: Any, attribute: str) -> tuple[str, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.class_config import completed_config
-from boomerang_cli.engine.checkpoint.derivation.blank_model import Blueprint
+from boomerang_cli.engine.checkpoint.derivation.blank_model import Blueprint, Names
 from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.wrappers import Wrapper
@@ -68,22 +69,30 @@ def _shortest(name: str, text: Iterable[str]) -> str:
     return next((prefix for prefix in prefixes if not any(each.startswith(prefix) for each in text)), name)
 
 
-def spellings(modules: Mapping[str, str], prefixes: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Return the module side's prefixes where the files' are others: newer files of old types may hold either."""
+def spellings(modules: Mapping[str, str], prefixes: Iterable[str], names: Names) -> tuple[tuple[str, str], ...]:
+    """Return the module side's prefixes where the files' are others: newer files of old types may hold either.
+
+    None, if some names differ in more than that.
+    """
     found = {}
     for prefix in prefixes:
-        name, module = next((pair for pair in modules.items() if pair[0].startswith(prefix)), (prefix, prefix))
+        pairs = (pair for pair in modules.items() if pair[0].startswith(prefix))
+        name, module = next(pairs, (prefix, names.to_module(prefix)))  # no file of a tied model holds its head
         theirs, ours = _without_common_end(module, name)
         if theirs != ours:
             found[theirs] = ours
-    return tuple(sorted(found.items()))
+    wrapper = Wrapper("", spellings=tuple(sorted(found.items())))
+    joined = Counter(modules.values())  # experts stand one by one in files: their prefixes are those of the rest
+    differ = any(wrapper.spelled(module) != name for name, module in modules.items() if joined[module] == 1)
+    return () if differ else wrapper.spellings
 
 
 def _without_common_end(one: str, other: str) -> tuple[str, str]:
     left, right = one.split("."), other.split(".")
+    end = ""
     while len(left) > 1 and len(right) > 1 and left[-1] == right[-1]:
-        left, right = left[:-1], right[:-1]
-    return ".".join(left) + ".", ".".join(right) + "."
+        left, right, end = left[:-1], right[:-1], "."
+    return ".".join(left) + end, ".".join(right) + end
 
 
 def _is_read_flat(blueprint: Blueprint) -> bool:
