@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boomerang_cli.cli import options
-from boomerang_cli.cli.next_command import distill_command
+from boomerang_cli.cli.next_command import distill_command, patch_command
 from boomerang_cli.cli.output import Output
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
@@ -74,8 +74,10 @@ def init_student(
         out.plan(result, result.plan)
         return
     out.result(result, str(result.path))
-    if result.patchable_blocks:
+    if result.patchable_blocks and not result.plan.multimodal:
         out.hint(distill_command(result.path, result.teacher), "distil it")
+    elif command := patch_command(result.path, result.teacher):
+        out.hint(command, "train it as a model of its class, then patch it")
 
 
 def _described(result: InitStudentResult) -> Iterator[str]:

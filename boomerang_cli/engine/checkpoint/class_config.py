@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from boomerang_cli.engine.errors import UnsupportedModelError
+from boomerang_cli.engine.quiet import quiet_transformers
 
 
 def as_transformers_config(config: Mapping[str, Any]) -> Any:
@@ -21,7 +22,8 @@ def as_transformers_config(config: Mapping[str, Any]) -> Any:
     plain = {key: value for key, value in config.items() if key != "auto_map" and not key.endswith("_implementation")}
     # Infinity stands as {"__float__": "Infinity"}; AutoConfig reads it, from_dict does not.
     decode = getattr(PreTrainedConfig, "_decode_special_floats", dict)
-    return CONFIG_MAPPING[config["model_type"]].from_dict(decode(plain))
+    with quiet_transformers():  # classes warn of fields that have new names, and of tokens that differ from defaults
+        return CONFIG_MAPPING[config["model_type"]].from_dict(decode(plain))
 
 
 def completed_config(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

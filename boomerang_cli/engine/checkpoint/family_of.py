@@ -9,6 +9,7 @@ from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.family_table import known_family
 from boomerang_cli.engine.checkpoint.foreign import refuse_quantised
 from boomerang_cli.engine.errors import UnsupportedModelError
+from boomerang_cli.engine.quiet import quiet_transformers
 
 DerivedCallback = Callable[[str, str], None]
 """Called with a model's name and its type, which is in no table."""
@@ -30,7 +31,8 @@ def family_of(checkpoint: Checkpoint) -> Family:
     refuse_quantised(checkpoint.tensors, checkpoint.config, checkpoint.files, checkpoint.name)
     model_type = checkpoint.config["model_type"]
     try:
-        family = derive(checkpoint.config, list(checkpoint.tensors))
+        with quiet_transformers():
+            family = derive(checkpoint.config, list(checkpoint.tensors))
     except NotDerivableError as error:
         raise UnsupportedModelError(f"{checkpoint.name}: unknown model_type {model_type!r}: {error}") from None
     if on_derived is not None:

@@ -90,6 +90,7 @@ class Plan:
         companions: files that are copied as they are: tokenizer, generation config, chat template, licence.
         documents: the content of generated files beside ``config.json`` and the index.
         sources: where each layer comes from.
+        multimodal: whether its text model stands within one that reads images too.
     """
 
     shards: tuple[Shard, ...]
@@ -97,6 +98,7 @@ class Plan:
     companions: tuple[File, ...]
     sources: tuple[LayerSource, ...]
     documents: Mapping[str, str] = field(default_factory=dict)
+    multimodal: bool = False
 
     @cached_property
     def copies(self) -> tuple[Copy, ...]:
@@ -180,6 +182,7 @@ def plan_model(
         config=_adapted(config, tied, family, copies),
         companions=companions(teacher.files),
         sources=tuple(sources),
+        multimodal=family.wrapper is not None,
     )
 
 

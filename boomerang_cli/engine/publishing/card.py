@@ -32,8 +32,7 @@ def model_documents(
         name: the folder's.
     """
     made = provenance(plan, pair, order=order, patched_blocks=patched_blocks)
-    model_type, multimodal = str(plan.config["model_type"]), pair.family.wrapper is not None
-    card = model_card(made, name=name, model_type=model_type, multimodal=multimodal)
+    card = model_card(made, name=name, model_type=str(plan.config["model_type"]), multimodal=plan.multimodal)
     return {PROVENANCE_FILE: as_json_text(made), CARD_FILE: card}
 
 
