@@ -85,7 +85,9 @@ _OWN: dict[str, dict[str, dict[str, Any]]] = {
     "llava_next": {"top": {"image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]]}},
     "llava_next_video": {"top": {"image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]]}},
     "llava_onevision": {"top": {"image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]]}},
-    "gemma4": {"vision_config": {"head_dim": 16, "position_embedding_size": 64, "pooling_kernel_size": 1}},
+    "gemma4": {"vision_config": {"head_dim": 16, "position_embedding_size": 64, "pooling_kernel_size": 2}},
+    "gemma4_unified": {"vision_config": {"position_embedding_size": 64, "pooling_kernel_size": 2}},
+    "vipllava": {"top": {"vision_feature_layers": [0, 1, 2, 1, 0]}},
     "gemma3": {"top": {"mm_tokens_per_image": 4}},
 }  # fmt: skip
 """What a type needs beside that, by section; ``top`` is what stands beside the sections."""
@@ -203,7 +205,8 @@ def _with_text(model: PreTrainedModel, image: dict[str, torch.Tensor], accepted:
         if isinstance(value := getattr(config, name, None), int)
     )  # fmt: skip
     with torch.no_grad():
-        features: Any = model.get_image_features(**image)  # type: ignore[operator]
+        reader = model if hasattr(model, "get_image_features") else model.model
+        features: Any = reader.get_image_features(**image)  # type: ignore[operator, union-attr]
     pooled = getattr(features, "pooler_output", features)
     features = features.last_hidden_state if pooled is None else pooled
     parts = features if isinstance(features, (list, tuple)) else [features]
@@ -226,6 +229,8 @@ def _images(config: PreTrainedConfig) -> Iterator[dict[str, torch.Tensor]]:
             yield {"pixel_values": pixels(side * side, 3 * frames * 64), "image_grid_thw": grid}
             yield {"pixel_values": pixels(1, side * side, 3, 8, 8), "image_grid_thw": grid}
             yield {"pixel_values": pixels(side * side, 3, 8, 8), "image_grid_thw": grid}
+            merged = {"image_grid_thw": grid, "image_merge_sizes": torch.tensor([2])}
+            yield {"pixel_values": pixels(side * side, 3 * frames * 64), **merged}
     for size in (16, 32):
         yield {"pixel_values": pixels(1, 3, size, size)}
         for tiles in (3, 5):
@@ -233,6 +238,8 @@ def _images(config: PreTrainedConfig) -> Iterator[dict[str, torch.Tensor]]:
             yield {"pixel_values": pixels(1, tiles, 3, size, size), "image_sizes": sizes}
         yield {"pixel_values": pixels(1, 3, size, size), "image_sizes": torch.tensor([[size, size]])}
         yield {"pixel_values": pixels(1, 1, 3, size, size)}
-        yield {"pixel_values": pixels(1, 3, size, size), "vision_feature_layer": -1}  # type: ignore[dict-item]
-    places = torch.tensor([[[0, 0], [0, 1], [1, 0], [1, 1]]])
-    yield {"pixel_values": pixels(1, 4, 192), "image_position_ids": places}
+    places = torch.tensor([[[row, column] for row in range(4) for column in range(4)]])
+    yield {"pixel_values": pixels(1, 16, 192), "image_position_ids": places}
+    mask = torch.ones(1, 16, dtype=torch.long)
+    yield {"pixel_values": pixels(1, 16, 192), "spatial_shapes": torch.tensor([[4, 4]]), "pixel_attention_mask": mask}
+    yield {"pixel_values": pixels(1, 3, 8, 128), "target_sizes": torch.tensor([[4, 4]])}

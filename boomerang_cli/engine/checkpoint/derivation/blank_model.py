@@ -121,10 +121,13 @@ def layers_of(model: Any, stack: str) -> Any:
     return layers
 
 
-def signatures(model: Any, stack: str) -> list[Any]:
+def signatures(model: Any, stack: str, *, follow_layers: bool = True) -> list[Any]:
     """Return for each layer what its class made of it: every module's class and plain values, every tensor's shape.
 
     Layers of equal signatures compute the same with equal weights, but for what code does with the layer's number.
+
+    Args:
+        follow_layers: whether lists as long as the model is deep are taken to be one value a layer, which follow it.
     """
     layers = layers_of(model, stack)
     return [
@@ -132,7 +135,7 @@ def signatures(model: Any, stack: str) -> list[Any]:
             (
                 name,
                 type(module).__name__,
-                _plain_values(module, len(layers)),
+                _plain_values(module, len(layers) if follow_layers else 0),
                 [(key, tuple(each.shape)) for key, each in module._parameters.items() if each is not None],
             )
             for name, module in layer.named_modules()

@@ -40,11 +40,14 @@ def check_kept(config: Mapping[str, Any], family: Family, stack: str, kept: Sequ
     except Exception as error:  # whatever a class raises for values that it does not expect
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise NotDerivableError(f"transformers refuses the configuration of layers {listed}: {reason[:120]}") from None
-    ours, theirs = signatures(model, stack), signatures(build(config), stack)
+    whole = build(config)
+    ours, theirs = signatures(model, stack), signatures(whole, stack)
     if len(ours) != len(kept):
         raise NotDerivableError(f"the class makes {len(ours)} layers of {len(kept)}")
+    # A list may have the model's length by chance, and then says the same of every layer.
+    as_they_are = [signatures(each, stack, follow_layers=False) for each in (model, whole)]
     for index, layer in enumerate(kept):
-        if ours[index] != theirs[layer]:
+        if ours[index] != theirs[layer] and as_they_are[0][index] != as_they_are[1][layer]:
             how = difference(theirs[layer], ours[index])
             raise NotDerivableError(f"layer {layer} is another as layer {index}: {how}")
     said, lists = family.text_config(completed_config(shorter, "it")), layer_lists(config, family, "it")
