@@ -85,8 +85,15 @@ _OWN: dict[str, dict[str, dict[str, Any]]] = {
     "llava_next": {"top": {"image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]]}},
     "llava_next_video": {"top": {"image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]]}},
     "llava_onevision": {"top": {"image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]]}},
-    "gemma4": {"vision_config": {"head_dim": 16, "position_embedding_size": 64, "pooling_kernel_size": 2}},
-    "gemma4_unified": {"vision_config": {"position_embedding_size": 64, "pooling_kernel_size": 2}},
+    "gemma4": {
+        "vision_config": {"head_dim": 16, "position_embedding_size": 64, "pooling_kernel_size": 2},
+        "audio_config": {"subsampling_conv_channels": [16, 8], "output_proj_dims": 32},
+    },
+    "gemma4_unified": {
+        "vision_config": {"patch_size": 4, "pooling_kernel_size": 2, "mm_embed_dim": 32, "mm_posemb_size": 16,
+                          "output_proj_dims": 32},
+        "audio_config": {"audio_embed_dim": 32},
+    },
     "vipllava": {"top": {"vision_feature_layers": [0, 1, 2, 1, 0]}},
     "gemma3": {"top": {"mm_tokens_per_image": 4}},
 }  # fmt: skip

@@ -49,7 +49,7 @@ def known_family(config: Mapping[str, Any], name: str) -> Family | None:
     if family := FAMILIES.get(model_type):
         check_required(config, family, name)
         return family
-    row = _row_of_type(model_type, config)
+    row = _row_of_type(model_type, config, name)
     if row is not None and "refused" in row:
         raise UnsupportedModelError(f"{name}: layers of {model_type} cannot be moved, {row['refused']}")
     if row is None:
@@ -59,10 +59,12 @@ def known_family(config: Mapping[str, Any], name: str) -> Family | None:
     return family
 
 
-def _row_of_type(model_type: str, config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _row_of_type(model_type: str, config: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     """Return the row of a type; of a multimodal one, that of the text model within it: ``llava``, ``llava/mistral``."""
     section = config.get("text_config")
     text_type = section.get("model_type") if isinstance(section, dict) else None
+    if not isinstance(text_type, str | None):
+        raise UnsupportedModelError(f"text_config in config.json of {name} has no usable model_type: {text_type!r}")
     row = derived_rows().get(f"{model_type}/{text_type}") or derived_rows().get(model_type)
     if row is not None and "wrapper" in row and text_type not in (None, row["wrapper"]["text_type"]):
         return None

@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.class_config import completed_config
+from boomerang_cli.engine.errors import UnsupportedModelError
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,20 @@ class Wrapper:
         return dict(text) if self.is_flat(config) else {**config, self.section: dict(text)}
 
     def reached_layers(self, config: Mapping[str, Any], name: str) -> int:
-        """Return how many of the first layers must keep their numbers (errors as in ``completed_config``)."""
+        """Return how many of the first layers must keep their numbers.
+
+        Raises:
+            UnsupportedModelError: ``config.json`` does not say it in a list; ``name`` is the model's.
+        """
         if self.reached is None:
             return 0
         path = self.reached.split(".")
-        listed = reduce(_within, path, config) or reduce(_within, path, completed_config(config, name))
-        return len(listed or ())
+        listed = reduce(_within, path, config)
+        if listed is None:
+            listed = reduce(_within, path, completed_config(config, name))
+        if not isinstance(listed, list):
+            raise UnsupportedModelError(f"{name}: config.json has no usable {self.reached}: {listed!r}")
+        return len(listed)
 
     def spelled(self, name: str) -> str:
         """Return a tensor's name as the family has it, of a file that has another's."""
