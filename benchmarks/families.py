@@ -1,11 +1,15 @@
 """Every causal and every multimodal type of the installed transformers: derived, patched, compared.
 
-    python benchmarks/families.py [--write] [TYPE ...]
+    python benchmarks/families.py [--write | --compute] [TYPE ...]
 
 A multimodal type that takes text models of several kinds stands once for each: ``llava/mistral``.
 
 Prints `exact`, `refused` with its reason, or `inexact` for each type; fails if any is inexact. With ``--write`` and
 none inexact, the rows of the types that were run take their places in the table; without a TYPE they are the table.
+
+With ``--compute``, types of the table are distilled and scored in parts instead, as `distill` and `sweep` run them:
+`agrees` with whole models in losses, gradients, perplexity and KL, `refused` with the reason, or `differs`; fails if
+any differs.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import tiny_wrappers
 import torch
 import wrapper_proof
+from compute_proof import SCALED, check_distilled, check_scored, open_loaded
 from family_proof import KEPT_SETS, InexactError, check_exact, derive_row, save_teacher, use_row
 from tiny_types import build_problem
 from transformers import CONFIG_MAPPING
@@ -38,6 +44,7 @@ from boomerang_cli.engine.checkpoint import family_table
 from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.errors import BoomerangError
+from boomerang_cli.engine.models.compose import LoadedPair
 
 FEW = [(1, "last"), (2, "first")]
 EXPLICIT = {"nemotron_h", "dots3_note_text", "lfm2_moe", "hy_v4"}
@@ -130,6 +137,40 @@ def _is_wrapper(model_type: str) -> bool:
     return kind.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and "text_config" in kind.sub_configs
 
 
+def compute(model_type: str) -> tuple[str, str, None]:
+    """Return what became of a type's losses and scores, and what is to be said of them."""
+    if model_type in family_table.REFUSED or "refused" in family_table.derived_rows().get(model_type, {}):
+        return "skipped", "its layers cannot be moved", None
+    if CONFIG_MAPPING[model_type].model_type != model_type:
+        return "skipped", "its config.json says another type", None
+    if _is_wrapper(model_type):
+        return "skipped", "a multimodal model", None
+    if problem := build_problem(model_type):
+        return "skipped", problem, None
+    outcome, said = "agrees", list[str]()
+    with tempfile.TemporaryDirectory() as folder:
+        save_teacher(model_type, Path(folder) / "teacher", **SCALED.get(model_type, {}))
+        try:
+            loaded = open_loaded(Path(folder) / "teacher")
+        except BoomerangError as error:
+            return "refused", str(error).replace(f"{folder}/", ""), None
+        for check in (check_distilled, check_scored):
+            found, reason = _outcome(check, loaded)
+            outcome = max(outcome, found, key=("agrees", "refused", "differs").index)
+            said.append(reason.replace(f"{folder}/", ""))
+    return outcome, "; ".join(filter(None, said)), None
+
+
+def _outcome(check: Callable[[LoadedPair], None], loaded: LoadedPair) -> tuple[str, str]:
+    try:
+        check(loaded)
+    except BoomerangError as error:
+        return "refused", str(error)
+    except Exception as error:
+        return "differs", f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:150]}"
+    return "agrees", ""
+
+
 def _tie_flipped(model_type: str, family: Family, folder: Path) -> str:
     """Prove the type again, tied if its default is not, and the other way round."""
     if not family.ties:
@@ -160,6 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("types", nargs="*")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--compute", action="store_true")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.set_verbosity_error()
@@ -170,19 +212,20 @@ def main() -> None:
     multimodal = {name for name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES if _is_wrapper(name)}
     for model_type in arguments.types or sorted({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *multimodal, *WITHIN_OTHERS}):
         started = time.monotonic()
-        outcome, said, row = (prove_wrapper if _is_wrapper(model_type) else prove)(model_type)
+        run = compute if arguments.compute else prove_wrapper if _is_wrapper(model_type) else prove
+        outcome, said, row = run(model_type)
         counts[outcome] += 1
         print(f"{model_type:28} {outcome:8} {time.monotonic() - started:5.1f} s  {said}", flush=True)
         if row is not None and model_type not in {*family_table.FAMILIES, *DERIVED_ON_THE_SPOT}:
             rows[model_type] = row
-    if arguments.write and not counts["inexact"]:
+    if arguments.write and not arguments.compute and not counts["inexact"]:
         by_hand = family_table.FAMILIES.keys() | family_table.REFUSED.keys()
         table = {**(json.loads(TABLE.read_text()) if arguments.types else {}), **rows}
         by_hand |= DERIVED_ON_THE_SPOT
         table = {model_type: row for model_type, row in table.items() if model_type not in by_hand}
         TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
     print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
-    sys.exit(counts["inexact"] > 0)
+    sys.exit(counts["inexact"] + counts["differs"] > 0)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,11 @@ _OWN: dict[str, dict[str, Any]] = {
     "bigbird_pegasus": {"tie_word_embeddings": False},
     "cpmant": {"tie_word_embeddings": False},
     "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_ssm": 128},
-    "granitemoehybrid": {"mamba_n_heads": 8, "mamba_d_head": 16},
+    "granitemoehybrid": {
+        "mamba_n_heads": 8,
+        "mamba_d_head": 16,
+        "layer_types": ["linear_attention", "full_attention", "full_attention", "linear_attention"] * 2,
+    },
     "mamba2": {"num_heads": 8, "head_dim": 16},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "dots3_note_text": {
@@ -121,6 +125,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "full_attention", "conv"] * 2},
     "ministral": {"head_dim": 16},
     "nemotron": {"num_key_value_heads": 2},
+    "recurrent_gemma": {"block_types": ["recurrent", "attention", "recurrent", "recurrent", "attention"]},
     "reformer": {"is_decoder": True, "axial_pos_embds_dim": [16, 48], "axial_pos_shape": [8, 8]},
     "roc_bert": {"pronunciation_embed_dim": 16, "shape_embed_dim": 16, "shape_vocab_size": 64},
     "xlstm": {"num_heads": 4, "qk_dim_factor": 1.0, "v_dim_factor": 1.0},
@@ -131,8 +136,8 @@ _OWN: dict[str, dict[str, Any]] = {
     "nemotron_h": {
         "layers_block_type": [
             "linear_attention",
-            "moe",
             "full_attention",
+            "moe",
             "mlp",
             "linear_attention",
             "full_attention",

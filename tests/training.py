@@ -72,6 +72,7 @@ def make_trainer(
     micro_batch_size: int | str = 2,
     models: tuple[PreTrainedModel, PreTrainedModel] | None = None,
     text: Sequences | None = None,
+    texts: list[IterableDataset[Any]] | None = None,
     evaluation: torch.Tensor | None = None,
     **options: Any,
 ) -> DistillationTrainer:
@@ -82,7 +83,7 @@ def make_trainer(
         layer_map=LAYER_MAP,
         recipe=recipe,
         arguments=training_arguments(recipe, folder),
-        train_dataset=text or Sequences(),
+        texts=texts or [text or Sequences()],
         evaluation_sequences=evaluation,
         folder=TrainingFolder(folder),
         interrupts=options.pop("interrupts", Interrupts()),

@@ -23,6 +23,7 @@ COMMANDS = {
     "patch": "Make one size between a student and its teacher.",
     "sweep": "Score every size, and find the best order to patch.",
     "push": "Send a model, or a sweep's models, to the Hub.",
+    "families": "List the model types that work, and what is special.",
     "demo": "See it work, on a small teacher that ships inside.",
 }
 """Functions in modules of their names, and the first lines of their help: the list of them imports none."""

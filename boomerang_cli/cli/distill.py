@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,7 +13,8 @@ from boomerang_cli.cli import options
 from boomerang_cli.cli.next_command import patch_command
 from boomerang_cli.cli.output import Output
 from boomerang_cli.engine.distillation.launch import is_first_process, is_launched, launch, without_option
-from boomerang_cli.engine.distillation.recipe import DEFAULT_DATA, Recipe
+from boomerang_cli.engine.distillation.recipe import DEFAULT_DATA
+from boomerang_cli.engine.distillation.recipes import RECIPES, default_of
 
 
 def _auto_or_number(text: str) -> str | int:
@@ -23,6 +25,26 @@ def _auto_or_number(text: str) -> str | int:
     return int(text)
 
 
+class Columns(tuple[str, ...]):
+    """Names as ``_columns`` parses them; a plain list would make Typer take the option several times."""
+
+
+def _columns(text: str) -> Columns:
+    names = Columns(name.strip() for name in text.split(","))
+    if not 1 <= len(names) <= 2 or not all(names):
+        raise typer.BadParameter(f"{text!r} is neither PROMPT,RESPONSE nor one column of messages")
+    return names
+
+
+def _adapt(key: str) -> str:
+    return f"adapt: {RECIPES['adapt'][key]}"
+
+
+def _of_recipe(what: str, key: str) -> Any:
+    """Return an option whose default is the recipe's."""
+    return typer.Option(help=f"{what} [default: {default_of(key)}]")
+
+
 def distill(
     student_init: Annotated[
         str, typer.Argument(help="The student to distil: a folder or owner/name[@revision].", metavar="STUDENT_INIT")
@@ -30,14 +52,26 @@ def distill(
     output: options.OutputFolder = Path("student"),
     teacher: options.Teacher = None,
     keep: options.Keep = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="paper: the published students', on text; adapt: for post-trained teachers, on text and then on "
+            "conversations, with cosine 10. Other options override its values, --dry-run prints them.",
+            metavar="paper|adapt",
+        ),
+    ] = "paper",
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="Text: a Hub dataset (owner/name[:config][@revision]), a .txt, .jsonl, .json, .csv or .parquet file, "
-            f"also .gz, .bz2, .xz or .zst, or a folder of them; repeatable. [default: {DEFAULT_DATA[0]}]",
+            help="Text: a Hub dataset (owner/name[:config[:split]][@revision]), a .txt, .jsonl, .json, .csv or "
+            ".parquet file, also .gz, .bz2, .xz or .zst, or a folder of them; repeatable. "
+            f"[default: {DEFAULT_DATA[0]}]",
             parser=options.text,
             metavar="TEXT",
         ),
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Of rows of text, the column that holds it. [default: text]", metavar="COLUMN")
     ] = None,
     eval_data: Annotated[
         list[str] | None,
@@ -47,26 +81,63 @@ def distill(
             metavar="TEXT",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = Recipe.steps,
-    batch_size: Annotated[int, typer.Option(help="Sequences a step, over all GPUs.")] = Recipe.batch_size,
-    sequence_length: Annotated[int, typer.Option(help="Tokens a sequence.")] = Recipe.sequence_length,
-    learning_rate: Annotated[float, typer.Option(help="Of AdamW, at its peak.")] = Recipe.learning_rate,
+    steps: Annotated[int | None, _of_recipe("Steps of the optimiser on text.", "steps")] = None,
+    batch_size: Annotated[int | None, _of_recipe("Sequences a step, over all GPUs.", "batch_size")] = None,
+    sequence_length: Annotated[int | None, _of_recipe("Tokens a sequence.", "sequence_length")] = None,
+    sft_data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Conversations, of which only the responses count: as --data, but for .txt, with rows of messages, "
+            "prompt/completion, input/output or question/answer; repeatable. The teacher's chat template writes them, "
+            f"one a sequence. [default: none; adapt: {RECIPES['adapt']['sft_data'][0]}]",
+            parser=options.text,
+            metavar="ROWS",
+        ),
+    ] = None,
+    sft_columns: Annotated[
+        Columns | None,
+        typer.Option(
+            parser=_columns,
+            help="Columns of prompt and response, or the one of messages, where they have other names.",
+            metavar="PROMPT,RESPONSE",
+        ),
+    ] = None,
+    sft_steps: Annotated[
+        int | None, _of_recipe("Steps on conversations, after those on text; one schedule runs over both.", "sft_steps")
+    ] = None,
+    sft_batch_size: Annotated[
+        int | None,
+        typer.Option(help=f"Conversations a step. [default: --batch-size; {_adapt('sft_batch_size')}]"),
+    ] = None,
+    sft_sequence_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens of a conversation; longer ones are cut. "
+            f"[default: --sequence-length; {_adapt('sft_sequence_length')}]"
+        ),
+    ] = None,
+    sft_no_kl: Annotated[
+        bool, typer.Option("--sft-no-kl", help="Leave out the KL divergence on conversations.")
+    ] = False,
+    learning_rate: Annotated[float | None, _of_recipe("Of AdamW, at its peak.", "learning_rate")] = None,
     warmup_ratio: Annotated[
-        float, typer.Option(help="Share of the steps over which it rises; then it falls as a cosine.")
-    ] = Recipe.warmup_ratio,
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = Recipe.weight_decay,
-    max_grad_norm: Annotated[float, typer.Option(help="Gradients are clipped to this norm.")] = Recipe.max_grad_norm,
-    kl_weight: Annotated[float, typer.Option(help="Weight of the KL divergence to the teacher.")] = Recipe.kl_weight,
+        float | None,
+        _of_recipe("Share of all steps over which it rises; then it falls as a cosine.", "warmup_ratio"),
+    ] = None,
+    weight_decay: Annotated[float | None, _of_recipe("Of AdamW.", "weight_decay")] = None,
+    max_grad_norm: Annotated[float | None, _of_recipe("Gradients are clipped to this norm.", "max_grad_norm")] = None,
+    kl_weight: Annotated[float | None, _of_recipe("Weight of the KL divergence to the teacher.", "kl_weight")] = None,
     cosine_weight: Annotated[
-        float, typer.Option(help="Weight of the cosine loss, divided by the number of aligned hidden states.")
-    ] = Recipe.cosine_weight,
-    temperature: Annotated[float, typer.Option(help="Of both models in the KL divergence.")] = Recipe.temperature,
+        float | None,
+        _of_recipe("Weight of the cosine loss, divided by the number of aligned hidden states.", "cosine_weight"),
+    ] = None,
+    temperature: Annotated[float | None, _of_recipe("Of both models in the KL divergence.", "temperature")] = None,
     no_cross_entropy: Annotated[
         bool, typer.Option("--no-cross-entropy", help="Leave out the loss on the text itself.")
     ] = False,
     no_kl: Annotated[bool, typer.Option("--no-kl", help="Leave out the KL divergence.")] = False,
     no_cosine: Annotated[bool, typer.Option("--no-cosine", help="Leave out the cosine loss.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the order of the text.")] = Recipe.seed,
+    seed: Annotated[int | None, _of_recipe("Of the order of the text.", "seed")] = None,
     repeat: Annotated[bool, typer.Option("--repeat", help="Read a text that is too short again.")] = False,
     micro_batch_size: Annotated[
         str, typer.Option(parser=_auto_or_number, metavar="auto|N", help="Sequences that run at once on each GPU.")
@@ -90,9 +161,11 @@ def distill(
     """Train a student towards its teacher, once.
 
     Every size in between works from then on. The defaults are the published students' recipe, 2.1 billion tokens.
-    Ctrl-C saves, --resume goes on.
+    Ctrl-C saves, --resume goes on. A post-trained teacher takes two phases: text, then conversations.
 
     Example: boomerang distill --data corpus/ --steps 500 --batch-size 64 --sequence-length 1024
+
+    Example: boomerang distill --recipe adapt --sft-data chats.jsonl
     """
     if not dry_run and not is_launched():
         from boomerang_cli.engine.distillation.training_folder import TrainingFolder
@@ -113,11 +186,19 @@ def distill(
                 output=output,
                 teacher=teacher,
                 keep=keep,
-                data=data or DEFAULT_DATA,
+                recipe=recipe,
+                data=data or None,
+                text_column=text_column,
                 eval_data=eval_data or (),
                 steps=steps,
                 batch_size=batch_size,
                 sequence_length=sequence_length,
+                sft_data=sft_data or None,
+                sft_columns=sft_columns,
+                sft_steps=sft_steps,
+                sft_batch_size=sft_batch_size,
+                sft_sequence_length=sft_sequence_length,
+                sft_kl=False if sft_no_kl else None,
                 learning_rate=learning_rate,
                 warmup_ratio=warmup_ratio,
                 weight_decay=weight_decay,
@@ -147,11 +228,18 @@ def distill(
     if not is_first_process():
         return
     if dry_run:
+        out.note(f"recipe {recipe}: {', '.join(f'{key} {value}' for key, value in _shown(result.recipe))}")
         out.plan(result, result.plan)
         return
     out.result(result, str(result.path))
     if (following := patch_command(result.path, teacher)) is not None:
         out.hint(following, "make a model between it and its teacher")
+
+
+def _shown(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in recipe.items():
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield key.replace("_", " "), text or "none"
 
 
 def _how_to_go_on() -> str:

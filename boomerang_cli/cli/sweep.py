@@ -12,8 +12,9 @@ from boomerang_cli.cli.error_line import error
 from boomerang_cli.cli.next_command import patch_order_command
 from boomerang_cli.cli.output import Output, as_plain
 from boomerang_cli.cli.sweep_table import sweep_table
+from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
 from boomerang_cli.engine.evaluation.orders import SEARCHED
-from boomerang_cli.engine.evaluation.rows import SweepResult, best_order
+from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
 
 
 def sweep(
@@ -73,6 +74,35 @@ def sweep(
         Path | None,
         typer.Option(parser=options.home, metavar="FOLDER", help="Definitions of your own tasks for lm-eval."),
     ] = None,
+    apply_chat_template: Annotated[
+        bool,
+        typer.Option("--apply-chat-template", help="Put tasks as chats, by the teacher's template, as lm-eval does."),
+    ] = False,
+    system_instruction: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What a chat begins with, in tasks and prompts.")
+    ] = None,
+    gen_kwargs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=VALUE,...",
+            help="How tasks generate, as lm-eval takes it: temperature=0.7,top_p=0.8,do_sample=True, or a JSON object.",
+        ),
+    ] = None,
+    fewshot_as_multiturn: Annotated[
+        bool | None,
+        typer.Option(
+            "--fewshot-as-multiturn/--no-fewshot-as-multiturn",
+            help="Examples in the context are turns of the chat. [default: with --apply-chat-template]",
+        ),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help=f"Have every size continue this, greedily, at most {NEW_TOKENS} tokens, as a chat where the teacher "
+            "has a template; repeatable. See samples.md.",
+        ),
+    ] = None,
     batch_size: Annotated[
         str, typer.Option(metavar="auto|N", help="Windows, and examples of tasks, at once.")
     ] = "auto",
@@ -117,6 +147,11 @@ def sweep(
             limit=limit,
             num_fewshot=num_fewshot,
             include_path=include_path,
+            apply_chat_template=apply_chat_template,
+            system_instruction=system_instruction,
+            gen_kwargs=gen_kwargs,
+            fewshot_as_multiturn=fewshot_as_multiturn,
+            prompt=prompt or (),
             batch_size=_batch_size(batch_size),
             speed=speed,
             baseline=baseline,
@@ -140,10 +175,10 @@ def sweep(
     out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
     if left_out:
         out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")
-    if not dry_run:
+    if dry_run:
+        _tell_what_is_planned(out, result)
+    else:
         _tell_what_next(out, result, student, teacher, keep)
-    elif searched := sorted({row.order for row in result.rows} & {*SEARCHED}):
-        out.note(f"{', '.join(searched)}: found by a search; shown are sizes in the student's own order of blocks")
     _check_bounds(result)
 
 
@@ -155,13 +190,24 @@ def _batch_size(text: str) -> int | None:
     return int(text)
 
 
+def _tell_what_is_planned(out: Output, result: SweepResult) -> None:
+    if searched := sorted({row.order for row in result.rows} & {*SEARCHED}):
+        out.note(f"{', '.join(searched)}: found by a search; shown are sizes in the student's own order of blocks")
+    chat = {name: value for name, value in result.asked.items() if name not in ("tasks", "prompts", "new_tokens")}
+    flags = [f"--{name.replace('_', '-')}" + ("" if value is True else f" {value!r}") for name, value in chat.items()]
+    if tasks := result.asked.get("tasks"):
+        out.note(" ".join([f"tasks for each: {', '.join(tasks)}", *flags]))
+    for prompt in result.asked.get("prompts", ()):
+        out.note(" ".join([f"prompt for each: {prompt!r}", *(flag for flag in flags if flag.startswith("--system"))]))
+
+
 def _tell_what_next(
     out: Output, result: SweepResult, student: str | None, teacher: str | None, keep: options.Numbers | None
 ) -> None:
     best = best_order(result.rows)
     several = len({row.order for row in result.rows}) > 1
     out.note(
-        f"{result.path}: results.json, results.csv, order.json, curve.png"
+        f"{result.path}: {', '.join(name for name in RESULTS if (result.path / name).is_file())}"
         + (f"; order.json is {best}, the closest to the teacher" if several else "")
     )
     middle = [row.layers for row in result.rows if row.order == best]

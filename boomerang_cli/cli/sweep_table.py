@@ -50,6 +50,8 @@ def _columns(rows: Sequence[SweepRow]) -> list[_Column]:
         _Column("size", lambda row: show_bytes(row.bytes), 2),
         _Column("perplexity", _perplexity),
         _Column("KL", lambda row: _number(row.kl)),
+        _Column("top1", lambda row: _number(row.top1), 2),
+        _Column("acceptance", lambda row: _number(row.acceptance), 3),
         _Column("never distilled", lambda row: _number((row.baseline or {}).get("perplexity"))),
         _Column("its KL", lambda row: _number((row.baseline or {}).get("kl")), 3),
         _Column("tokens/s", lambda row: "" if row.tokens_per_second is None else f"{row.tokens_per_second:,.0f}", 1),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from boomerang_cli.cli.progress import SECONDS_BETWEEN_LINES
+from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.progress import ProgressCallback, TrainingProgress
 from boomerang_cli.engine.sizes import show_count
 
@@ -65,15 +66,26 @@ def _lines() -> ProgressCallback:
 
 
 def _note(progress: TrainingProgress) -> str:
-    tokens = show_count(progress.steps * progress.tokens_per_step)
-    return (
-        f"{progress.steps:,} steps of {progress.tokens_per_step:,} tokens: {tokens} tokens, "
-        f"micro-batch size {progress.micro_batch_size}"
+    phases = progress.phases
+    if len(phases) < 2 and not any(phase.response_only for phase, _ in phases):
+        tokens = show_count(progress.steps * progress.tokens_per_step)
+        return (
+            f"{progress.steps:,} steps of {progress.tokens_per_step:,} tokens: {tokens} tokens, "
+            f"micro-batch size {progress.micro_batch_size}"
+        )
+    return "; ".join(f"{_note_on_phase(phase)}, micro-batch size {size}" for phase, size in phases)
+
+
+def _note_on_phase(phase: Phase) -> str:
+    what = (
+        f"{phase.batch_size:,} conversations of up to" if phase.response_only else f"{phase.batch_size:,} sequences of"
     )
+    return f"{phase.name}: {phase.steps:,} steps of {what} {phase.sequence_length:,} tokens"
 
 
 def _pace(progress: TrainingProgress) -> str:
-    parts = [f"step {progress.step:,} of {progress.steps:,}"]
+    phase = f" ({progress.phase})" if len(progress.phases) > 1 else ""
+    parts = [f"step {progress.step:,} of {progress.steps:,}{phase}"]
     if progress.tokens_per_second:
         parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
     if progress.seconds_left is not None:

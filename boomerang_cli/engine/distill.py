@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.distillation.arguments import check_reporter, training_arguments
@@ -20,15 +20,16 @@ from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInt
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.processes import decide, processes
 from boomerang_cli.engine.distillation.progress import ProgressCallback
-from boomerang_cli.engine.distillation.recipe import DEFAULT_DATA, Recipe
+from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.distillation.start import find_start
 from boomerang_cli.engine.distillation.step_end import check_save_every
 from boomerang_cli.engine.distillation.student import plan_student
-from boomerang_cli.engine.distillation.text import check_sequence_length, open_text
+from boomerang_cli.engine.distillation.text import check_sequence_lengths, open_text
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError
 from boomerang_cli.engine.models.model_class import check_pair
+from boomerang_cli.engine.models.same_layers import check_plans
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, check_writable
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.pair.pair import Pair, open_pair
@@ -41,11 +42,14 @@ class DistillResult:
 
     Attributes:
         path: the student folder.
-        tokens: that the student was trained on.
-        losses: ``total cross_entropy kl cosine``, means over the steps that were logged last.
+        tokens: that the student was trained on, without padding; of a dry run, at most.
+        losses: ``total cross_entropy kl cosine``, means over the steps that were logged last, all of the last phase.
         eval: ``loss perplexity`` of the student on the evaluation text; empty without one.
         seconds: of training, all parts of a resumed run together.
         peak_memory_bytes: of this process: the GPU's memory, or resident memory without a GPU.
+        phases: of each ``name`` (``text``, ``sft``), ``steps tokens counted_tokens``, the last those that count in the
+            losses, and of conversations ``rows_cut rows_left_out``; empty of a dry run.
+        recipe: every value that decides the result.
     """
 
     path: Path
@@ -56,6 +60,8 @@ class DistillResult:
     seconds: float
     tokens_per_second: float
     peak_memory_bytes: int
+    phases: Sequence[Mapping[str, Any]]
+    recipe: Mapping[str, Any]
     plan: Plan
 
 
@@ -65,23 +71,31 @@ def distill(
     output: str | Path = "student",
     teacher: str | Path | None = None,
     keep: Sequence[int] | None = None,
-    data: Sequence[str] = DEFAULT_DATA,
+    recipe: str = "paper",
+    data: Sequence[str] | None = None,
+    text_column: str | None = None,
     eval_data: Sequence[str] = (),
-    steps: int = Recipe.steps,
-    batch_size: int = Recipe.batch_size,
-    sequence_length: int = Recipe.sequence_length,
-    learning_rate: float = Recipe.learning_rate,
-    warmup_ratio: float = Recipe.warmup_ratio,
-    weight_decay: float = Recipe.weight_decay,
-    max_grad_norm: float = Recipe.max_grad_norm,
-    kl_weight: float = Recipe.kl_weight,
-    cosine_weight: float = Recipe.cosine_weight,
-    temperature: float = Recipe.temperature,
-    cross_entropy: bool = True,
-    kl: bool = True,
-    cosine: bool = True,
-    seed: int = Recipe.seed,
-    repeat: bool = False,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    sequence_length: int | None = None,
+    sft_data: Sequence[str] | None = None,
+    sft_columns: Sequence[str] | None = None,
+    sft_steps: int | None = None,
+    sft_batch_size: int | None = None,
+    sft_sequence_length: int | None = None,
+    sft_kl: bool | None = None,
+    learning_rate: float | None = None,
+    warmup_ratio: float | None = None,
+    weight_decay: float | None = None,
+    max_grad_norm: float | None = None,
+    kl_weight: float | None = None,
+    cosine_weight: float | None = None,
+    temperature: float | None = None,
+    cross_entropy: bool | None = None,
+    kl: bool | None = None,
+    cosine: bool | None = None,
+    seed: int | None = None,
+    repeat: bool | None = None,
     micro_batch_size: int | Literal["auto"] = "auto",
     save_every: int | None = None,
     resume: bool = False,
@@ -95,7 +109,10 @@ def distill(
     """Distil ``student_init`` from its teacher, and write the student to ``output``.
 
     Loss a token: cross entropy + ``kl_weight`` * ``temperature``^2 * KL(teacher || student) + ``cosine_weight`` * the
-    mean of 1 - cos over aligned hidden states (arXiv 2510.05064). Defaults are the published students' recipe.
+    mean of 1 - cos over aligned hidden states (arXiv 2510.05064). The recipe ``paper`` is the published students',
+    ``adapt`` that for post-trained teachers (arXiv 2608.22854): ``steps`` on text, then ``sft_steps`` on conversations
+    of which the responses alone count, with one warm-up and one schedule over both. A value that is None is the
+    recipe's.
 
     Checkpoints stand in ``<output>.training`` until the student is written. In a process that torchrun started, this
     is one part of the same training; rank 0 alone writes. A script for torchrun must call this under ``if __name__ ==
@@ -107,13 +124,22 @@ def distill(
         teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
         keep: the teacher layers that the student copied, ascending from 0; for a student without
             ``student_config.json``.
-        data: text to train on: Hub datasets ``owner/name[:config][@revision]``, ``.txt``, ``.jsonl``, ``.json``,
-            ``.csv`` or ``.parquet`` files, also compressed, or folders of them.
+        recipe: ``paper`` or ``adapt`` (see ``recipes.RECIPES``).
+        data: text to train on: Hub datasets ``owner/name[:config[:split]][@revision]``, ``.txt``, ``.jsonl``,
+            ``.json``, ``.csv`` or ``.parquet`` files, also compressed, or folders of them.
+        text_column: of rows, the one that holds the text; ``text``.
         eval_data: text for the held-out perplexity, likewise; empty holds out the first documents of a Hub dataset, and
             evaluates nothing on local text.
-        steps: of the optimiser, AdamW.
+        steps: of the optimiser, AdamW, on text; may be 0 with ``sft_steps``.
         batch_size: sequences in a step, over all processes.
         sequence_length: tokens in a sequence, 2 at least and at most the teacher's positions.
+        sft_data: conversations, likewise but for ``.txt``: rows of ``messages`` (``conversations``), or of ``prompt``
+            and ``completion``, ``input`` and ``output``, or ``question`` and ``answer``, each text or messages. The
+            teacher's chat template writes them, one a sequence.
+        sft_columns: the columns of prompt and response, or the one of messages, where they have other names.
+        sft_steps, sft_batch_size, sft_sequence_length: likewise, on conversations; longer ones are cut. Batches are
+            those of text, unless the recipe has its own.
+        sft_kl: whether the KL divergence belongs to the loss there.
         learning_rate: at its peak.
         warmup_ratio: the share of the steps over which it rises, from 0 to below 1; then it falls as a cosine.
         weight_decay: AdamW's.
@@ -140,17 +166,26 @@ def distill(
         PairError: a student and a teacher that do not belong together.
         SelectionError: an unknown dtype.
         TrainingError: a recipe that cannot be trained, a checkpoint that cannot be used, a loss that is no number.
-        DataError: text that is missing, unreadable or too little.
+        DataError: text or conversations that are missing, unreadable or too little; no chat template, or one that
+            fails.
         OutputError: the output, or a training that was begun, is there already.
         HubError: the Hub refuses, fails, or is out of reach.
         TrainingInterrupted: Ctrl-C, after the step was finished and saved.
     """
-    recipe = Recipe(
-        data=tuple(data),
-        eval_data=tuple(eval_data),
+    chosen = recipe_of(
+        recipe,
+        data=data,
+        text_column=text_column,
+        eval_data=eval_data,
         steps=steps,
         batch_size=batch_size,
         sequence_length=sequence_length,
+        sft_data=sft_data,
+        sft_columns=sft_columns,
+        sft_steps=sft_steps,
+        sft_batch_size=sft_batch_size,
+        sft_sequence_length=sft_sequence_length,
+        sft_kl=sft_kl,
         learning_rate=learning_rate,
         warmup_ratio=warmup_ratio,
         weight_decay=weight_decay,
@@ -168,45 +203,48 @@ def distill(
     check_output(target, "student", overwrite=overwrite, dry_run=dry_run)
     check_reporter(report_to)
     check_save_every(save_every)
-    sources = find_sources(recipe.data, recipe.eval_data)
+    sources = find_sources(chosen.data, chosen.eval_data, chosen.sft_data, column=chosen.text_column)
     for note in sources.notes:
         on_note(note)
     pair = _open_student_init(student_init, teacher, keep)
     check_utf8(target, pair.student.folder, pair.teacher.folder)
-    check_sequence_length(pair.teacher, sequence_length)
+    check_sequence_lengths(pair.teacher, chosen)
     plan = plan_student(pair, dtype)
+    check_plans([plan], pair.teacher, pair.family)
     check_pair(pair)
     folder = TrainingFolder.of(target)
     if overwrite and not resume:
         folder.check_replaceable()
     if dry_run:
-        return DistillResult(target, recipe.steps, recipe.tokens, {}, {}, 0.0, 0.0, 0, plan)
+        steps, tokens = chosen.total_steps, chosen.positions(chosen.total_steps)
+        return DistillResult(target, steps, tokens, {}, {}, 0.0, 0.0, 0, [], chosen.as_json(), plan)
 
     check_writable(target)
     check_spares(target, pair.student.folder, pair.teacher.folder)
     keep_libraries_quiet()
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
-        arguments = training_arguments(recipe, folder.path, report_to=report_to)  # connects the processes
+        arguments = training_arguments(chosen, folder.path, report_to=report_to)  # connects the processes
         stack.enter_context(failing_together())
         decide(lambda: stack.enter_context(folder.held()))
-        recipe.accumulation_steps(1 if micro_batch_size == "auto" else micro_batch_size, processes())
+        for phase in chosen.phases:
+            phase.accumulation_steps(1 if micro_batch_size == "auto" else micro_batch_size, processes())
         identity = {
-            "recipe": recipe.as_json(),
+            "recipe": chosen.as_json(),
             "student_init": pair.student.name,
             "teacher": pair.teacher.name,
             "contents": decide(lambda: contents_of(pair, sources)),
         }
-        start = decide(lambda: find_start(folder, identity, recipe, resume=resume, overwrite=overwrite))
-        text = open_text(sources, recipe, pair, start.progress.get("position"))
+        start = decide(lambda: find_start(folder, identity, chosen, resume=resume, overwrite=overwrite))
+        text = open_text(sources, chosen, pair, start.progress.get("step", 0), start.progress.get("position"))
         interrupts = Interrupts(on_request=lambda: trainer.report(stopping=True))
         trainer = DistillationTrainer(
             student=load_student(pair, arguments.device),
             teacher=load_teacher(pair, arguments.device),
             layer_map=pair.layer_map,
-            recipe=recipe,
+            recipe=chosen,
             arguments=arguments,
-            train_dataset=text.train,
+            texts=text.train,
             evaluation_sequences=text.evaluation,
             folder=folder,
             interrupts=interrupts,
@@ -220,18 +258,24 @@ def distill(
         with interrupts:
             trainer.go_on(start.checkpoint, start.progress)
         if trainer.interrupted:
-            raise TrainingInterrupted(folder.of_step(trainer.state.global_step), trainer.state.global_step, steps)
+            raise TrainingInterrupted(
+                folder.of_step(trainer.state.global_step), trainer.state.global_step, chosen.total_steps
+            )
         write_trained_student(trainer, pair, plan, target, overwrite=overwrite)
     standing = trainer.standing
+    if standing.note:
+        on_note(standing.note)
     return DistillResult(
         path=target,
-        steps=recipe.steps,
-        tokens=recipe.tokens,
+        steps=chosen.total_steps,
+        tokens=standing.tokens,
         losses=standing.losses,
         eval=standing.evaluation,
         seconds=standing.clock.stopped_seconds,
         tokens_per_second=standing.tokens_per_second(trainer.state.global_step),
         peak_memory_bytes=peak_memory_bytes(),
+        phases=standing.phase_records,
+        recipe=chosen.as_json(),
         plan=plan,
     )
 

@@ -112,8 +112,9 @@ def patch(
         download: bring models of the Hub whole into the cache, instead of reading there the bytes that are needed.
         push: the repository on the Hub, ``owner/name``, to write to instead of the disk; excludes ``output``.
         private: make that repository private if it is new.
-        verify: read the model again and compare each byte with its source before it takes its place; always with
-            ``push``.
+        verify: compare each layer, as transformers would build it, with its origin in the teacher before anything is
+            written; then read the model again and compare each byte with its source before it takes its place, as is
+            always done with ``push``.
         overwrite: replace an earlier output of this function; no other folder is ever replaced.
         dry_run: return the plan, from headers alone, and write nothing.
         on_progress: called with the bytes written so far, and all bytes to write.
@@ -142,6 +143,10 @@ def patch(
     patched = choose_blocks(selection, planner, found)
     named = None if blocks is not None else found.name
     plan = planner.plan(patched)
+    if verify:
+        from boomerang_cli.engine.models.same_layers import check_plans
+
+        check_plans([plan], pair.teacher, pair.family)
     target = Path(output or f"patched-{len(plan.sources)}L")
     if push is None:
         check_output(target, "patched", overwrite=overwrite, dry_run=dry_run)

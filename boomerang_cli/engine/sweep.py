@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.evaluation.asked import Asked, TaskSettings
 from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, plan_rows
 from boomerang_cli.engine.evaluation.sweep_models import check_models, write_models
 from boomerang_cli.engine.evaluation.sweep_orders import find_orders, foreseen_orders, split_names
@@ -34,6 +35,11 @@ def sweep(
     limit: int | None = None,
     num_fewshot: int | None = None,
     include_path: str | Path | None = None,
+    apply_chat_template: bool = False,
+    system_instruction: str | None = None,
+    gen_kwargs: str | Mapping[str, Any] | None = None,
+    fewshot_as_multiturn: bool | None = None,
+    prompt: Sequence[str] = (),
     batch_size: int | None = None,
     speed: bool = False,
     baseline: bool = False,
@@ -73,6 +79,12 @@ def sweep(
         limit: examples of each task; None is all.
         num_fewshot: examples in a task's context; None is the task's own number.
         include_path: a folder of task definitions beside lm-eval's own.
+        apply_chat_template: put the examples of tasks as chats, by the teacher's template.
+        system_instruction: what such a chat, and that of a prompt, begins with.
+        gen_kwargs: how tasks generate, as lm-eval takes it: ``"temperature=0.7,top_p=0.8"``, or a mapping.
+        fewshot_as_multiturn: the examples in a task's context are turns of the chat; None is so with the template.
+        prompt: texts that every size continues greedily, as a chat where the teacher has a template for it; see
+            ``samples`` in the rows, and ``samples.md``.
         batch_size: windows, and examples of tasks, at once; None suits the device.
         speed: measure tokens per second, and peak memory on a GPU, too.
         baseline: score the never-distilled student's sizes, too.
@@ -85,7 +97,7 @@ def sweep(
         teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
         keep: the teacher layers that the student copied, ascending from 0; for a student without
             ``student_config.json``.
-        output: the folder of results: ``results.json``, ``results.csv``, ``order.json``, ``curve.png``.
+        output: the folder of results: ``results.json``, ``results.csv``, ``order.json``, ``curve.png``, ``samples.md``.
         dtype: of the computation: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32 on the CPU, else
             bfloat16.
         device: torch's name; ``auto`` is a GPU where there is one, else ``cpu``.
@@ -101,12 +113,27 @@ def sweep(
         SelectionError: sizes or an order that the pair does not have.
         DataError: text that is missing, unreadable or too little, or nothing to score on.
         TrainingError: windows that are longer than the teacher has positions for.
-        ScoringError: a device that is not there or too small, an unknown task, a search that would take too long.
+        ScoringError: a device that is not there or too small, an unknown task, a search that would take too long; a
+            prompt that is empty or too long, or a chat without a template for it.
         OutputError: the output holds something else, or cannot be written.
         HubError: the Hub refuses, fails, or is out of reach.
     """
     if beam < 1 or (batch_size is not None and batch_size < 1):
         raise SelectionError("--beam and --batch-size must be 1 or more")
+    asked = Asked(
+        TaskSettings(
+            tasks,
+            limit,
+            num_fewshot,
+            batch_size or "auto",
+            Path(include_path) if include_path else None,
+            apply_chat_template,
+            system_instruction,
+            gen_kwargs,
+            fewshot_as_multiturn,
+        ),
+        tuple(dict.fromkeys(prompt)),
+    )
     if overwrite:
         check_output(Path(output), "sweep", overwrite=True)
     pair = open_pair(student, teacher, keep=keep, download=not dry_run)
@@ -114,7 +141,7 @@ def sweep(
     planner = Planner(pair)
     names = split_names(order)
     rows = plan_rows(foreseen_orders(names, pair), layers, planner)
-    result = SweepResult(Path(output), pair.teacher.name, pair.student.name, tuple(data), rows)
+    result = SweepResult(Path(output), pair.teacher.name, pair.student.name, tuple(data), rows, asked=asked.as_json())
     if dry_run:
         return result
     if write:
@@ -123,26 +150,30 @@ def sweep(
         on_progress("Loading libraries", 0, 1)
 
     from boomerang_cli.engine.distillation.data import notes_on
-    from boomerang_cli.engine.evaluation.harness import Harness, TaskSettings
+    from boomerang_cli.engine.evaluation.harness import Harness
     from boomerang_cli.engine.evaluation.measure import measure_rows
+    from boomerang_cli.engine.evaluation.prompts import read_questions
     from boomerang_cli.engine.evaluation.results import write_results
     from boomerang_cli.engine.evaluation.session import open_evaluation
     from boomerang_cli.engine.evaluation.texts import TextSettings, check_purpose, find_texts
     from boomerang_cli.engine.models.model_class import check_pair
+    from boomerang_cli.engine.models.same_layers import check_plans
 
+    check_plans((planner.plan(row.patched_blocks) for row in rows), pair.teacher, pair.family)
     check_pair(pair)
     text = TextSettings(data, calibration, sequences, calibration_sequences, sequence_length, stride)
     texts = find_texts(text, pair)
     for note in notes_on((*texts.data, *texts.calibration)):
         on_note(note)
-    include = Path(include_path) if include_path else None
-    harness = Harness(TaskSettings(tasks, limit, num_fewshot, batch_size or "auto", include)) if tasks else None
+    questions = read_questions(asked, pair)
+    harness = Harness(asked.tasks) if tasks else None
     needs = {"--max-perplexity": max_perplexity, "--max-kl": max_kl, "--speed": speed, "--baseline": baseline}
     needing = [flag for flag, value in needs.items() if value is not None and value is not False]
-    check_purpose(texts, names, needing, runs_tasks=harness is not None)
+    check_purpose(texts, names, needing, asks=bool(tasks or prompt))
     with open_evaluation(
         pair,
         texts,
+        questions,
         result.path,
         dtype=dtype,
         device=device,
@@ -152,6 +183,7 @@ def sweep(
     ) as evaluation:
         orders = find_orders(names, pair, evaluation, beam=beam, yes=yes)
         rows = plan_rows(orders, layers, planner)
+        check_plans((planner.plan(row.patched_blocks) for row in rows), pair.teacher, pair.family)
         if write:
             check_models(rows, result.path)
         rows = measure_rows(rows, evaluation, harness=harness, speed=speed, baseline=baseline)

@@ -61,7 +61,8 @@ def test_stdout_is_the_folder_and_stderr_the_course_and_what_to_type_next(projec
 def test_json_is_one_object_with_the_documented_keys(project: Path) -> None:
     result = json.loads(run(*DISTILL, "--eval-data", "held-out.txt", "--json", "--quiet").stdout)
     assert [*result] == [
-        "path", "steps", "tokens", "losses", "eval", "seconds", "tokens_per_second", "peak_memory_bytes"
+        "path", "steps", "tokens", "losses", "eval", "seconds", "tokens_per_second", "peak_memory_bytes",
+        "phases", "recipe",
     ]  # fmt: skip
     assert [*result["losses"]] == ["total", "cross_entropy", "kl", "cosine"]
     assert [*result["eval"]] == ["loss", "perplexity"]

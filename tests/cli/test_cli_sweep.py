@@ -99,7 +99,7 @@ def test_the_hint_is_a_command_that_works(run: Any, text: str) -> None:
 
 def test_json_is_one_object_with_the_keys_of_the_result(run: Any, text: str) -> None:
     content = json.loads(run("--data", text, "--json", "--baseline").stdout)
-    assert list(content) == ["path", "teacher", "student", "data", "rows", "misses"]
+    assert list(content) == ["path", "teacher", "student", "data", "rows", "misses", "asked"]
     promised = "layers depth parameters bytes order patched_blocks perplexity perplexity_stderr kl tokens_per_second"
     assert {*promised.split(), "baseline", "tasks"} <= content["rows"][0].keys()
 
@@ -143,8 +143,35 @@ def test_dry_run_takes_less_than_a_second_and_no_torch(folder: Path) -> None:
     assert processor_seconds_of_children() - started < 1
 
 
+def test_dry_run_shows_what_would_be_asked(run: Any) -> None:
+    asked = [
+        "--prompt",
+        "w3",
+        "--prompt",
+        "w4",
+        "--system-instruction",
+        "w7",
+        "--tasks",
+        "a,b",
+        "--apply-chat-template",
+    ]
+    result = run("--dry-run", *asked)
+    assert result.stderr.splitlines() == [
+        "tasks for each: a, b --apply-chat-template --fewshot-as-multiturn --system-instruction 'w7'",
+        "prompt for each: 'w3' --system-instruction 'w7'",
+        "prompt for each: 'w4' --system-instruction 'w7'",
+    ]
+
+
+def test_the_files_that_there_are_are_told(run: Any) -> None:
+    result = run("--prompt", "w3 w4", "--layers", "0")
+    assert "sweep: results.json, results.csv, order.json, samples.md\n" in result.stderr
+    assert "curve.png" not in result.stderr
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "nothing to score on"),
+    (["--prompt", ""], "--prompt is empty: is a variable not set?"),
     (["--data", "missing.txt"], "--data missing.txt does not exist"),
     (["--layers", "7"], "--layers 7 is out of range: this pair has 3 patchable blocks, give 0 to 3"),
     (["--order", "fastest"], "--order fastest is neither"),

@@ -68,7 +68,7 @@ def test_parquet_without_text_is_refused_with_its_columns(tmp_path: Path) -> Non
 
 def test_parquet_whose_text_is_numbers_is_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", {"text": [1]})
-    assert "a.parquet has a `text` that is no text but int" in refusal(tmp_path)
+    assert "a.parquet row 1 has a `text` that is no text but int" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no parquet at all", b"PAR1 cut short"])

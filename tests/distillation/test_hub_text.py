@@ -37,6 +37,12 @@ def test_a_hub_dataset_is_streamed_with_its_config_and_revision(hub: list[Any]) 
     assert hub == [(("owner/name", "20.en"), {"split": "train", "streaming": True, "revision": "v1"})]
 
 
+def test_rows_are_those_of_the_split_that_is_named_and_know_where_they_stand(hub: list[Any]) -> None:
+    (source,) = find_sources((), (), ["owner/name:SFT:math"]).chat
+    assert [*source.rows(("text",))][2] == ({"text": "02"}, "owner/name:SFT:math row 3")
+    assert hub == [(("owner/name", "SFT"), {"split": "math", "streaming": True, "revision": None})]
+
+
 def test_the_beginning_of_a_hub_dataset_is_held_out_for_evaluation(hub: list[Any]) -> None:
     sources = find_sources(["owner/name"])
     assert sorted(read_documents(sources.training, seed=0)) == [f"{number:02}" for number in range(10, 40)]

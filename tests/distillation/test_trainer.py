@@ -6,6 +6,7 @@ import errno
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -208,11 +209,12 @@ def test_progress_names_the_step_the_parts_and_the_time_left(tmp_path: Path) -> 
 
 def test_auto_takes_the_largest_divisor_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(tmp_path, replace(RECIPE, batch_size=12))
-    one = micro_batch._saved_bytes(trainer._loss_to_measure, trainer.recipe, trainer.args.device)
+    (phase,) = trainer.recipe.phases
+    one = micro_batch._saved_bytes(partial(trainer._run_to_measure, phase), phase, trainer.args.device)
     state = 12 * sum(parameter.numel() for parameter in trainer.student.parameters())
     monkeypatch.setattr(micro_batch, "_available_bytes", lambda: 2 * (5 * one + state) + 100)
-    assert trainer.set_micro_batch_size("auto") == 4
-    assert trainer.args.gradient_accumulation_steps == 3
+    trainer.set_micro_batch_size("auto")
+    assert trainer.micro_batch_sizes == (4,)
 
 
 def test_auto_touches_neither_gradients_nor_random_state(tmp_path: Path) -> None:
@@ -246,7 +248,7 @@ def test_a_recipe_that_cannot_be_trained_is_refused(values: dict[str, Any], mess
 
 def test_a_batch_that_cannot_be_split_is_refused_with_its_numbers() -> None:
     with pytest.raises(TrainingError, match=r"--batch-size 10 cannot .*--micro-batch-size 4 on 2 processes \(8 seq"):
-        Recipe(batch_size=10).accumulation_steps(4, 2)
+        Recipe(batch_size=10).phases[0].accumulation_steps(4, 2)
 
 
 def test_another_recipe_is_refused_with_each_difference() -> None:

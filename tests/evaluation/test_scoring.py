@@ -25,6 +25,7 @@ from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.patch import patch
 
 LAYER_MAP = LayerMap(LAYERS, KEPT)
+SUMS = [WindowSums(2.0, 1.0, 1.0, 0.5), WindowSums(4.0, 3.0, 2.0, 2.0)]
 SUBSETS = [Variant(each) for each in chain.from_iterable(combinations(LAYER_MAP.patchable, k) for k in range(4))]
 
 
@@ -61,13 +62,16 @@ def test_every_model_scores_as_its_written_folder_does(loaded: LoadedPair, windo
         model = F.log_softmax(logits_of(folder, windows), -1)
         likelihood = -model.gather(-1, windows.labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
         kl = (teacher.exp() * (teacher - model)).sum(-1)
-        expected = torch.stack([(each * real).sum(1) for each in (likelihood, kl)], dim=1)
+        top1 = (model.argmax(-1) == teacher.argmax(-1)).double()
+        acceptance = torch.minimum(model.exp(), teacher.exp()).sum(-1)
+        expected = torch.stack([(each * real).sum(1) for each in (likelihood, kl, top1, acceptance)], dim=1)
         torch.testing.assert_close(torch.tensor(found[variant]).double(), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_the_teacher_is_no_distance_from_itself(loaded: LoadedPair, windows: Windows) -> None:
     teacher = Variant(LAYER_MAP.patchable)
-    assert [each.kl for each in score(loaded, windows, [teacher])[teacher]] == [0.0] * 5
+    found = summarise(score(loaded, windows, [teacher])[teacher], windows.tokens)
+    assert (found.kl, found.top1, found.acceptance) == (0.0, 1.0, 1.0)
 
 
 def test_an_undistilled_model_is_the_teacher_with_layers_missing(loaded: LoadedPair, windows: Windows) -> None:
@@ -157,18 +161,19 @@ def test_a_device_too_small_for_one_window_is_an_error(
 
 
 def test_perplexity_is_the_exponential_of_the_mean_over_tokens() -> None:
-    assert summarise([WindowSums(2.0, 1.0), WindowSums(4.0, 3.0)], [1, 3]).perplexity == pytest.approx(2.718281828**1.5)
+    assert summarise(SUMS, [1, 3]).perplexity == pytest.approx(2.718281828**1.5)
 
 
-def test_kl_is_a_mean_over_tokens() -> None:
-    assert summarise([WindowSums(2.0, 1.0), WindowSums(4.0, 3.0)], [1, 3]).kl == 1.0
+def test_other_measures_are_means_over_tokens() -> None:
+    score = summarise(SUMS, [1, 3])
+    assert (score.kl, score.top1, score.acceptance) == (1.0, 0.75, 0.625)
 
 
 def test_standard_error_of_equal_windows_is_that_of_a_mean() -> None:
     values = torch.tensor([2.0, 3.0, 5.0, 6.0])
-    score = summarise([WindowSums(10 * value, 0.0) for value in values.tolist()], [10] * 4)
+    score = summarise([WindowSums(10 * value, 0.0, 0.0, 0.0) for value in values.tolist()], [10] * 4)
     assert score.perplexity_stderr == pytest.approx(values.mean().exp().item() * values.std().item() / 4**0.5)
 
 
 def test_one_window_has_no_standard_error() -> None:
-    assert summarise([WindowSums(2.0, 1.0)], [4]).perplexity_stderr is None
+    assert summarise(SUMS[:1], [4]).perplexity_stderr is None

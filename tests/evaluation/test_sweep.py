@@ -89,6 +89,16 @@ def test_results_json_is_the_result(run: Any) -> None:
     ]
 
 
+def test_top1_and_acceptance_are_in_every_file(run: Any) -> None:
+    result = run()
+    saved = json.loads((result.path / "results.json").read_text())["rows"]
+    lines = list(csv.DictReader((result.path / "results.csv").open()))
+    for row, each, line in zip(result.rows, saved, lines, strict=True):
+        assert 0 < row.acceptance < 1 or row.layers == N
+        assert (each["top1"], each["acceptance"]) == (row.top1, row.acceptance)
+        assert (float(line["top1"]), float(line["acceptance"])) == (row.top1, row.acceptance)
+
+
 def test_results_csv_has_a_line_a_row(run: Any) -> None:
     result = run(baseline=True)
     lines = list(csv.DictReader((result.path / "results.csv").open()))

@@ -38,7 +38,7 @@ def test_a_stride_that_would_leave_text_out_is_refused(run: Any) -> None:
 
 
 def test_nothing_to_score_on_is_refused(run: Any) -> None:
-    assert "give --data or --tasks, or --dry-run" in line(DataError, run, data=[])
+    assert "give --data, --tasks or --prompt, or --dry-run" in line(DataError, run, data=[])
 
 
 @pytest.mark.parametrize(("settings", "flag"), [
@@ -84,7 +84,7 @@ def test_durations_are_shown_in_a_unit_that_fits(seconds: float, shown: str) -> 
 
 def test_scores_that_are_no_numbers_are_refused(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Scorer, variants: Any, windows: Any, rows: range, *_: Any) -> Any:
-        return {variant: [WindowSums(float("nan"), 0.0)] * len(rows) for variant in variants}
+        return {variant: [WindowSums(float("nan"), 0.0, 0.0, 0.0)] * len(rows) for variant in variants}
 
     monkeypatch.setattr(Scorer, "score", broken)
     assert "blocks none patched gives scores that are no numbers: give --dtype float32" in line(ScoringError, run)

@@ -43,6 +43,19 @@ def test_a_line_that_a_kill_cut_off_is_forgotten(run: Any) -> None:
     assert run() == first
 
 
+def test_scores_of_an_older_sweep_that_lack_a_measure_are_made_anew(run: Any, scored: list[str]) -> None:
+    first = run()
+    journal = first.path / "journal.jsonl"
+    lines = [json.loads(each) for each in journal.read_text().splitlines()]
+    for each in lines:
+        if each.get("key", "").startswith("window "):
+            each["values"] = {key: sums[:2] for key, sums in each["values"].items()}
+    journal.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    scored.clear()
+    assert run() == first
+    assert {*scored} == {"none", "0", "0,1", "0,1,3"}
+
+
 def test_a_damaged_journal_is_refused(run: Any) -> None:
     journal = run().path / "journal.jsonl"
     journal.write_bytes(b"{]\n" + journal.read_bytes())

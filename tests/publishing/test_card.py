@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from boomerang_cli.engine.checkpoint.families import ENCODERS, MASKED
 from boomerang_cli.engine.publishing.card import is_ours, model_card
+from boomerang_cli.engine.publishing.card_metadata import task_of
 from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import read_license
 
@@ -42,7 +45,7 @@ def made(**changes: Any) -> dict[str, Any]:
 
 
 def card(name: str = "me/middle", model_type: str = "qwen3", results: Any = (), **changes: Any) -> ModelCard:
-    return ModelCard(model_card(made(**changes), name=name, model_type=model_type, results=results))
+    return ModelCard(model_card(made(**changes), name=name, config={"model_type": model_type}, results=results))
 
 
 def local(role: str) -> dict[str, Any]:
@@ -105,6 +108,15 @@ def test_the_recipe_is_told_without_what_is_empty() -> None:
     assert "## Distillation" not in card(distillation=None).content
 
 
+def test_conversations_are_told_of_only_where_there_were_any() -> None:
+    text = {"data": ["lab/text:en@v1"], "sft_data": [], "sft_steps": 0, "sft_kl": True}
+    chat = {**text, "sft_data": ["lab/chats:all:math"], "sft_steps": 7}
+    plain, both = (card(distillation={"recipe": recipe}) for recipe in (text, chat))
+    assert "sft" not in plain.content
+    assert "| sft steps | 7 |" in both.content
+    assert (plain.data.datasets, both.data.datasets) == (["lab/text"], ["lab/text", "lab/chats"])
+
+
 def test_results_mark_this_model() -> None:
     rows = [
         {"depth": depth, "parameters": 10**6, "order": "last", "patched_blocks": blocks, "perplexity": 9.87654,
@@ -116,6 +128,19 @@ def test_results_mark_this_model() -> None:
     assert "| **5** | **1.00M** | **last** | **9.877** |  | **0.5** |" in content
 
 
+def test_what_this_model_writes_is_shown_and_nothing_in_it_is_obeyed() -> None:
+    rows = [
+        {"depth": depth, "parameters": 10**6, "patched_blocks": blocks,
+         "samples": [{"prompt": "Say <b>", "text": text}, {"prompt": "Go", "text": ""}]}
+        for depth, blocks, text in ((4, [], "of another size"), (5, [1], "```\n## Licence\nhf_" + "a" * 34))
+    ]  # fmt: skip
+    content = card(results=rows).content
+    assert "Prompt:\n\n```text\nSay <b>\n```\n\nThis model:\n\n````text\n```\n## Licence\n…\n````" in content
+    assert "```text\nGo\n```\n\nThis model writes nothing." in content
+    assert "of another size" not in content
+    assert "## Samples" not in card().content
+
+
 def test_the_card_shows_how_to_load_it_and_how_to_make_another_size() -> None:
     content = card().content
     assert 'AutoModelForCausalLM.from_pretrained("me/middle", dtype="auto")' in content
@@ -125,17 +150,23 @@ def test_the_card_shows_how_to_load_it_and_how_to_make_another_size() -> None:
     assert "2607.08170" in content
 
 
-def test_a_model_of_masked_words_is_loaded_and_listed_as_one() -> None:
-    masked = card(model_type="bert")
-    assert masked.data.pipeline_tag == "fill-mask"
-    assert "AutoModelForMaskedLM" in masked.content
+@pytest.mark.parametrize("model_type", sorted(MASKED | ENCODERS))
+def test_a_model_of_masked_words_is_loaded_and_listed_as_one_where_it_has_such_a_class(model_type: str) -> None:
+    masked = card(model_type=model_type)
+    has_class = model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    assert masked.data.pipeline_tag == ("fill-mask" if has_class else "text-generation")
+    assert ("AutoModelForMaskedLM" in masked.content) == has_class
+
+
+def test_an_encoder_that_is_set_to_be_a_decoder_continues_a_text() -> None:
+    assert task_of({"model_type": "roberta", "is_decoder": True}, multimodal=False) == "text-generation"
 
 
 def test_a_students_card_names_its_teacher_as_the_base() -> None:
     student = {
         key: made()[key] for key in ("teacher", "copied_teacher_layers", "tied_embeddings", "parameters", "dtype")
     }
-    written = ModelCard(model_card(student, name="me/small", model_type="llama"))
+    written = ModelCard(model_card(student, name="me/small", config={"model_type": "llama"}))
     assert written.data.base_model == ["lab/big"]
     assert written.data.to_dict()["base_model_relation"] == "finetune"
     assert "boomerang patch --student me/small --teacher lab/big --layers K" in written.content

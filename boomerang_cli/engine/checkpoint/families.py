@@ -15,6 +15,33 @@ from boomerang_cli.engine.errors import UnsupportedModelError
 
 MASKED = {"bert", "distilbert"}
 """Families that predict masked words: they can be patched, and neither distilled nor scored."""
+ENCODERS = {
+    "bert-generation", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "rembert", "roberta",
+    "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
+"""Families whose words see those that follow, and so predict masked ones, unless `is_decoder` is set."""
+
+
+def is_encoder(config: Mapping[str, Any]) -> bool:
+    """Tell whether words of the model of a ``config.json`` see those that follow: it does not continue a text."""
+    model_type = config.get("model_type")
+    return model_type in MASKED or (model_type in ENCODERS and not config.get("is_decoder"))
+
+
+def predicts_masked_words(config: Mapping[str, Any]) -> bool:
+    """Tell whether transformers loads such a model as one of masked words; bert-generation has no class for them."""
+    return is_encoder(config) and config.get("model_type") != "bert-generation"
+
+
+UNREAD = (
+    r"\.rotary_emb\.inv_freq$",
+    r"\.(attn|attention)\.(attention\.)?(bias|masked_bias|causal_mask)$",
+    r"(^|\.)embeddings\.position_ids$",
+    r"^(model\.)?mtp(_\w+)?\.",
+)
+"""Positions and masks that transformers of old stored with the weights; layers that predict several tokens ahead."""
+PREDICTION_LAYERS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+"""Fields that count the latter; they may stand behind the last layer too. transformers 5.23 runs none of them."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +58,9 @@ class Family:
         tied_bias: the head's bias, and the tensor that it is in a tied model, where it is not stored by its own name.
         tied_by_default: whether a configuration without ``tie_word_embeddings`` means tied.
         depth_field: the number of layers in ``config.json``.
-        dropped: regular expressions of tensors that older tools stored, or that serve another purpose.
+        dropped: regular expressions of tensors that files may hold and no causal model reads.
         float32: parts of the names of tensors that stay float32 whatever the model's dtype.
         float32_in_float16: the same, of those that do in a model of float16 alone.
-        prediction_layers_field: names the number of extra layers stored behind the last; they are dropped.
         order: in which order blocks are patched by default.
         keep_first, keep_last: the default layer rule's numbers.
         layer_lists: config fields with one value a layer.
@@ -63,10 +89,9 @@ class Family:
     tied_bias: tuple[str, str] | None = None
     tied_by_default: bool = False
     depth_field: str = "num_hidden_layers"
-    dropped: tuple[str, ...] = (r"\.rotary_emb\.inv_freq$",)
+    dropped: tuple[str, ...] = UNREAD
     float32: tuple[str, ...] = ()
     float32_in_float16: tuple[str, ...] = ()
-    prediction_layers_field: str | None = None
     order: str = "last"
     keep_first: int = 1
     keep_last: int = 2
@@ -136,6 +161,7 @@ FAMILIES: dict[str, Family] = {
     # Its towers stand within the body, where a text alone never runs them.
     "phi4_multimodal": replace(_BASE, before=("model.embed_tokens.weight", "model.embed_tokens_extend.")),
     "olmo2": _BASE,
+    "olmo3": replace(_BASE, order="first", layer_lists=("layer_types",)),
     "qwen2": replace(_BASE, layer_lists=("layer_types",)),
     "qwen3": replace(_BASE, layer_lists=("layer_types",)),
     "gemma2": _GEMMA,
@@ -150,11 +176,10 @@ FAMILIES: dict[str, Family] = {
         float32_in_float16=("post_attention_layernorm", "input_layernorm", "norm"),
     ),
     "qwen3_moe": replace(_BASE, sparse_steps=True),
-    "qwen3_next": replace(_BASE, layer_lists=("layer_types",), sparse_steps=True, dropped=(*_BASE.dropped, r"^mtp\.")),
+    "qwen3_next": replace(_BASE, layer_lists=("layer_types",), sparse_steps=True),
     "deepseek_v3": replace(
         _BASE,
         float32=(".e_score_correction_bias",),
-        prediction_layers_field="num_nextn_predict_layers",
         thresholds=(("first_k_dense_replace", "below"),),
     ),
     "glm_moe_dsa": _DSA,
@@ -183,7 +208,6 @@ FAMILIES: dict[str, Family] = {
         after=("gpt_neox.final_layer_norm.", "embed_out.weight"),
         final_norm="gpt_neox.final_layer_norm.",
         head="embed_out.weight",
-        dropped=(r"\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$",),
     ),
     "gpt_neox_japanese": Family(  # one bias more in the last layer
         base="gpt_neox_japanese.",
@@ -210,10 +234,9 @@ FAMILIES: dict[str, Family] = {
         before=("backbone.embeddings.weight",),
         after=("backbone.norm_f.", "lm_head.weight"),
         final_norm="backbone.norm_f.",
-        dropped=(*_BASE.dropped, r"^mtp\."),
         float32=("e_score_correction_bias",),
-        prediction_layers_field="num_nextn_predict_layers",
         layer_lists=("layers_block_type",),
+        ties=False,
         depth_list="layers_block_type",
     ),
     "gpt2": Family(
@@ -224,7 +247,6 @@ FAMILIES: dict[str, Family] = {
         final_norm="transformer.ln_f.",
         tied_by_default=True,
         depth_field="n_layer",
-        dropped=(r"\.attn\.(bias|masked_bias)$",),
     ),
     "opt": Family(
         layers="model.decoder.layers.",
@@ -242,7 +264,6 @@ FAMILIES: dict[str, Family] = {
         head="cls.predictions.decoder.weight",
         tied_bias=("cls.predictions.decoder.bias", "cls.predictions.bias"),
         tied_by_default=True,
-        dropped=(r"^bert\.embeddings\.position_ids$",),
     ),
     "distilbert": Family(
         base="distilbert.",
@@ -253,6 +274,5 @@ FAMILIES: dict[str, Family] = {
         head="vocab_projector.weight",
         tied_by_default=True,
         depth_field="n_layers",
-        dropped=(r"^distilbert\.embeddings\.position_ids$",),
     ),
 }

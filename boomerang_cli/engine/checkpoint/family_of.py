@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.family_list import nearest_types
 from boomerang_cli.engine.checkpoint.family_table import known_family
 from boomerang_cli.engine.checkpoint.foreign import refuse_quantised
 from boomerang_cli.engine.errors import UnsupportedModelError
@@ -34,7 +35,15 @@ def family_of(checkpoint: Checkpoint) -> Family:
         with quiet_transformers():
             family = derive(checkpoint.config, list(checkpoint.tensors))
     except NotDerivableError as error:
-        raise UnsupportedModelError(f"{checkpoint.name}: unknown model_type {model_type!r}: {error}") from None
+        raise UnsupportedModelError(
+            f"{checkpoint.name}: unknown model_type {model_type!r}: {error} ({_way_out(model_type)})"
+        ) from None
     if on_derived is not None:
         on_derived(checkpoint.name, model_type)
     return family
+
+
+def _way_out(model_type: str) -> str:
+    near = nearest_types(model_type)
+    nearest = f"nearest: {', '.join(near)}; " if near else ""
+    return f"{nearest}`boomerang families` lists the types that work"

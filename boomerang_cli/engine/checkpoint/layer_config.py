@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.class_config import completed_config
-from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.families import PREDICTION_LAYERS, Family
 from boomerang_cli.engine.checkpoint.weights import NAMED_BY_CONFIG
 from boomerang_cli.engine.checkpoint.wrappers import Wrapper
 from boomerang_cli.engine.errors import SelectionError, UnsupportedModelError
@@ -19,6 +19,10 @@ _COUNTED = ("max_window_layers", "first_k_dense_replace")
 """Counted wherever they stand: where a list says the same, readers of today pass over them, older ones do not."""
 
 _PATTERNS = ("hybrid_override_pattern",)
+_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers")
+"""Other names of the depth, which older configurations hold beside the family's own."""
+_LISTED = ("moe_topk", "num_shared_expert", "moe_intermediate_size", "attn_type_list")
+"""Of any family: where they are lists of the depth's length (Hunyuan, MiniMax), they hold one value a layer."""
 _PER_LAYER = "per_layer_config"
 """Other values for single layers, by their numbers."""
 
@@ -64,7 +68,7 @@ def layer_lists(config: Mapping[str, Any], family: Family, name: str) -> dict[st
         if len(value) != depth and "layer" in field and value and all(type(each) is int for each in value):
             raise UnsupportedModelError(f"{name}: config.json has {field}, a list that may hold layers' numbers")
     lists: dict[str, list[Any]] = {}
-    for field in family.layer_lists:
+    for field in (*family.layer_lists, *_listed(family.text_config(config), depth)):
         explicit = family.text_config(config).get(field)
         lists[field] = _absent_list(config, family, field, name) if explicit is None else explicit
         if field in family.repeated and isinstance(lists[field], list) and 0 < len(lists[field]) < depth:
@@ -115,14 +119,13 @@ def _resized_text(
 ) -> dict[str, Any]:
     depth, text = family.teacher_depth(config), family.text_config(config)
     resized = {**text, family.depth_field: len(teacher_layers)}
-    if text.get("num_hidden_layers") == depth:  # another name of the same value, where a family has its own
-        resized["num_hidden_layers"] = len(teacher_layers)
+    resized |= {field: len(teacher_layers) for field in _DEPTHS if text.get(field) == depth}
     for threshold in _COUNTED:
         if text.get(threshold) is not None:
             value = whole_number(text, threshold, 0)
             resized[threshold] = sum(layer < value for layer in teacher_layers)
     values = layer_values(config, family, name)
-    for field in family.layer_lists:
+    for field in (*family.layer_lists, *_listed(text, depth)):
         resized[field] = [values[field][layer] for layer in teacher_layers]
     for field, listed in _unknown_lists(config, family).items():
         if len(listed) == depth:
@@ -152,8 +155,7 @@ def _resized_text(
     if text.get(_PER_LAYER):
         overrides = _overrides(text)
         resized[_PER_LAYER] = {str(i): overrides[layer] for i, layer in enumerate(teacher_layers) if layer in overrides}
-    if family.prediction_layers_field and text.get(family.prediction_layers_field):
-        resized[family.prediction_layers_field] = 0
+    resized |= {field: 0 for field in PREDICTION_LAYERS if text.get(field)}
     return resized
 
 
@@ -191,8 +193,13 @@ def _names_code(key: str, value: Any) -> bool:
 
 def _unknown_lists(config: Mapping[str, Any], family: Family) -> dict[str, list[Any]]:
     known = {*family.layer_lists, *dict(family.numbered), *_NOT_PER_LAYER}
-    lists = {field: value for field, value in family.text_config(config).items() if isinstance(value, list)}
-    return {field: value for field, value in lists.items() if field not in known}
+    text = family.text_config(config)
+    known |= {*_listed(text, family.teacher_depth(config))}
+    return {field: value for field, value in text.items() if isinstance(value, list) and field not in known}
+
+
+def _listed(config: Mapping[str, Any], depth: int) -> list[str]:
+    return [field for field in _LISTED if isinstance(config.get(field), list) and len(config[field]) == depth]
 
 
 def _old(config: Mapping[str, Any], family: Family, field: str, name: str) -> bool:
@@ -247,6 +254,8 @@ def _layer_types(config: Mapping[str, Any], depth: int) -> list[str] | None:
         most, interval = "sliding_attention", 2
     elif model_type == "gemma3_text":
         most, interval = "sliding_attention", whole_number(config, "sliding_window_pattern", 6)
+    elif model_type == "olmo3":
+        most, interval = "sliding_attention", 4
     elif model_type == "qwen3_next":
         most, interval = "linear_attention", whole_number(config, "full_attention_interval", 4)
     else:

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.families import Family
-from boomerang_cli.engine.checkpoint.layer_config import layer_lists, layer_values
+from boomerang_cli.engine.checkpoint.layer_config import layer_values
 from boomerang_cli.engine.errors import SelectionError
 
-_WITHOUT_KEYS = {"linear_attention", "mamba", "conv", "moe", "mlp"}
+_WITHOUT_KEYS = {"linear_attention", "mamba", "conv", "moe", "mlp", "recurrent"}
 """Layer types that keep a state, or nothing, where attention keeps keys and values, one a position."""
-
+_TYPES = ("layer_types", "layers_block_type", "block_types")
+_ATTENTION_NUMBERS = ("attn_layer_indices",)
+_NEEDS_BOTH = {"olmo_hybrid"}
+"""Types whose configuration transformers refuses without a layer of linear attention, too."""
 
 _DENSE = ("mlp_only_layers", "first_k_dense_replace")
 """What says of layers that they route to no experts."""
@@ -25,17 +28,17 @@ def layer_kinds(config: Mapping[str, Any], family: Family, name: str) -> tuple[s
     Raises:
         UnsupportedModelError: a schedule that cannot be read.
     """
-    told = [
-        [value if isinstance(value, str) else f"{field}={value}" for value in values]
-        for field, values in _schedules(config, family, name).items()
-        if any(value != values[0] for value in values)
-    ]
-    return tuple(" ".join(values[layer] for values in told) for layer in range(family.teacher_depth(config)))
+    told: dict[tuple[int, ...], list[str]] = {}
+    for field, values in _schedules(config, family, name).items():
+        alike = tuple(values.index(value) for value in values)
+        if any(alike) and alike not in told:  # a field may say again what another does
+            told[alike] = [value if isinstance(value, str) else f"{field}={value}" for value in values]
+    return tuple(" ".join(values[layer] for values in told.values()) for layer in range(family.teacher_depth(config)))
 
 
 def _schedules(config: Mapping[str, Any], family: Family, name: str) -> dict[str, list[Any]]:
     """Return what makes layers differ, by field, one value a layer."""
-    values = layer_values(config, family, name)
+    values = _attention_named(layer_values(config, family, name))
     dense = [values.pop(field) for field in _DENSE if field in values]
     mlp = {"mlp": ["dense" if any(each) else "sparse" for each in zip(*dense, strict=True)]} if dense else {}
     return {**values, **mlp}
@@ -50,10 +53,29 @@ def check_attention_kept(config: Mapping[str, Any], family: Family, kept: Sequen
     Raises:
         SelectionError: the teacher has layers with attention, and none of them is kept.
     """
-    types = layer_lists(config, family, name).get("layer_types", [])
+    types = _mixing(config, family, name)
     attending = [layer for layer, kind in enumerate(types) if kind not in _WITHOUT_KEYS]
-    if attending and not set(attending) & set(kept):
+    _check_one_kept(types, attending, kept, name, "transformers cannot generate")
+    if config.get("model_type") in _NEEDS_BOTH:
+        others = [layer for layer, kind in enumerate(types) if kind in _WITHOUT_KEYS]
+        _check_one_kept(types, others, kept, name, f"{config['model_type']} models cannot be made")
+
+
+def _mixing(config: Mapping[str, Any], family: Family, name: str) -> list[str]:
+    """Return how each layer mixes positions, by the field that says so; nothing where none does."""
+    values = _attention_named(layer_values(config, family, name))
+    return next((values[field] for field in (*_TYPES, *_ATTENTION_NUMBERS) if field in values), [])
+
+
+def _attention_named(values: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return what fields say of each layer, with a type's name where a list of numbers says which have attention."""
+    numbered = {field: values[field] for field in _ATTENTION_NUMBERS if field in values}
+    return {**values, **{field: ["attention" if each else "mamba" for each in own] for field, own in numbered.items()}}
+
+
+def _check_one_kept(types: Sequence[str], needed: Sequence[int], kept: Sequence[int], name: str, reason: str) -> None:
+    if needed and not set(needed) & set(kept):
         raise SelectionError(
-            f"{name}: kept layers {','.join(map(str, kept))} hold no {types[attending[0]]} layer, without which "
-            f"transformers cannot generate: give one of {','.join(map(str, attending))} in --keep"
+            f"{name}: kept layers {','.join(map(str, kept))} hold no {types[needed[0]]} layer, without which "
+            f"{reason}: give one of {','.join(map(str, needed))} in --keep"
         )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from sys import intern
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
-from boomerang_cli.engine.checkpoint.families import Family
+from boomerang_cli.engine.checkpoint.families import PREDICTION_LAYERS, Family
 from boomerang_cli.engine.checkpoint.foreign import refuse_quantised, refuse_wrapped
 from boomerang_cli.engine.checkpoint.layer_config import layer_values, whole_number
 from boomerang_cli.engine.checkpoint.tensors import Tensor
 from boomerang_cli.engine.checkpoint.ties import has_own_head, is_tied
 from boomerang_cli.engine.errors import CheckpointError
+
+_OLD_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class Parts:
     @property
     def parameters(self) -> int:
         return sum(tensor.parameters for part in (self.before, *self.layers, self.after) for tensor in part.values())
+
+    def untied(self, family: Family) -> Parts:
+        """Return the same model with its head on its own: of a tied model that is its embedding once more."""
+        if not self.tied:
+            return self
+        after = {**self.after, family.head: self.before[family.embedding]}
+        if family.tied_bias and family.tied_bias[1] in after:
+            after.setdefault(family.tied_bias[0], after[family.tied_bias[1]])
+        return replace(self, after=after, tied=False)
 
     def named(self, family: Family) -> dict[str, Tensor]:
         """Return all tensors by their full names."""
@@ -61,7 +72,8 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
         raise CheckpointError(
             f"{checkpoint.name} holds {len(checkpoint.tensors)} tensors, and its config.json counts {depth} layers"
         )
-    extra = whole_number(family.text_config(checkpoint.config), family.prediction_layers_field or "", 0)
+    text = family.text_config(checkpoint.config)
+    extra = max(whole_number(text, field, 0) for field in PREDICTION_LAYERS)
     tensors, tied = _tie(tensors, checkpoint.config, family)
     before: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}
@@ -114,12 +126,29 @@ def _without_dropped(tensors: Mapping[str, Tensor], family: Family) -> Mapping[s
 
 
 def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:
-    """Put the body's prefix before the names of files that were saved from the body alone, and mend other spellings."""
+    """Give tensors the names that transformers reads them by, where files leave out a prefix or are older."""
     if family.wrapper and not any(name.startswith(family.layers) for name in checkpoint.tensors):
         return {family.wrapper.spelled(name): tensor for name, tensor in checkpoint.tensors.items()}
-    if any(name.startswith(family.base) for name in checkpoint.tensors):
-        return checkpoint.tensors
-    return {name if name == family.head else family.base + name: tensor for name, tensor in checkpoint.tensors.items()}
+    lacking = _lacking_prefix(checkpoint.tensors, family.base)
+    outside = tuple(name for name in family.after if not name.startswith(family.base))
+    named: dict[str, Tensor] = {}
+    for name, tensor in checkpoint.tensors.items():
+        full = _present_name(name if not lacking or name.startswith(outside) else lacking + name)
+        if named.setdefault(full, tensor) is not tensor:
+            raise CheckpointError(f"{checkpoint.name} holds {name} and {named[full].name}, two names of one tensor")
+    return named
+
+
+def _lacking_prefix(names: Collection[str], base: str) -> str:
+    """Return what of the body's prefix is not there, in files that were saved from the body alone."""
+    cuts = [0, *(cut for cut, letter in enumerate(base, 1) if letter == ".")]
+    return next(base[:cut] for cut in cuts if any(name.startswith(base[cut:]) for name in names))  # the last fits all
+
+
+def _present_name(name: str) -> str:
+    """Return a name as it is now: a norm's weights are called as in TensorFlow in files of the first BERTs."""
+    old = next((each for each in _OLD_ENDINGS if name.endswith(each)), None)
+    return name.removesuffix(old) + _OLD_ENDINGS[old] if old else name
 
 
 def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> None:

@@ -25,7 +25,7 @@ def training_arguments(recipe: Recipe, folder: Path, *, report_to: str = "none")
         os.environ.setdefault("WANDB_PROJECT", "boomerang")
     arguments = TrainingArguments(
         output_dir=str(folder),
-        max_steps=recipe.steps,
+        max_steps=recipe.total_steps,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=recipe.warmup_steps,
@@ -37,7 +37,7 @@ def training_arguments(recipe: Recipe, folder: Path, *, report_to: str = "none")
         seed=recipe.seed,
         use_cpu=not has_accelerator(),
         bf16=has_bfloat16(torch.device("cuda")) if torch.cuda.is_available() else False,
-        logging_steps=max(1, recipe.steps // 100),
+        logging_steps=max(1, recipe.total_steps // 100),
         logging_nan_inf_filter=False,  # it would wait for the device after each micro-batch, and hide what is wrong
         save_strategy="no",  # step_end.py decides when to save, to evaluate and to stop, for all processes
         eval_strategy="no",

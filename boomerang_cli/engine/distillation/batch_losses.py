@@ -1,4 +1,4 @@
-"""The losses of a pair on some sequences: of the recipe's parts, or the student's cross entropy alone."""
+"""The losses of a pair on some sequences: of a phase's parts, or the student's cross entropy alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import torch
 from transformers import PreTrainedModel
 
 from boomerang_cli.engine.distillation.losses import distillation_loss
+from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.progress import PARTS
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.sharding import with_whole_root
+from boomerang_cli.engine.distillation.vocabulary_loss import Counted
 from boomerang_cli.engine.pair.layers import LayerMap
 
 
@@ -31,21 +33,23 @@ class BatchLosses:
     recipe: Recipe
     autocast: Callable[[], AbstractContextManager[Any]]
 
-    def of_recipe(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def of_phase(
+        self, phase: Phase, input_ids: torch.Tensor, counted: Counted | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss to differentiate, and ``[total, cross_entropy, kl, cosine]`` float32, detached.
 
         Args:
-            input_ids: int64 ``[sequences, sequence_length]``.
+            input_ids: int64 ``[sequences, up to sequence_length]``.
+            counted: what counts of them; None is every token.
         """
-        recipe = self.recipe
-        return self._of(input_ids, cross_entropy=recipe.cross_entropy, kl=recipe.kl, cosine=recipe.cosine)
+        return self._of(input_ids, counted, cross_entropy=phase.cross_entropy, kl=phase.kl, cosine=phase.cosine)
 
     def cross_entropy(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return the student's mean cross entropy a token, a float32 scalar."""
-        _, values = self._of(input_ids, cross_entropy=True, kl=False, cosine=False)
+        _, values = self._of(input_ids, None, cross_entropy=True, kl=False, cosine=False)
         return values[PARTS.index("cross_entropy")]
 
-    def _of(self, input_ids: torch.Tensor, **parts: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def _of(self, input_ids: torch.Tensor, counted: Counted | None, **parts: bool) -> tuple[torch.Tensor, torch.Tensor]:
         values: list[torch.Tensor] = []
 
         def forward() -> torch.Tensor:
@@ -55,6 +59,7 @@ class BatchLosses:
                     self.teacher,
                     self.layer_map,
                     input_ids,
+                    counted=counted,
                     kl_weight=self.recipe.kl_weight,
                     cosine_weight=self.recipe.cosine_weight,
                     temperature=self.recipe.temperature,

@@ -9,9 +9,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainingArguments
 
+from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.processes import is_distributed
 from boomerang_cli.engine.distillation.reading_process import ReadingProcess
-from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import DataError
 
 
@@ -19,7 +19,7 @@ def batch_loader(
     text: IterableDataset[Any],
     micro_batch_size: int,
     arguments: TrainingArguments,
-    recipe: Recipe,
+    seed: int,
     reading_process: ReadingProcess,
 ) -> DataLoader[Any]:
     """Return a loader of micro-batches: a whole number of ``micro_batch_size`` sequences each."""
@@ -33,15 +33,15 @@ def batch_loader(
         worker_init_fn=reading_process,
         pin_memory=arguments.dataloader_pin_memory,
         drop_last=True,
-        generator=torch.Generator().manual_seed(recipe.seed),  # a loader draws a number; not from the run's
+        generator=torch.Generator().manual_seed(seed),  # a loader draws a number; not from the run's
     )
 
 
-def read_step(micro_batches: Iterator[Any], count: int, recipe: Recipe, done: int) -> list[Any]:
+def read_micro_batches(micro_batches: Iterator[Any], count: int, phase: Phase, done: int) -> list[Any]:
     """Return the ``count`` micro-batches of one step; they are read before it, so an end of text is found in time.
 
     Args:
-        done: steps before this one.
+        done: steps of this phase before this one.
 
     Raises:
         DataError: the text ends before the step does, or cannot be read.
@@ -51,9 +51,10 @@ def read_step(micro_batches: Iterator[Any], count: int, recipe: Recipe, done: in
         while len(batches) < count:
             batches.append(next(micro_batches))
     except StopIteration:
+        steps = phase.flag("steps")
         raise DataError(
-            f"the text ended after {done} of {recipe.steps} steps ({done * recipe.tokens_per_step:,} "
-            f"tokens of {recipe.tokens:,}): give more text, --repeat, or --steps {done}"
+            f"--{phase.prefix}data ended after {done} of {phase.steps} steps ({done * phase.tokens_per_step:,} "
+            f"tokens of {phase.steps * phase.tokens_per_step:,}): give more of it, --repeat, or {steps} {done}"
         ) from None
     except DataError as error:  # a loading process wraps its message in a traceback
         raise DataError(str(error).strip().rpartition("DataError: ")[2]) from None

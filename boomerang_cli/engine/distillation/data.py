@@ -10,16 +10,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import ClassVar
 
 from boomerang_cli.engine.checkpoint.files import ask
-from boomerang_cli.engine.distillation.readers import KINDS, is_text, read_file, text_of
+from boomerang_cli.engine.distillation.readers import (
+    ROW_KINDS,
+    TEXT_COLUMN,
+    TEXT_KINDS,
+    Row,
+    is_of_kind,
+    read_file,
+    read_rows,
+    text_of,
+)
 from boomerang_cli.engine.errors import DataError
 from boomerang_cli.engine.quiet import keep_quiet
 
 HELD_OUT_DOCUMENTS = 50_000
 """The reference recipe trains behind a Hub dataset's first 50,000 documents."""
 
-REPOSITORY = re.compile(r"(?P<id>[\w.-]*\w[\w.-]*/[\w.-]*\w[\w.-]*)(:(?P<config>[^:@\s]+))?(@(?P<revision>[^:@\s]+))?")
+REPOSITORY = re.compile(
+    r"(?P<id>[\w.-]*\w[\w.-]*/[\w.-]*\w[\w.-]*)"
+    r"(:(?P<config>[^:@\s]+)|:(?P<configured>[^:@\s]*):(?P<split>[^:@\s]+))?(@(?P<revision>[^:@\s]+))?"
+)
+"""``owner/name``, ``owner/name:config``, ``owner/name:config:split`` or ``owner/name::split``, each with a revision."""
 
 _FILES_OF_DATASETS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 """What ``datasets`` writes beside its text."""
@@ -34,11 +48,14 @@ class LocalText:
         name: as the user gave it.
         files: sorted.
         left_out: what else the folder holds, and how often: ``.zip file``, ``linked folder``; not what is hidden.
+        column: of rows, the one that holds the text.
     """
 
     name: str
     files: tuple[Path, ...]
     left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
+    column: str = TEXT_COLUMN
+    is_remote: ClassVar = False
 
     @property
     def note(self) -> str | None:
@@ -55,17 +72,26 @@ class LocalText:
 
     def documents(self, shuffler: random.Random | None = None) -> Iterator[str]:
         """Yield the documents of one file after another; the files in random order with a ``shuffler``."""
-        for path in sorted(self.files, key=lambda _: shuffler.random()) if shuffler else self.files:
-            yield from read_file(path)
+        for path in self._in_order(shuffler):
+            yield from read_file(path, self.column)
+
+    def rows(self, columns: Sequence[str], shuffler: random.Random | None = None) -> Iterator[Row]:
+        """Yield rows as :meth:`documents` does documents (see ``readers.read_rows``)."""
+        for path in self._in_order(shuffler):
+            yield from read_rows(path, columns)
+
+    def _in_order(self, shuffler: random.Random | None) -> Sequence[Path]:
+        return sorted(self.files, key=lambda _: shuffler.random()) if shuffler else self.files
 
 
 @dataclass(frozen=True)
 class HubText:
-    """The ``train`` split of a Hub dataset, streamed through ``datasets``.
+    """A split of a Hub dataset, streamed through ``datasets``.
 
     Attributes:
-        name: as the user gave it, ``owner/name[:config][@revision]``.
+        name: as the user gave it, ``owner/name[:config[:split]][@revision]``.
         skip: how many documents to leave out at the beginning.
+        column: the one that holds the text.
     """
 
     name: str
@@ -73,30 +99,38 @@ class HubText:
     config: str | None = None
     revision: str | None = None
     skip: int = 0
+    split: str = "train"
+    column: str = TEXT_COLUMN
+    is_remote: ClassVar = True
 
     def documents(self, shuffler: random.Random | None = None) -> Iterator[str]:
         """Yield the documents in the dataset's own order: what is held out must be at its beginning.
 
         Raises:
-            DataError: it does not exist, is out of reach, has no ``text``, or the connection broke.
+            DataError: it does not exist, is out of reach, has no such column, or the connection broke.
         """
+        for row, _ in self.rows((self.column,)):
+            if text := text_of(row, self.name, self.column):
+                yield text
+
+    def rows(self, columns: Sequence[str], shuffler: random.Random | None = None) -> Iterator[Row]:
+        """Yield rows whole, in the dataset's own order (errors as in :meth:`documents`)."""
         import datasets
 
         keep_quiet("datasets", "huggingface_hub")
         try:
             rows = datasets.load_dataset(
-                self.repo_id, self.config, split="train", streaming=True, revision=self.revision
+                self.repo_id, self.config, split=self.split, streaming=True, revision=self.revision
             )
-            for row in islice(rows, self.skip, None):
-                if text := text_of(row, self.name):
-                    yield text
+            for number, row in enumerate(islice(rows, self.skip, None), start=self.skip + 1):
+                yield row, f"{self.name} row {number}"
         except Exception as error:  # datasets hands on whatever the libraries below it raise
             if isinstance(error, DataError):
                 raise
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise DataError(
                 f"{self.name} is no local file or folder, and cannot be read from the Hub: {reason}; "
-                "a dataset is owner/name or owner/name:config and needs a `train` split"
+                f"a dataset is owner/name[:config[:split]] and needs a `{self.split}` split"
             ) from None
 
 
@@ -105,14 +139,19 @@ Source = LocalText | HubText
 
 @dataclass(frozen=True)
 class TextSources:
-    """What to train on, and what to evaluate on (empty: no evaluation)."""
+    """What to train on, and what to evaluate on (empty: no evaluation).
+
+    Attributes:
+        chat: what holds rows of conversations.
+    """
 
     training: tuple[Source, ...]
     evaluation: tuple[Source, ...]
+    chat: tuple[Source, ...] = ()
 
     @property
     def notes(self) -> list[str]:
-        return notes_on((*self.training, *self.evaluation))
+        return notes_on((*self.training, *self.evaluation, *self.chat))
 
 
 def notes_on(sources: Sequence[Source]) -> list[str]:
@@ -120,49 +159,60 @@ def notes_on(sources: Sequence[Source]) -> list[str]:
     return list(dict.fromkeys(source.note for source in sources if isinstance(source, LocalText) and source.note))
 
 
-def find_sources(data: Sequence[str], eval_data: Sequence[str] = ()) -> TextSources:
-    """Find out what ``--data`` and ``--eval-data`` name; nothing is read, and the Hub is not asked.
+def find_sources(
+    data: Sequence[str], eval_data: Sequence[str] = (), chat_data: Sequence[str] = (), *, column: str = TEXT_COLUMN
+) -> TextSources:
+    """Find out what ``--data``, ``--eval-data`` and ``--sft-data`` name; nothing is read, and the Hub is not asked.
 
     Without ``eval_data`` the first documents of the Hub datasets are held out for evaluation; local text is trained on
     whole, without an evaluation.
 
+    Args:
+        column: of rows of text, the one that holds it.
+
     Raises:
         DataError: a path that does not exist, a folder without text, a file of another kind.
     """
-    training = tuple(_find_source(value, "--data") for value in data)
+    training = tuple(replace(_find_source(value, "--data", TEXT_KINDS), column=column) for value in data)
+    chat = tuple(_find_source(value, "--sft-data", ROW_KINDS) for value in chat_data)
     if eval_data:
-        return TextSources(training, tuple(_find_source(value, "--eval-data") for value in eval_data))
+        evaluation = (_find_source(value, "--eval-data", TEXT_KINDS) for value in eval_data)
+        return TextSources(training, tuple(replace(source, column=column) for source in evaluation), chat)
     return TextSources(
         tuple(
             replace(source, skip=HELD_OUT_DOCUMENTS) if isinstance(source, HubText) else source for source in training
         ),
         tuple(source for source in training if isinstance(source, HubText)),
+        chat,
     )
 
 
-def _find_source(value: str, flag: str) -> Source:
-    path = Path(value)
+def _find_source(value: str, flag: str, kinds: Sequence[str]) -> Source:
+    path, shown = Path(value), ", ".join(kinds)
+    is_known = is_of_kind(path, kinds)
     if ask(path.is_dir):
-        files, left_out = _look_through(path)
+        files, left_out = _look_through(path, kinds)
         if files:
             return LocalText(value, files, left_out)
         held = f" but {_listed(left_out)}" if left_out else ""
-        raise DataError(f"{flag} {value} is a folder without any {KINDS} file{held}: give one that holds text")
-    if is_text(path) and not ask(path.exists):
-        raise DataError(f"{flag} {value} does not exist: give a {KINDS} file, a folder of them, or a Hub dataset")
+        raise DataError(f"{flag} {value} is a folder without any {shown} file{held}: give one that holds text")
+    if is_known and not ask(path.exists):
+        raise DataError(f"{flag} {value} does not exist: give a {shown} file, a folder of them, or a Hub dataset")
     if ask(path.exists):
-        if is_text(path):
+        if is_known:
             return LocalText(value, (path,))
-        raise DataError(f"{flag} {value} is of an unknown kind: convert it to one of {KINDS}")
+        why = "holds no rows" if is_of_kind(path, TEXT_KINDS) else "is of an unknown kind"
+        raise DataError(f"{flag} {value} {why}: convert it to one of {shown}")
     if match := REPOSITORY.fullmatch(value):
-        return HubText(value, match["id"], match["config"], match["revision"])
+        config = match["config"] or match["configured"] or None
+        return HubText(value, match["id"], config, match["revision"], split=match["split"] or "train")
     raise DataError(
         f"{flag} {value} is neither a file, nor a folder, nor a Hub dataset (owner/name or owner/name:config)"
     )
 
 
-def _look_through(root: Path) -> tuple[tuple[Path, ...], Counter[str]]:
-    """Return the files of text below a folder, sorted, and what is left out; hidden names are neither."""
+def _look_through(root: Path, kinds: Sequence[str]) -> tuple[tuple[Path, ...], Counter[str]]:
+    """Return the files of ``kinds`` below a folder, sorted, and what is left out; hidden names are neither."""
     files: list[Path] = []
     left_out: Counter[str] = Counter()
     for inside, folders, names in os.walk(root, onerror=lambda error: left_out.update(["folder that may not be read"])):
@@ -172,7 +222,7 @@ def _look_through(root: Path) -> tuple[tuple[Path, ...], Counter[str]]:
         for path in (folder / name for name in names if not name.startswith(".")):
             if not path.exists():
                 left_out["broken link"] += 1
-            elif not path.is_file() or not is_text(path):
+            elif not path.is_file() or not is_of_kind(path, kinds):
                 left_out[f"{''.join(path.suffixes[-2:]) or 'other'} file"] += 1
             elif path.name in _FILES_OF_DATASETS:
                 left_out[path.name] += 1

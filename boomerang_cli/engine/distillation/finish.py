@@ -29,7 +29,7 @@ def write_trained_student(
         OutputError: the disk is full, or may not be written; the last checkpoint is kept.
         TrainingInterrupted: Ctrl-C; likewise.
     """
-    steps, folder = trainer.recipe.steps, trainer.folder
+    steps, folder = trainer.recipe.total_steps, trainer.folder
     documents = student_documents(pair, _record_of(trainer, pair), trainer.state.log_history)
     tensors = training_state.gather_model(trainer.student)
 
@@ -55,12 +55,13 @@ def _record_of(trainer: DistillationTrainer, pair: Pair) -> dict[str, Any]:
     return {
         **{key: value for key, value in trainer.identity.items() if key != "contents"},
         "student_init_revision": pair.student.revision,
-        "tokens": trainer.recipe.tokens,
+        "tokens": standing.tokens,
+        "phases": standing.phase_records,
         "losses": standing.losses,
         "evaluation": standing.evaluation,
         "seconds": standing.clock.stopped_seconds,
         "tokens_per_second": standing.tokens_per_second(trainer.state.global_step),
-        "micro_batch_size": trainer.args.per_device_train_batch_size,
+        "micro_batch_sizes": list(trainer.micro_batch_sizes),
         "processes": processes(),
         "device": device_name(),
         "command": provenance.command(),

@@ -41,6 +41,7 @@ def contents_of(pair: Pair, sources: TextSources) -> Contents:
         "text": {
             "--data": [_of_text(source) for source in sources.training],
             "--eval-data": [_of_text(source) for source in sources.evaluation],
+            "--sft-data": [_of_text(source) for source in sources.chat],
         },
     }
 
@@ -102,7 +103,7 @@ def _of_tokenizer(model: Checkpoint) -> str:
 def _of_text(source: Source) -> Any:
     """Return which dataset it is, or what the files are, by their names below the folder that was given."""
     if isinstance(source, HubText):
-        return [source.repo_id, source.config, source.revision]
+        return [source.repo_id, source.config, source.split, source.revision]
     digest = hashlib.sha256()
     for path in source.files:
         with _open(path) as file:

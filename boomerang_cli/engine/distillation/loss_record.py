@@ -58,6 +58,6 @@ def training_record(standing: Standing, step: int, learning_rate: float, gradien
         **{part: standing.losses[part] for part in PARTS[1:]},
         "learning_rate": learning_rate,
         "grad_norm": gradient_norm,
-        "tokens": step * standing.recipe.tokens_per_step,
+        "tokens": standing.tokens,
         "tokens_per_second": standing.tokens_per_second(step),
     }

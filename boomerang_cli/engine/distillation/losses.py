@@ -2,6 +2,9 @@
 
 Loss a token (arXiv 2510.05064; FACTS.md 1): ``CE + kl_weight * tau^2 * KL(teacher || student) + cosine_weight / A *
 sum over the A aligned states of (1 - cos)``. Each part is a mean over its real positions.
+
+On responses alone (arXiv 2608.22854) each part is a mean over the positions whose next token is a response's: the
+states there, and the logits that are made of them, are what a response is written with.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.distillation.vocabulary_loss import real_positions, shares_of, vocabulary_loss
+from boomerang_cli.engine.distillation.vocabulary_loss import Counted, real_positions, shares_of, vocabulary_loss
 from boomerang_cli.engine.models.head import (
     IGNORED_LABEL,
     Head,
@@ -46,6 +49,7 @@ def distillation_loss(
     layer_map: LayerMap,
     input_ids: Tensor,
     attention_mask: Tensor | None = None,
+    counted: Counted | None = None,
     *,
     kl_weight: float = 0.1,
     cosine_weight: float = 2.0,
@@ -60,6 +64,7 @@ def distillation_loss(
     Args:
         input_ids: ``[batch, sequence]``.
         attention_mask: ``[batch, sequence]``, 1 at real positions; None means that all are.
+        counted: the positions that all parts are taken of, instead of the real ones.
         cosine_weight: the total over all aligned states.
         chunk_bytes: see ``vocabulary_loss``.
     """
@@ -69,23 +74,29 @@ def distillation_loss(
         # Not inference mode: its tensors cannot be saved for the backward pass of the cosine loss, and copies of them
         # would cost more than the version counters that it saves.
         with torch.no_grad(), _without_needless_autocast(teacher):
-            teacher_states = hidden_states_at(teacher, input_ids, attention_mask, [index for _, index in aligned])
-    student_states = hidden_states_at(student, input_ids, attention_mask, [index for index, _ in aligned])
+            teacher_states = hidden_states_at(
+                teacher, input_ids, attention_mask, [index for _, index in aligned], layer_map.teacher_layers
+            )
+    student_states = hidden_states_at(
+        student, input_ids, attention_mask, [index for index, _ in aligned], layer_map.student_layers
+    )
 
     zero = torch.zeros((), device=input_ids.device)
     losses = DistillationLosses(zero, zero, zero, zero)
     if cross_entropy or kl:
+        labels = next_token_labels(input_ids, attention_mask) if cross_entropy else None
         losses = DistillationLosses(
             *vocabulary_loss(
-                student_states[-1],
+                _at(counted, student_states[-1]),
                 Head.of(student),
-                labels=next_token_labels(input_ids, attention_mask) if cross_entropy else None,
-                teacher_hidden=teacher_states[-1] if kl else None,
+                labels=None if labels is None else _at(counted, labels),
+                teacher_hidden=_at(counted, teacher_states[-1]) if kl else None,
                 teacher_head=Head.of(teacher) if kl else None,
-                attention_mask=attention_mask,
+                attention_mask=attention_mask if counted is None else None,
                 kl_weight=kl_weight,
                 temperature=temperature,
                 chunk_bytes=chunk_bytes,
+                tokens=None if counted is None else counted.tokens,
             ),
             cosine=zero,
         )
@@ -93,10 +104,16 @@ def distillation_loss(
         distance = cosine_loss(
             [student_states[index] for index, _ in aligned],
             [teacher_states[index] for _, index in aligned],
-            attention_mask,
+            attention_mask if counted is None else counted.positions,
+            None if counted is None else counted.tokens,
         )
         losses = losses._replace(total=losses.total + cosine_weight * distance, cosine=distance.detach())
     return losses
+
+
+def _at(counted: Counted | None, values: Tensor) -> Tensor:
+    """Return ``[1, tokens, …]``, what is counted of ``[batch, sequence, …]``: prompts need no logits."""
+    return values if counted is None else values[counted.positions].unsqueeze(0)
 
 
 # The three losses, on whole tensors
@@ -132,7 +149,10 @@ def kl_divergence_loss(
 
 
 def cosine_loss(
-    student_states: Sequence[Tensor], teacher_states: Sequence[Tensor], attention_mask: Tensor | None = None
+    student_states: Sequence[Tensor],
+    teacher_states: Sequence[Tensor],
+    attention_mask: Tensor | None = None,
+    tokens: float | None = None,
 ) -> Tensor:
     """Return the mean over aligned states of the mean over real positions of ``1 - cos(student, teacher)``.
 
@@ -142,6 +162,7 @@ def cosine_loss(
     Args:
         student_states, teacher_states: one of ``[batch, sequence, hidden]`` for each aligned state.
         attention_mask: ``[batch, sequence]``, 1 at real positions; None means that all are.
+        tokens: what a state's sum is divided by; None is the number of real positions.
     """
     losses = []
     for student_state, teacher_state in zip(student_states, teacher_states, strict=True):
@@ -149,7 +170,7 @@ def cosine_loss(
         student, teacher = at_least_float32(student_state), teacher_state.detach()
         norms = _norm(student) * _norm(teacher)
         distance = 1 - (student * teacher).sum(-1) / norms.clamp(min=1e-8)
-        losses.append((distance * shares_of(real_positions(distance, attention_mask), distance.dtype)).sum())
+        losses.append((distance * shares_of(real_positions(distance, attention_mask), distance.dtype, tokens)).sum())
     return torch.stack(losses).mean()
 
 

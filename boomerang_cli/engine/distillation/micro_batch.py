@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 import torch.distributed as distributed
 
+from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.processes import agree_on_largest, processes
-from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import TrainingError
 
 _CUDA_SHARE = 0.9
@@ -20,7 +20,7 @@ _CPU_TOKENS = 4096
 
 
 def choose_micro_batch_size(
-    recipe: Recipe, device: torch.device, loss: Callable[[torch.Tensor], torch.Tensor], parameters: int
+    phase: Phase, device: torch.device, run: Callable[[torch.Tensor], None], parameters: int
 ) -> int:
     """Return the largest number of sequences that divides a process's share of the batch and fits.
 
@@ -28,48 +28,47 @@ def choose_micro_batch_size(
     Neither weights nor random state nor data are touched. All processes get the same answer.
 
     Args:
-        loss: of ``input_ids`` int64 ``[sequences, sequence_length]``; its gradients are thrown away by the caller.
+        run: forward and backward of ``input_ids`` int64 ``[sequences, sequence_length]``, after which no gradient is
+            left: the next measurement would take it for memory that was there before.
         parameters: trained ones in this process, for the optimiser's two moments.
 
     Raises:
         TrainingError: the batch cannot be shared out, or not even one sequence fits.
     """
-    recipe.accumulation_steps(1, processes())
-    share = recipe.batch_size // processes()
+    phase.accumulation_steps(1, processes())
+    share = phase.batch_size // processes()
     divisors = [size for size in range(1, share + 1) if share % size == 0]
     if device.type == "cuda":
-        first, limit = _cuda_bytes(loss, recipe, device, 1), _free_cuda_bytes(device) - 8 * parameters
-        step = (_cuda_bytes(loss, recipe, device, 2) - first) if share > 1 and 2 * first < limit else first
+        first, limit = _cuda_bytes(run, phase, device, 1), _free_cuda_bytes(device) - 8 * parameters
+        step = (_cuda_bytes(run, phase, device, 2) - first) if share > 1 and 2 * first < limit else first
         fitting = [size for size in divisors if first + (size - 1) * step <= limit * _CUDA_SHARE]
     else:
-        first = _saved_bytes(loss, recipe, device)
+        first = _saved_bytes(run, phase, device)
         limit = int(_available_bytes() * _CPU_SHARE) // _local_processes() - 12 * parameters
-        most = max(1, _CPU_TOKENS // recipe.sequence_length)
+        most = max(1, _CPU_TOKENS // phase.sequence_length)
         fitting = [size for size in divisors if size * first <= limit and size <= most]
     # The largest over processes of the negative is the smallest; two of the same divisors, so it divides everywhere.
     chosen = -agree_on_largest(-max(fitting, default=0))
     if chosen == 0:
         raise TrainingError(
-            f"not even one sequence of {recipe.sequence_length} tokens fits: {first / 2**30:.1f} GiB of "
-            f"{max(limit, 0) / 2**30:.1f} GiB; lower --sequence-length or use --gpus"
+            f"not even one sequence of {phase.sequence_length} tokens fits: {first / 2**30:.1f} GiB of "
+            f"{max(limit, 0) / 2**30:.1f} GiB; lower {phase.flag('sequence_length')} or use --gpus"
         )
     return chosen
 
 
-def _cuda_bytes(
-    loss: Callable[[torch.Tensor], torch.Tensor], recipe: Recipe, device: torch.device, sequences: int
-) -> int:
+def _cuda_bytes(run: Callable[[torch.Tensor], None], phase: Phase, device: torch.device, sequences: int) -> int:
     """Return how far memory rises in a forward and backward pass."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     try:
-        loss(_dummy(recipe, device, sequences)).backward()  # type: ignore[no-untyped-call]
+        run(_dummy(phase, device, sequences))
     except torch.cuda.OutOfMemoryError:
         _, total = torch.cuda.mem_get_info(device)
         raise TrainingError(
-            f"{sequences} sequence(s) of {recipe.sequence_length} tokens do not fit on {device} "
-            f"({total / 2**30:.1f} GiB): lower --sequence-length or use --gpus"
+            f"{sequences} sequence(s) of {phase.sequence_length} tokens do not fit on {device} "
+            f"({total / 2**30:.1f} GiB): lower {phase.flag('sequence_length')} or use --gpus"
         ) from None
     return torch.cuda.max_memory_allocated(device) - before
 
@@ -79,7 +78,7 @@ def _free_cuda_bytes(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0]
 
 
-def _saved_bytes(loss: Callable[[torch.Tensor], torch.Tensor], recipe: Recipe, device: torch.device) -> int:
+def _saved_bytes(run: Callable[[torch.Tensor], None], phase: Phase, device: torch.device) -> int:
     """Return what autograd keeps of one sequence's forward pass."""
     storages: dict[int, int] = {}
 
@@ -90,12 +89,12 @@ def _saved_bytes(loss: Callable[[torch.Tensor], torch.Tensor], recipe: Recipe, d
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss(_dummy(recipe, device, 1)).backward()  # type: ignore[no-untyped-call]
+        run(_dummy(phase, device, 1))
     return sum(storages.values())
 
 
-def _dummy(recipe: Recipe, device: torch.device, sequences: int) -> torch.Tensor:
-    return torch.zeros(sequences, recipe.sequence_length, dtype=torch.int64, device=device)
+def _dummy(phase: Phase, device: torch.device, sequences: int) -> torch.Tensor:
+    return torch.zeros(sequences, phase.sequence_length, dtype=torch.int64, device=device)
 
 
 def _available_bytes() -> int:

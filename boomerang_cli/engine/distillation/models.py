@@ -6,8 +6,9 @@ import torch
 from transformers import PreTrainedModel
 
 from boomerang_cli.engine.distillation.device import has_bfloat16
-from boomerang_cli.engine.distillation.processes import in_turns, is_distributed
+from boomerang_cli.engine.distillation.processes import in_turns, is_distributed, rank
 from boomerang_cli.engine.distillation.sharding import shard
+from boomerang_cli.engine.models.agreement import check_parts
 from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.models.loading import load_model
 from boomerang_cli.engine.pair.layers import Owner
@@ -37,8 +38,11 @@ def _load(pair: Pair, owner: Owner, dtype: torch.dtype, device: torch.device) ->
         split = is_distributed()
         model = load_model(pair.checkpoint(owner), pair.config(owner), dtype=dtype, device="cpu" if split else device)
         model.requires_grad_(owner == "student")
+        depth = pair.layer_map.student_layers if owner == "student" else pair.layer_map.teacher_layers
+        if rank() == 0:
+            check_parts(model, depth, pair.checkpoint(owner).name)
         if split:
-            shard(model, decoder_layers(model), device)
+            shard(model, decoder_layers(model, depth), device)
         return model
 
     return in_turns(load)

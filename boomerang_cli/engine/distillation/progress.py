@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.recipe import Recipe
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.distillation.steps import Step
 
 PARTS = ("total", "cross_entropy", "kl", "cosine")
 
@@ -17,12 +21,14 @@ class TrainingProgress:
     """What a progress display shows.
 
     Attributes:
-        tokens_per_step: over all processes.
+        tokens_per_step: over all processes; at most, where a sequence is a conversation.
         micro_batch_size: sequences that run at once in each process.
         losses: ``total cross_entropy kl cosine``, means over the steps that were last logged; empty before.
         evaluation: ``loss perplexity`` on the evaluation text, as last measured; empty before.
         seconds_left: of training, at the speed so far; None before the first step.
         stopping: a Ctrl-C was seen, the step will be finished and saved.
+        phase: the name of the one that the last step belongs to.
+        phases: all that there are, each with its micro-batch size.
     """
 
     step: int
@@ -35,6 +41,8 @@ class TrainingProgress:
     tokens_per_second: float
     seconds_left: float | None
     stopping: bool = False
+    phase: str = "text"
+    phases: tuple[tuple[Phase, int], ...] = ()
 
 
 ProgressCallback = Callable[[TrainingProgress], None]
@@ -69,40 +77,74 @@ class Standing:
     Attributes:
         losses: ``total cross_entropy kl cosine``, as last recorded; empty before.
         evaluation: ``loss perplexity``, as last measured; empty before.
+        phases: by name ``steps tokens counted_tokens`` so far, and ``rows_cut rows_left_out`` of conversations.
     """
 
     recipe: Recipe
     losses: dict[str, float] = field(default_factory=dict)
     evaluation: dict[str, float] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
+    phases: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, recipe: Recipe, saved: Mapping[str, Any]) -> Standing:
-        return cls(recipe, dict(saved["losses"]), dict(saved["evaluation"]), Clock(saved["training_seconds"]))
+        clock = Clock(saved["training_seconds"])
+        return cls(recipe, dict(saved["losses"]), dict(saved["evaluation"]), clock, dict(saved["phases"]))
 
     def as_json(self) -> dict[str, Any]:
         return {
             "training_seconds": self.clock.stopped_seconds,
             "losses": self.losses,
             "evaluation": self.evaluation,
+            "phases": self.phases,
         }
+
+    @property
+    def phase_records(self) -> list[dict[str, Any]]:
+        """Return what a result tells of each phase, its ``name`` first."""
+        return [{"name": name, **counts} for name, counts in self.phases.items()]
+
+    @property
+    def note(self) -> str | None:
+        """What became of conversations that are longer than a sequence, if any are."""
+        words = {"rows_cut": "were cut to that length", "rows_left_out": "have no response within it and were left out"}
+        told = [f"{phase[key]:,} {words[key]}" for phase in self.phases.values() for key in words if phase.get(key)]
+        length = self.recipe.sft_sequence_length
+        return f"--sft-sequence-length {length}: of the conversations {', '.join(told)}" if told else None
+
+    @property
+    def tokens(self) -> int:
+        return sum(phase["tokens"] for phase in self.phases.values())
+
+    def count(self, step: Step) -> None:
+        """Add a step that is read, and so will be done."""
+        before = self.phases.get(step.phase.name, {})
+        added = {"steps": 1, "tokens": step.tokens, "counted_tokens": step.counted_tokens}
+        sums = {key: before.get(key, 0) + value for key, value in added.items()}
+        self.phases[step.phase.name] = {**sums, **step.rows}
 
     def tokens_per_second(self, step: int) -> float:
         seconds = self.clock.seconds(step)
-        return step * self.recipe.tokens_per_step / seconds if seconds else 0.0
+        return self.tokens / seconds if seconds else 0.0
 
-    def progress(self, step: int, *, micro_batch_size: int, learning_rate: float, stopping: bool) -> TrainingProgress:
+    def progress(
+        self, step: int, *, micro_batch_sizes: tuple[int, ...], learning_rate: float, stopping: bool
+    ) -> TrainingProgress:
         """Return what a display shows after ``step``."""
-        steps, seconds = self.recipe.steps, self.clock.seconds(step)
+        recipe, seconds = self.recipe, self.clock.seconds(step)
+        index = recipe.phase_after(max(0, step - 1))
+        done, to_do = recipe.positions(step), recipe.positions(recipe.total_steps)
         return TrainingProgress(
             step=step,
-            steps=steps,
-            tokens_per_step=self.recipe.tokens_per_step,
-            micro_batch_size=micro_batch_size,
+            steps=recipe.total_steps,
+            tokens_per_step=recipe.phases[index].tokens_per_step,
+            micro_batch_size=micro_batch_sizes[index],
             losses=self.losses,
             evaluation=self.evaluation,
             learning_rate=learning_rate,
             tokens_per_second=self.tokens_per_second(step),
-            seconds_left=seconds / step * (steps - step) if step else None,
+            seconds_left=seconds / done * (to_do - done) if done else None,
             stopping=stopping,
+            phase=recipe.phases[index].name,
+            phases=tuple(zip(recipe.phases, micro_batch_sizes, strict=True)),
         )

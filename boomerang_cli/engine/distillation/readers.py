@@ -1,4 +1,4 @@
-"""Readers: a file of text, packed or not, as the documents that it holds; none of them is empty."""
+"""Readers: a file of text, packed or not, as the documents or the rows that it holds; no document is empty."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import json
 import lzma
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -26,21 +27,43 @@ PIECE_CHARACTERS = 16_384
 """A longer document of a .txt file is cut: about 4,000 tokens, two sequences of the default length. Long enough for
 the context of a sequence to be whole, short enough for the shuffle to mix the books of a file."""
 
+TEXT_COLUMN = "text"
 
-def is_text(path: Path) -> bool:
-    """Tell from its name whether a file is of a kind that :func:`read_file` reads."""
+Row = tuple[Any, str]
+"""What a file holds of one row, a mapping of columns if it is as it should be, and where that stands, for an error."""
+
+Item = TypeVar("Item")
+
+
+def is_of_kind(path: Path, kinds: Collection[str]) -> bool:
+    """Tell from its name whether a file is of one of the ``kinds``, packed or not."""
     kind, packed = _kind_of(path)
-    return kind in READERS and not (packed and kind == ".parquet")
+    return kind in kinds and not (packed and kind == ".parquet")
 
 
-def read_file(path: Path) -> Iterator[str]:
-    """Yield the documents of a file.
+def read_file(path: Path, column: str = TEXT_COLUMN) -> Iterator[str]:
+    """Yield the documents of a file; of rows, what ``column`` holds.
 
     Raises:
         DataError: it cannot be read, is damaged, or has no text; names the file and the line.
     """
+    if is_of_kind(path, [".txt"]):
+        return _telling(path, _read_txt(path))
+    return (document for row, where in read_rows(path, [column]) for document in _whole(text_of(row, where, column)))
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a file, with ``columns`` at least of those that it has.
+
+    Raises:
+        DataError: it cannot be read, or is damaged; names the file and the line.
+    """
+    return _telling(path, ROW_READERS[_kind_of(path)[0]](path, columns))
+
+
+def _telling(path: Path, items: Iterator[Item]) -> Iterator[Item]:
     try:
-        yield from READERS[_kind_of(path)[0]](path)
+        yield from items
     except GeneratorExit:  # no more is wanted; when Python ends, pyarrow's errors are gone by now
         raise
     except UnicodeDecodeError as error:
@@ -95,14 +118,14 @@ def _tidy(documents: Iterable[str]) -> Iterator[str]:
     return (document.strip("\n") for document in documents if document.strip())
 
 
-def _read_jsonl(path: Path) -> Iterator[str]:
+def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     with _open_text(path) as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield from _whole(text_of(_parse(line, f"{path} line {number}"), f"{path} line {number}"))
+                yield _parse(line, f"{path} line {number}"), f"{path} line {number}"
 
 
-def _read_json(path: Path) -> Iterator[str]:
+def _read_json(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """Read what is either JSON Lines after all, or one list of objects, which is held whole."""
     with _open_text(path) as file:
         first = next((line for line in file if line.strip()), "")
@@ -111,29 +134,32 @@ def _read_json(path: Path) -> Iterator[str]:
     except (ValueError, RecursionError):
         is_lines = False
     if is_lines:
-        yield from _read_jsonl(path)
+        yield from _read_jsonl(path, columns)
         return
     with _open_text(path) as file:
         rows = _parse(file.read(), str(path))
     for number, row in enumerate(rows if isinstance(rows, list) else [rows], start=1):
-        yield from _whole(text_of(row, f"{path} entry {number}"))
+        yield row, f"{path} entry {number}"
 
 
-def _read_csv(path: Path) -> Iterator[str]:
+def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)  # by default a field of more than 131,072 characters is an error
     with _open_text(path, newline="") as file:
         rows = csv.DictReader(file, strict=True)
         for row in rows:
-            yield from _whole(text_of(row, f"{path} line {rows.line_num}"))
+            yield row, f"{path} line {rows.line_num}"
 
 
-def _read_parquet(path: Path) -> Iterator[str]:
+def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     with pyarrow.parquet.ParquetFile(path) as file:
-        if "text" not in file.schema_arrow.names:
-            text_of(dict.fromkeys(file.schema_arrow.names), str(path))
-        for batch in file.iter_batches(batch_size=128, columns=["text"], use_threads=False):
+        names = file.schema_arrow.names
+        wanted = [column for column in columns if column in names]
+        if not wanted:
+            yield dict.fromkeys(names), str(path)  # to be refused for what it lacks, also if there is no row
+        numbers = count(1)
+        for batch in file.iter_batches(batch_size=128, columns=wanted, use_threads=False):
             for row in batch.to_pylist():
-                yield from _whole(text_of(row, str(path)))
+                yield row, f"{path} row {next(numbers)}"
 
 
 def _parse(text: str, where: str) -> Any:
@@ -144,16 +170,19 @@ def _parse(text: str, where: str) -> Any:
         raise DataError(f"{where} is not JSON ({wrong}): mend it, or leave the file out") from None
 
 
-def text_of(row: Any, where: str) -> str:
+def text_of(row: Any, where: str, column: str = TEXT_COLUMN) -> str:
     """Return the row's text; a missing value is an empty one."""
     if not isinstance(row, Mapping):
-        raise DataError(f'{where} is not an object: each one must be like {{"text": "…"}}')
-    if "text" not in row:
+        raise DataError(f'{where} is not an object: each one must be like {{"{column}": "…"}}')
+    if column not in row:
         columns = ", ".join(map(str, row)) or "none"
-        raise DataError(f"{where} has no column `text` (columns: {columns}): rename the one that holds the text")
-    text = row["text"]
+        raise DataError(
+            f"{where} has no column `{column}` (columns: {columns}): rename the one that holds the text, or name it to "
+            "`distill` with --text-column"
+        )
+    text = row[column]
     if text is not None and not isinstance(text, str):
-        raise DataError(f"{where} has a `text` that is no text but {type(text).__name__}: give strings")
+        raise DataError(f"{where} has a `{column}` that is no text but {type(text).__name__}: give strings")
     return text or ""
 
 
@@ -170,12 +199,13 @@ UNPACKERS: dict[str, Callable[[Path], Any]] = {
     ".zst": lambda path: pa.input_stream(str(path), compression="zstd"),
 }
 
-READERS: dict[str, Callable[[Path], Iterator[str]]] = {
-    ".txt": _read_txt,
+ROW_READERS: dict[str, Callable[[Path, Sequence[str]], Iterator[Row]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
 }
 
-KINDS = ", ".join(READERS)
+ROW_KINDS = tuple(ROW_READERS)
+TEXT_KINDS = (".txt", *ROW_KINDS)
+KINDS = ", ".join(TEXT_KINDS)

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import accumulate
 from typing import Any
 
+from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.errors import TrainingError
 
 DEFAULT_DATA = ("EleutherAI/the_pile_deduplicated",)
+
+_LEAST = {
+    "steps": 0,
+    "batch_size": 1,
+    "sequence_length": 2,
+    "sft_steps": 0,
+    "sft_batch_size": 1,
+    "sft_sequence_length": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -19,9 +31,15 @@ class Recipe:
     What only decides how fast the result is reached, such as the micro-batch size, is not part of it.
 
     Attributes:
+        text_column: of rows of text, the one that holds it.
+        steps: on text, where every token counts.
         batch_size: sequences in one step of the optimiser, over all processes.
         sequence_length: tokens in a sequence.
-        warmup_ratio: the share of the steps over which the learning rate rises.
+        sft_data: conversations, whose responses alone count.
+        sft_columns: of their rows, one with messages or those of prompt and response; empty looks for the usual ones.
+        sft_steps, sft_batch_size, sft_sequence_length: on conversations, after the text.
+        sft_kl: whether the KL divergence belongs to the loss there, if it does at all.
+        warmup_ratio: the share of all steps over which the learning rate rises.
         cosine_weight: the total over all aligned states.
         repeat: whether a text that is too short is read again.
 
@@ -31,9 +49,16 @@ class Recipe:
 
     data: tuple[str, ...] = DEFAULT_DATA
     eval_data: tuple[str, ...] = ()
+    text_column: str = "text"
     steps: int = 500
     batch_size: int = 2048
     sequence_length: int = 2048
+    sft_data: tuple[str, ...] = ()
+    sft_columns: tuple[str, ...] = ()
+    sft_steps: int = 0
+    sft_batch_size: int = 2048
+    sft_sequence_length: int = 2048
+    sft_kl: bool = True
     learning_rate: float = 3e-4
     warmup_ratio: float = 0.01
     weight_decay: float = 0.1
@@ -48,11 +73,10 @@ class Recipe:
     repeat: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be 1 or more")
-        if self.sequence_length < 2:
-            raise TrainingError(f"--sequence-length {self.sequence_length} must be 2 or more")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be {least} or more")
+        self._check_phases()
         for name in ("learning_rate", "temperature", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be above 0")
@@ -63,33 +87,67 @@ class Recipe:
             raise TrainingError(f"--warmup-ratio {self.warmup_ratio} must be a share of the steps, from 0 to below 1")
         if not 0 <= self.seed < 2**32:
             raise TrainingError(f"--seed {self.seed} must be from 0 to {2**32 - 1}")
-        if not (self.cross_entropy or self.kl or self.cosine):
-            raise TrainingError("nothing to train on: leave out one of --no-cross-entropy, --no-kl, --no-cosine")
+
+    def _check_phases(self) -> None:
+        if not self.phases:
+            raise TrainingError(f"--steps {self.steps} must be 1 or more, or --sft-steps with --sft-data")
+        if self.sft_data and not self.sft_steps:
+            raise TrainingError("--sft-data without --sft-steps: tell how many steps to train on it")
+        if self.sft_steps and not self.sft_data:
+            raise TrainingError(f"--sft-steps {self.sft_steps} without --sft-data: name the conversations to train on")
+        if len(self.sft_columns) > 2:
+            raise TrainingError(
+                f"--sft-columns {','.join(self.sft_columns)} must be the columns of prompt and response, or the one of "
+                "messages"
+            )
+        for phase in self.phases:
+            if not (phase.cross_entropy or phase.kl or phase.cosine):
+                last = ", --sft-no-kl" if phase.response_only else ""
+                raise TrainingError(
+                    f"nothing to train on: leave out one of --no-cross-entropy, --no-kl, --no-cosine{last}"
+                )
 
     @property
-    def tokens_per_step(self) -> int:
-        return self.batch_size * self.sequence_length
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the phases that have steps, in their order."""
+        parts = {"cross_entropy": self.cross_entropy, "cosine": self.cosine}
+        text = Phase("text", "", self.steps, self.batch_size, self.sequence_length, kl=self.kl, **parts)
+        conversations = Phase(
+            "sft",
+            "sft-",
+            self.sft_steps,
+            self.sft_batch_size,
+            self.sft_sequence_length,
+            kl=self.kl and self.sft_kl,
+            response_only=True,
+            **parts,
+        )
+        return tuple(phase for phase in (text, conversations) if phase.steps)
 
     @property
-    def tokens(self) -> int:
-        return self.steps * self.tokens_per_step
+    def total_steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Return after how many steps each phase ends."""
+        return tuple(accumulate(phase.steps for phase in self.phases))
+
+    def phase_after(self, step: int) -> int:
+        """Return the index of the phase that follows when ``step`` steps are done; of the last one at the end."""
+        return min(bisect_right(self.ends, step), len(self.phases) - 1)
+
+    def positions(self, steps: int) -> int:
+        """Return how many positions the first ``steps`` steps run over at most: the work that they are."""
+        begins = (0, *self.ends)
+        return sum(
+            phase.tokens_per_step * max(0, min(steps, end) - begin)
+            for phase, begin, end in zip(self.phases, begins, self.ends, strict=False)
+        )
 
     @property
     def warmup_steps(self) -> int:
-        return math.ceil(self.steps * self.warmup_ratio)
-
-    def accumulation_steps(self, micro_batch_size: int, processes: int) -> int:
-        """Return how many micro-batches each process runs for one step.
-
-        Raises:
-            TrainingError: the batch cannot be split into equal parts.
-        """
-        together = micro_batch_size * processes
-        if micro_batch_size < 1 or self.batch_size % together:
-            each = f"--micro-batch-size {micro_batch_size}"
-            split = each if processes == 1 else f"{each} on {processes} processes ({together} sequences)"
-            raise TrainingError(f"--batch-size {self.batch_size} cannot be split into equal parts of {split}")
-        return self.batch_size // together
+        return math.ceil(self.total_steps * self.warmup_ratio)
 
     def as_json(self) -> dict[str, Any]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
@@ -104,7 +162,7 @@ class Recipe:
         differences = [
             f"{_flag(field.name)} {ours[field.name]} (was {saved.get(field.name)})"
             for field in fields(self)
-            if field.name not in ("data", "eval_data") and ours[field.name] != saved.get(field.name)
+            if field.name not in ("data", "eval_data", "sft_data") and ours[field.name] != saved.get(field.name)
         ]
         if differences:
             raise TrainingError(

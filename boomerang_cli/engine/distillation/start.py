@@ -38,6 +38,11 @@ def find_start(
         if checkpoint is None:
             raise TrainingError(f"nothing to resume: {folder.path} holds no complete checkpoint; leave out --resume")
         progress = read_progress(checkpoint)
+        if "phases" not in progress:
+            raise TrainingError(
+                "the run to resume was begun by a version that knew no phases: go on with that version, or start anew "
+                "with --overwrite"
+            )
         recipe.check_same(progress.get("recipe", {}))
         check_same_contents(identity["contents"], progress.get("contents"))
         return Start(checkpoint, progress)

@@ -68,13 +68,13 @@ class StepEnd(TrainerCallback):
         self._on_begin()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        step, steps = state.global_step, self._recipe.steps
+        step, steps = state.global_step, self._recipe.total_steps
         wish = agree_on_largest(2 if self._interrupts.requested else int(self._is_due(step)), self._group)
         save = wish > 0 or step == steps
         evaluate = self._evaluates and (step == steps or step % max(1, steps // 10) == 0)
         control.should_evaluate |= evaluate
         control.should_save |= save
-        control.should_log |= save or evaluate
+        control.should_log |= save or evaluate or step in self._recipe.ends
         if wish == 2:
             control.should_training_stop = True
             self.interrupted = step < steps

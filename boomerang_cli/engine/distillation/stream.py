@@ -6,9 +6,8 @@ The shuffle buffer is bounded, and the order is the same at any version of the l
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
-
-from boomerang_cli.engine.distillation.data import HubText, Source
+from collections.abc import Iterable, Iterator, Sized
+from typing import Protocol, TypeVar
 
 SHUFFLE_DOCUMENTS = 100_000
 HUB_SHUFFLE_CHARACTERS = 2**30
@@ -18,7 +17,20 @@ students' recipe, about 0.6 GB of the Pile; the bound of 1 GB is there for datas
 to 64 MB, as it is read on laptops too; 4,000 pieces of a .txt file fit."""
 
 
-def read_documents(sources: Iterable[Source], seed: int | None = None) -> Iterator[str]:
+Document = TypeVar("Document", bound=Sized)  # its length is in characters
+Held = TypeVar("Held", bound=Sized, covariant=True)
+
+
+class DocumentSource(Protocol[Held]):
+    """Text, or conversations."""
+
+    @property
+    def is_remote(self) -> bool: ...
+
+    def documents(self, shuffler: random.Random | None = None) -> Iterator[Held]: ...
+
+
+def read_documents(sources: Iterable[DocumentSource[Document]], seed: int | None = None) -> Iterator[Document]:
     """Yield a document of each source in turn until all have ended; shuffled if there is a ``seed``.
 
     In turn, so that each source is in every part of the stream: a run that stops early has seen them all.
@@ -27,7 +39,7 @@ def read_documents(sources: Iterable[Source], seed: int | None = None) -> Iterat
     if seed is None:
         return _in_turn(source.documents() for source in sources)
     shuffler = random.Random(seed)
-    remote = any(isinstance(source, HubText) for source in sources)
+    remote = any(source.is_remote for source in sources)
     return _shuffle(
         _in_turn(source.documents(shuffler) for source in sources),
         shuffler,
@@ -35,7 +47,7 @@ def read_documents(sources: Iterable[Source], seed: int | None = None) -> Iterat
     )
 
 
-def _in_turn(streams: Iterable[Iterator[str]]) -> Iterator[str]:
+def _in_turn(streams: Iterable[Iterator[Document]]) -> Iterator[Document]:
     streams = list(streams)
     while streams:
         for stream in tuple(streams):
@@ -45,10 +57,10 @@ def _in_turn(streams: Iterable[Iterator[str]]) -> Iterator[str]:
                 yield document
 
 
-def _shuffle(documents: Iterable[str], shuffler: random.Random, at_most_characters: int) -> Iterator[str]:
-    buffer: list[str] = []
+def _shuffle(documents: Iterable[Document], shuffler: random.Random, at_most_characters: int) -> Iterator[Document]:
+    buffer: list[Document] = []
 
-    def draw() -> str:
+    def draw() -> Document:
         # Of all methods, only random() gives the same numbers in every version of Python.
         index = int(shuffler.random() * len(buffer))
         buffer[index], buffer[-1] = buffer[-1], buffer[index]

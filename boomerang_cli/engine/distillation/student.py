@@ -17,6 +17,7 @@ from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, read_checkpoi
 from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
 from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
 from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.models.saving import save_by_names
 from boomerang_cli.engine.output.plan import Plan, as_json_text, plan_model
 from boomerang_cli.engine.output.writer import write_model
 from boomerang_cli.engine.pair.layers import LayerSource
@@ -81,7 +82,7 @@ def write_student(
         OutputError: there is no room, or the target cannot be written; nothing of it is left behind.
     """
     try:
-        trained = _save(tensors, plan.config, scratch)
+        trained = _save(tensors, plan, scratch)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise OutputError(f"the trained weights cannot be written to {scratch}: {reason}") from None
@@ -91,15 +92,15 @@ def write_student(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _save(tensors: dict[str, torch.Tensor], config: Mapping[str, Any], folder: Path) -> Checkpoint:
-    """Write weights under the names that the Hub's files have, which transformers alone knows.
+def _save(tensors: dict[str, torch.Tensor], plan: Plan, folder: Path) -> Checkpoint:
+    """Write weights under the names that the undistilled student's files have, which transformers alone knows.
 
     Through a model without memory of its own: the trained one may be split over processes.
     """
     with quiet_transformers():
         with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(as_transformers_config(config))  # type: ignore[no-untyped-call]
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(as_transformers_config(plan.config))  # type: ignore[no-untyped-call]
         model.load_state_dict(tensors, assign=True, strict=False)
         model.tie_weights()
-        model.save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE)
+        save_by_names(model, folder, [copy.name for copy in plan.copies], MAX_SHARD_SIZE)
     return read_checkpoint(folder)

@@ -9,7 +9,15 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
+from boomerang_cli.engine.distillation.chat_sequences import (
+    CHAT_BEGINNING,
+    ChatPosition,
+    ChatSequences,
+    check_chat_rows,
+)
+from boomerang_cli.engine.distillation.conversations import ChatData
 from boomerang_cli.engine.distillation.data import TextSources
+from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.processes import decide
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.sequences import (
@@ -31,16 +39,18 @@ class Text:
     """What a run reads.
 
     Attributes:
-        train: sequences as they are needed.
+        train: of each phase of the recipe, sequences as they are needed.
         evaluation: int64 ``[sequences, sequence_length]``, the same in every process; None without such text.
     """
 
-    train: PackedSequences
+    train: tuple[PackedSequences | ChatSequences, ...]
     evaluation: torch.Tensor | None
 
 
-def open_text(sources: TextSources, recipe: Recipe, pair: Pair, position: Sequence[int] | None = None) -> Text:
-    """Open the text of a run, which begins or goes on at ``position``.
+def open_text(
+    sources: TextSources, recipe: Recipe, pair: Pair, step: int = 0, position: Sequence[int] | None = None
+) -> Text:
+    """Open the text of a run, which begins, or goes on at ``position`` after ``step`` steps.
 
     Raises:
         CheckpointError: the teacher's tokenizer cannot be used.
@@ -48,33 +58,76 @@ def open_text(sources: TextSources, recipe: Recipe, pair: Pair, position: Sequen
             them raise.
     """
     tokenizer = load_tokenizer(pair.teacher)
-    needed = recipe.steps * recipe.batch_size
-    evaluation = decide(lambda: _check_and_evaluate(sources, recipe, tokenizer, needed, pair.vocabulary_size))
-    train = PackedSequences(
-        sources.training,
-        tokenizer,
-        recipe.sequence_length,
-        seed=recipe.seed,
-        repeat=recipe.repeat,
-        sequences_needed=needed,
-        start=Position(*position) if position else BEGINNING,
-        vocabulary_size=pair.vocabulary_size,
+    # A phase that ended with the last step is not gone on with: what follows begins at its own beginning.
+    running = recipe.phase_after(step) if position and step not in recipe.ends else None
+    positions = [position if index == running else None for index in range(len(recipe.phases))]
+    train = tuple(
+        _open_phase(phase, sources, recipe, tokenizer, pair.vocabulary_size, at)
+        for phase, at in zip(recipe.phases, positions, strict=True)
     )
+    evaluation = decide(lambda: _check_and_evaluate(train, sources, recipe, tokenizer, pair.vocabulary_size))
     return Text(train, evaluation)
 
 
+def _open_phase(
+    phase: Phase,
+    sources: TextSources,
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase,
+    vocabulary_size: int,
+    position: Sequence[int] | None,
+) -> PackedSequences | ChatSequences:
+    if phase.response_only:
+        return ChatSequences(
+            [ChatData(source, recipe.sft_columns) for source in sources.chat],
+            tokenizer,
+            phase,
+            seed=recipe.seed,
+            repeat=recipe.repeat,
+            start=ChatPosition(*position) if position else CHAT_BEGINNING,
+            vocabulary_size=vocabulary_size,
+        )
+    return PackedSequences(
+        sources.training,
+        tokenizer,
+        phase.sequence_length,
+        seed=recipe.seed,
+        repeat=recipe.repeat,
+        sequences_needed=phase.sequences,
+        start=Position(*position) if position else BEGINNING,
+        vocabulary_size=vocabulary_size,
+    )
+
+
 def _check_and_evaluate(
-    sources: TextSources, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, needed: int, vocabulary_size: int
+    train: Sequence[PackedSequences | ChatSequences],
+    sources: TextSources,
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase,
+    vocabulary_size: int,
 ) -> torch.Tensor | None:
     check_token_ids([tokenizer.eos_token_id or 0, *beginning_of_text(tokenizer)], tokenizer, vocabulary_size)
-    check_enough_tokens(sources.training, tokenizer, recipe.sequence_length, 1 if recipe.repeat else needed)
+    for text, phase in zip(train, recipe.phases, strict=True):
+        if isinstance(text, ChatSequences):
+            check_chat_rows(text)
+        else:
+            needed = 1 if recipe.repeat else phase.sequences
+            check_enough_tokens(sources.training, tokenizer, phase.sequence_length, needed)
     evaluation = evaluation_sequences(sources.evaluation, tokenizer, recipe.sequence_length)
     if evaluation is not None:
         check_token_ids(evaluation, tokenizer, vocabulary_size)
     return evaluation
 
 
-def check_sequence_length(teacher: Checkpoint, sequence_length: int) -> None:
+def check_sequence_lengths(teacher: Checkpoint, recipe: Recipe) -> None:
+    """As :func:`check_sequence_length`, for every phase and the held-out text."""
+    for phase in recipe.phases:
+        check_sequence_length(teacher, phase.sequence_length, phase.flag("sequence_length"))
+    if recipe.eval_data:
+        check_sequence_length(teacher, recipe.sequence_length)
+
+
+def check_sequence_length(teacher: Checkpoint, sequence_length: int, flag: str = "--sequence-length") -> None:
     """Refuse sequences that are longer than the teacher was made for: its states there are no targets.
 
     Raises:
@@ -83,6 +136,5 @@ def check_sequence_length(teacher: Checkpoint, sequence_length: int) -> None:
     longest = teacher.config.get("max_position_embeddings") or teacher.config.get("n_positions")
     if isinstance(longest, int) and sequence_length > longest:
         raise TrainingError(
-            f"--sequence-length {sequence_length} is beyond the {longest} positions of {teacher.name}: "
-            f"give at most {longest}"
+            f"{flag} {sequence_length} is beyond the {longest} positions of {teacher.name}: give at most {longest}"
         )

@@ -3,49 +3,54 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from torch.utils.data import IterableDataset
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from boomerang_cli.engine.distillation import training_state
 from boomerang_cli.engine.distillation.batch_losses import BatchLosses
-from boomerang_cli.engine.distillation.batches import batch_loader, read_step
 from boomerang_cli.engine.distillation.held_out import score_held_out
 from boomerang_cli.engine.distillation.interrupts import Interrupts
 from boomerang_cli.engine.distillation.loss_record import LossSums, check_finite, training_record
 from boomerang_cli.engine.distillation.micro_batch import choose_micro_batch_size
-from boomerang_cli.engine.distillation.processes import as_told_by, group_for_questions, is_distributed, processes, rank
+from boomerang_cli.engine.distillation.phase import Phase
+from boomerang_cli.engine.distillation.processes import as_told_by, is_distributed, processes, rank
 from boomerang_cli.engine.distillation.progress import ProgressCallback, Standing
-from boomerang_cli.engine.distillation.reading_process import ReadingProcess
 from boomerang_cli.engine.distillation.recipe import Recipe
+from boomerang_cli.engine.distillation.resumable_trainer import ResumableTrainer
 from boomerang_cli.engine.distillation.sharding import own_parameters, split_root
 from boomerang_cli.engine.distillation.step_end import StepEnd
+from boomerang_cli.engine.distillation.steps import Step, StepReader
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
+from boomerang_cli.engine.models.position_scaling import positions_depend_on_length
 from boomerang_cli.engine.pair.layers import LayerMap
 
 
-class DistillationTrainer(Trainer):
+class DistillationTrainer(ResumableTrainer):
     """Trains ``student`` towards ``teacher``.
 
-    Loading and sharding are done before: a sharded student is taken as it is.
+    Loading and sharding are done before: a sharded student is taken as it is. To Trainer a step is one batch: phases
+    may split theirs into other numbers of micro-batches.
 
     Args:
         student: float32; the model that is trained.
         teacher: frozen.
-        train_dataset: yields ``{"input_ids": [sequence_length], "position": [...]}``, where ``position`` says how to
-            go on after this sequence.
+        texts: of each phase of the recipe, what yields ``{"input_ids": [sequence_length], "position": [...]}``, where
+            ``position`` says how to go on after this sequence; see ``ChatSequences`` where responses alone count.
         evaluation_sequences: int64 ``[sequences, length]``, the same in every process, or None.
         save_every: steps between checkpoints; None is every ten minutes.
     """
 
     # compute_loss returns a micro-batch's mean, so Trainer divides it by the number of micro-batches; FSDP2 then
-    # averages over processes. All micro-batches hold equally many tokens, so the mean of means is the batch's mean.
+    # averages over processes. All micro-batches hold equally many tokens, or divide by equally many where responses
+    # alone count, so the mean of means is the batch's mean.
     loss_is_scaled_for_ga = False
 
     def __init__(
@@ -56,7 +61,7 @@ class DistillationTrainer(Trainer):
         layer_map: LayerMap,
         recipe: Recipe,
         arguments: TrainingArguments,
-        train_dataset: IterableDataset[Any],
+        texts: Sequence[IterableDataset[Any]],
         evaluation_sequences: torch.Tensor | None,
         folder: TrainingFolder,
         interrupts: Interrupts,
@@ -64,11 +69,10 @@ class DistillationTrainer(Trainer):
         save_every: int | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> None:
-        super().__init__(model=student, args=arguments, train_dataset=train_dataset)
+        super().__init__(student, args=arguments, train_dataset=texts[0])
         self.remove_callback(PrinterCallback)
-        self.student, self.teacher = student, teacher
+        self.teacher = teacher
         self.recipe = recipe
-        self.text = train_dataset
         self.evaluation_sequences = evaluation_sequences
         self.folder = folder
         self.interrupts = interrupts
@@ -76,11 +80,17 @@ class DistillationTrainer(Trainer):
         self.on_progress = on_progress
         self.standing = Standing(recipe)
         self.position: torch.Tensor | None = None
+        self._phase = recipe.phases[0]
         self._batch_losses = BatchLosses(student, teacher, layer_map, recipe, self.accelerator.autocast)
         self._loss_sums = LossSums(arguments.device)
-        self._reading_process = ReadingProcess()
-        self._control = group_for_questions()
-        self._tensors: dict[str, Any] = {}
+        self._steps = StepReader(
+            texts,
+            recipe,
+            arguments,
+            self.accelerator.prepare,
+            self._sum_over_processes,
+            cuts_padding=not positions_depend_on_length(student),
+        )
         self._step_end = StepEnd(
             recipe,
             interrupts,
@@ -97,36 +107,43 @@ class DistillationTrainer(Trainer):
         """Tell whether an interrupt ended the training before its last step."""
         return self._step_end.interrupted
 
-    def set_micro_batch_size(self, size: int | Literal["auto"]) -> int:
-        """Set how many sequences run at once in each process; ``auto`` measures how many fit.
+    @property
+    def micro_batch_sizes(self) -> tuple[int, ...]:
+        """Return how many sequences run at once in each process, in each phase."""
+        return self._steps.micro_batch_sizes
+
+    def set_micro_batch_size(self, size: int | Literal["auto"]) -> None:
+        """Set how many sequences run at once in each process; ``auto`` measures how many fit, in each phase.
 
         Raises:
-            TrainingError: the batch cannot be split like that, or not even one sequence fits.
+            TrainingError: not even one sequence fits.
         """
-        if size == "auto":
-            parameters = own_parameters(self.student)
-            size = choose_micro_batch_size(self.recipe, self.args.device, self._loss_to_measure, parameters)
-            self.student.zero_grad(set_to_none=True)
-        self.args.gradient_accumulation_steps = self.recipe.accumulation_steps(size, processes())
-        self.args.per_device_train_batch_size = self._train_batch_size = size
-        return size
+        parameters = own_parameters(self.student)
+        self._steps.micro_batch_sizes = tuple(
+            choose_micro_batch_size(phase, self.args.device, partial(self._run_to_measure, phase), parameters)
+            if size == "auto"
+            else size
+            for phase in self.recipe.phases
+        )
+        self.args.per_device_train_batch_size = self._train_batch_size = min(self.micro_batch_sizes)
 
-    def _loss_to_measure(self, input_ids: torch.Tensor) -> torch.Tensor:
-        self.student.zero_grad(set_to_none=True)
-        total, _ = self._batch_losses.of_recipe(input_ids)
+    def _run_to_measure(self, phase: Phase, input_ids: torch.Tensor) -> None:
+        total, _ = self._batch_losses.of_phase(phase, input_ids)
         split_root(self.teacher)
-        return total
+        total.backward()  # type: ignore[no-untyped-call]
+        self.student.zero_grad(set_to_none=True)
 
     # Data
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        loader = batch_loader(self.text, self._train_batch_size, self.args, self.recipe, self._reading_process)
-        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
+    def get_train_dataloader(self) -> Any:
+        return self._steps.micro_batches_after(self.state.global_step)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], None]:
-        return read_step(epoch_iterator, num_batches, self.recipe, self.state.global_step), None
+        step = self._steps.read(epoch_iterator, self.state.global_step)
+        self.standing.count(step)
+        return [step], None
 
     # Losses
 
@@ -139,15 +156,24 @@ class DistillationTrainer(Trainer):
     ) -> torch.Tensor:
         # No dropout: the teacher's states are exact targets, and a mask would depend on how the batch is split.
         self.student.eval()  # type: ignore[no-untyped-call]
-        self.position = inputs["position"][-1]
-        total, values = self._batch_losses.of_recipe(inputs["input_ids"])
+        counted: Any = inputs.get("counted")
+        total, values = self._batch_losses.of_phase(self._phase, inputs["input_ids"], counted)
         self._loss_sums.add(values)
         return total
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
-        split_root(self.teacher)
-        return loss
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: Step,  # type: ignore[override]
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        self._phase, self.position = inputs.phase, inputs.position
+        self.current_gradient_accumulation_steps = len(inputs.micro_batches)
+        losses = []
+        for micro_batch in inputs.micro_batches:
+            losses.append(super().training_step(model, dict(micro_batch)))
+            split_root(self.teacher)
+        return torch.stack(losses).sum()
 
     def floating_point_ops(self, inputs: dict[str, torch.Tensor | Any]) -> int:
         return 0  # Trainer would walk all parameters for each micro-batch, to count one of the two models
@@ -209,7 +235,7 @@ class DistillationTrainer(Trainer):
         self.on_progress(
             self.standing.progress(
                 self.state.global_step,
-                micro_batch_size=self.args.per_device_train_batch_size,
+                micro_batch_sizes=self.micro_batch_sizes,
                 learning_rate=self._get_learning_rate() if self.lr_scheduler else 0.0,
                 stopping=stopping or self.interrupts.requested,
             )
@@ -247,31 +273,15 @@ class DistillationTrainer(Trainer):
             training_state.restore_model(self.student, self._tensors)
             self.standing = Standing.from_json(self.recipe, progress)
             self.state.global_step, self.state.log_history = progress["step"], list(progress["log"])
-            if progress["step"] >= self.recipe.steps:
+            if progress["step"] >= self.recipe.total_steps:
                 return  # only the student is still to be written
         try:
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
-            self._reading_process.end()
+            self._steps.end()
 
     def _begin(self) -> None:
         if self.state.global_step == 0:
             self.evaluate()  # the undistilled student
         self.standing.clock.restart(self.state.global_step)
         self.report()
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        pass  # go_on() has done it
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None:
-            return
-        training_state.restore_optimizer(self.student, self._plain_optimizer(), self._tensors)
-        training_state.restore_schedule(self.lr_scheduler, self._tensors, self._control)  # type: ignore[arg-type]
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        training_state.restore_random_state(self._tensors)
-        self._tensors = {}
-
-    def _plain_optimizer(self) -> torch.optim.Optimizer:
-        return getattr(self.optimizer, "optimizer", self.optimizer)  # type: ignore[return-value]

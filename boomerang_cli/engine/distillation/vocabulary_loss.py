@@ -30,10 +30,28 @@ def _kl_gradient(student: Tensor, teacher: Tensor, shares: Tensor, temperature: 
     return student.exp().sub_(teacher.exp_()).mul_(temperature * shares.unsqueeze(-1))
 
 
-def shares_of(real: Tensor, dtype: torch.dtype) -> Tensor:
-    """What each position weighs in the mean over the real ones; 0 everywhere if there are none."""
+@dataclass(frozen=True)
+class Counted:
+    """The positions that a loss is summed over, and what the sum is divided by.
+
+    Attributes:
+        positions: bool ``[batch, sequence]``; the last of a row is none of them.
+        tokens: how many a batch has on average, where what several batches give is averaged; so all of them together
+            give the mean over all their positions, however these are spread.
+    """
+
+    positions: Tensor
+    tokens: float
+
+
+def shares_of(real: Tensor, dtype: torch.dtype, tokens: float | None = None) -> Tensor:
+    """What each position weighs in the mean over the real ones; 0 everywhere if there are none.
+
+    Args:
+        tokens: what their sum is divided by, if it is not their number.
+    """
     weights = real.to(dtype)
-    return weights / weights.sum().clamp(min=1)
+    return weights / (weights.sum().clamp(min=1) if tokens is None else tokens)
 
 
 def real_positions(positions: Tensor, attention_mask: Tensor | None) -> Tensor:
@@ -73,6 +91,7 @@ def vocabulary_loss(
     kl_weight: float = 0.1,
     temperature: float = 1.0,
     chunk_bytes: int | None = None,
+    tokens: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``CE + kl_weight * KL``, and both parts detached; the logits of the whole batch never stand in memory.
 
@@ -85,14 +104,15 @@ def vocabulary_loss(
         teacher_hidden: ``[batch, sequence, hidden]`` for ``teacher_head``; None switches KL off.
         chunk_bytes: what the float32 logits of one model may take in one chunk. About five times as much is held
             while a chunk is worked on.
+        tokens: what sums are divided by; None is how many they are of.
     """
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     targets = _Targets(
         labels=None if labels is None else labels.flatten(),
-        label_shares=None if labels is None else shares_of(labels != IGNORED_LABEL, dtype).flatten(),
+        label_shares=None if labels is None else shares_of(labels != IGNORED_LABEL, dtype, tokens).flatten(),
         teacher_hidden=None if teacher_hidden is None else teacher_hidden.flatten(0, 1),
         teacher_head=teacher_head and teacher_head.in_autocast_dtype(),
-        real_shares=shares_of(real_positions(hidden[..., 0].detach(), attention_mask), dtype).flatten(),
+        real_shares=shares_of(real_positions(hidden[..., 0].detach(), attention_mask), dtype, tokens).flatten(),
         kl_weight=kl_weight,
         temperature=temperature,
     )
@@ -119,6 +139,7 @@ class _VocabularyLoss(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         softcap: float | None,
+        scale: float,
         targets: _Targets,
         most_tokens: int,
         with_gradient: bool,
@@ -132,7 +153,7 @@ class _VocabularyLoss(torch.autograd.Function):
                 for tensor in (hidden, weight, bias)
             )
         )
-        head = Head(weight, bias, softcap).in_autocast_dtype()
+        head = Head(weight, bias, softcap, scale).in_autocast_dtype()
         cross_entropy, kl = targets.real_shares.new_zeros(()), targets.real_shares.new_zeros(())
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(hidden), most_tokens):
@@ -149,7 +170,7 @@ class _VocabularyLoss(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("the vocabulary loss can be differentiated once: its gradients are scaled in place")
         gradients, ctx.gradients = ctx.gradients, None  # so that the parameters can take them over without a copy
-        return (*(gradient if gradient is None else gradient.mul_(scale) for gradient in gradients), *[None] * 4)
+        return (*(gradient if gradient is None else gradient.mul_(scale) for gradient in gradients), *[None] * 5)
 
 
 class _Gradients(NamedTuple):

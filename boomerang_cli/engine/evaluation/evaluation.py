@@ -6,13 +6,16 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.errors import ScoringError
+from boomerang_cli.engine.evaluation.asked import TaskSettings
 from boomerang_cli.engine.evaluation.harness import Harness, metrics
 from boomerang_cli.engine.evaluation.journal import Journal
 from boomerang_cli.engine.evaluation.orders import Blocks, every_subset
+from boomerang_cli.engine.evaluation.prompts import Prompt
 from boomerang_cli.engine.evaluation.scoring import Score, Scorer, WindowSums, summarise
 from boomerang_cli.engine.evaluation.speed import Speed, measure_speed
 from boomerang_cli.engine.evaluation.sweep_files import keep_file
@@ -34,6 +37,7 @@ class Evaluation:
     Attributes:
         data: the text to score on, if any.
         calibration: the text to search orders on, if any.
+        prompts: what every model is to continue.
         tell: reports progress.
     """
 
@@ -45,11 +49,12 @@ class Evaluation:
         *,
         data: Windows | None,
         calibration: Windows | None,
+        prompts: Sequence[Prompt] = (),
         batch_size: int | None = None,
         tell: StageProgress,
     ) -> None:
         self._loaded, self._tokenizer, self._journal = loaded, tokenizer, journal
-        self.data, self.calibration = data, calibration
+        self.data, self.calibration, self.prompts = data, calibration, prompts
         self._layer_map = loaded.pair.layer_map
         self._scorer = Scorer(loaded, batch_size=batch_size)
         self.tell = tell
@@ -64,7 +69,7 @@ class Evaluation:
         for rows in self._scorer.batches(windows):
             self.tell(stage, rows.start * len(variants), total)
             known = [self._journal.get(f"window {windows.keys[row]}") for row in rows]
-            if missing := [each for each in variants if not all(each.key in window for window in known)]:
+            if missing := [each for each in variants if not all(_holds(window, each.key) for window in known)]:
                 scored_before = rows.stop * len(variants) - len(rows) * len(missing)
 
                 def tell(models: int, before: int = scored_before, windows: int = len(rows)) -> None:
@@ -86,7 +91,8 @@ class Evaluation:
     def knows(self, sets: Sequence[Blocks], windows: Windows) -> bool:
         """Tell whether the models that have these blocks patched are scored already."""
         keys = {Variant(blocks).key for blocks in sets}
-        return all(keys <= self._journal.get(f"window {key}").keys() for key in windows.keys)
+        known = (self._journal.get(f"window {key}") for key in windows.keys)
+        return all(_holds(window, key) for window in known for key in keys)
 
     def estimate_exact_seconds(self, windows: Windows) -> float:
         """Return about how long it takes to score every subset of the blocks, from a few of them on one batch."""
@@ -110,24 +116,47 @@ class Evaluation:
             self._journal.add(key, asdict(measure_speed(model, input_ids)))
         return Speed(**self._journal.get(key))
 
+    def samples(self, variant: Variant) -> tuple[dict[str, str], ...]:
+        """Return what a model writes behind each prompt, the two as ``prompt`` and ``text``.
+
+        Raises:
+            ScoringError: the device has too little memory, or the teacher's generation config is not taken.
+        """
+        keys = [f"sample {prompt.key} {variant.key}" for prompt in self.prompts]
+        missing = [(key, prompt) for key, prompt in zip(keys, self.prompts, strict=True) if not self._journal.get(key)]
+        model = compose(self._loaded, variant.sources(self._layer_map)) if missing else None
+        for key, prompt in missing:
+            assert model is not None
+            self._journal.add(key, {"text": prompt.continued_by(model, self._tokenizer)})
+        texts = [self._journal.get(key)["text"] for key in keys]
+        return tuple({"prompt": prompt.text, "text": text} for prompt, text in zip(self.prompts, texts, strict=True))
+
     def task(self, variant: Variant, task: str, harness: Harness) -> dict[str, dict[str, float]]:
         """Run a task of lm-eval, keep its own JSON beside the journal, and return its numbers."""
         key = f"task {task} {harness.settings.key} {variant.key}"
         if not self._journal.get(key):
             results = harness.run(task, compose(self._loaded, variant.sources(self._layer_map)), self._tokenizer)
             content = as_json_text(results).encode()
-            keep_file(self._journal.folder, self.task_file(variant, task), content)
+            keep_file(self._journal.folder, self.task_file(variant, task, harness.settings), content)
             self._journal.add(key, metrics(results))
         return dict(self._journal.get(key))
 
-    def task_file(self, variant: Variant, task: str) -> str:
-        """Return where in the folder lm-eval's own JSON stands: ``lm_eval/<depth>L-blocks-3-7/<task>.json``."""
+    def task_file(self, variant: Variant, task: str, settings: TaskSettings) -> str:
+        """Return where in the folder lm-eval's own JSON stands: ``lm_eval/<depth>L-blocks-3-7/<task>.json``.
+
+        Of tasks that are put in another way than lm-eval's default, the name ends with a digest of that way.
+        """
         depth = len(variant.sources(self._layer_map))
         blocks = "-".join(map(str, variant.blocks)) or "none"
-        return f"lm_eval/{depth}L-blocks-{blocks}/{task.replace('/', '_')}.json"
+        return f"lm_eval/{depth}L-blocks-{blocks}/{task.replace('/', '_')}{settings.suffix}.json"
 
     def _sums(self, variant: Variant, windows: Windows) -> list[WindowSums]:
         return [WindowSums(*self._journal.get(f"window {key}")[variant.key]) for key in windows.keys]
+
+
+def _holds(window: Mapping[str, Any], key: str) -> bool:
+    """Tell whether every measure of a model is known; an older sweep had fewer."""
+    return len(window.get(key, ())) == len(WindowSums._fields)
 
 
 def _check_finite(found: Mapping[Variant, Sequence[WindowSums]]) -> None:

@@ -4,47 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from boomerang_cli.engine.errors import ScoringError
+from boomerang_cli.engine.evaluation.asked import TaskSettings
+from boomerang_cli.engine.models.generation import end_tokens
 from boomerang_cli.engine.quiet import keep_quiet, quiet_transformers
 
-
-@dataclass(frozen=True)
-class TaskSettings:
-    """Which tasks are run, and how.
-
-    Attributes:
-        limit: examples of each task; None is all.
-        num_fewshot: examples in the context; None is the task's own number.
-        batch_size: a number, or ``auto`` for lm-eval's own search.
-        include_path: a folder of task definitions beside lm-eval's own.
-    """
-
-    tasks: Sequence[str] = ()
-    limit: int | None = None
-    num_fewshot: int | None = None
-    batch_size: int | str = "auto"
-    include_path: Path | None = None
-
-    @property
-    def key(self) -> str:
-        """What of it decides the numbers."""
-        return f"limit={self.limit},num_fewshot={self.num_fewshot}"
+_OF_LM_EVAL = ("until", "max_gen_toks", "max_tokens", "max_completion_tokens")
+"""Arguments of generation that lm-eval takes beside those of transformers."""
 
 
 class Harness:
     """Runs tasks.
 
     Raises:
-        ScoringError: lm-eval is not installed, or does not know one of the tasks.
+        ScoringError: lm-eval is not installed, or does not know one of the tasks or generation arguments.
     """
 
     def __init__(self, settings: TaskSettings) -> None:
@@ -55,6 +38,7 @@ class Harness:
         keep_quiet("lm_eval")
         self.settings = settings
         include = None if settings.include_path is None else str(settings.include_path)
+        self._generation = read_gen_kwargs(settings.gen_kwargs)
         self._manager = TaskManager(include_path=include)
         for task in settings.tasks:
             if task not in self._manager.all_tasks:
@@ -69,21 +53,19 @@ class Harness:
             ScoringError: the task failed, such as for want of its dataset.
         """
         import lm_eval
-        from lm_eval.models.huggingface import HFLM
 
+        asked = self.settings
         try:
             with quiet_transformers(), _silence():
                 results = lm_eval.simple_evaluate(
-                    # A fresh HFLM for each model: it keeps what it found out about one.
-                    model=HFLM(
-                        pretrained=model,
-                        tokenizer=tokenizer,
-                        batch_size=self.settings.batch_size,
-                        device=str(model.device),
-                    ),
+                    model=_wrapped(model, tokenizer, asked.batch_size),
                     tasks=[task],
-                    num_fewshot=self.settings.num_fewshot,
-                    limit=self.settings.limit,
+                    num_fewshot=asked.num_fewshot,
+                    limit=asked.limit,
+                    apply_chat_template=asked.apply_chat_template,
+                    fewshot_as_multiturn=asked.multiturn,
+                    system_instruction=asked.system_instruction,
+                    gen_kwargs=dict(self._generation) or None,
                     task_manager=self._manager,
                     log_samples=False,
                     verbosity="ERROR",
@@ -92,6 +74,62 @@ class Harness:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise ScoringError(f"--tasks {task} failed: {reason}") from error
         return _as_json(results)
+
+
+def read_gen_kwargs(given: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the arguments of generation: lm-eval's own, and those that transformers' ``generate`` takes.
+
+    Raises:
+        ScoringError: neither ``name=value,…`` nor a JSON object, or a name that there is not.
+    """
+    from lm_eval.utils import simple_parse_args_string
+
+    known = {*vars(GenerationConfig.from_dict({})), *_OF_LM_EVAL}
+    if isinstance(given, str):
+        if given.lstrip().startswith("{"):
+            given = _json_object(given)
+        elif other := [part for part in given.split(",") if "=" not in part]:
+            raise ScoringError(
+                f"--gen-kwargs {given}: {other[0]!r} is no name=value: give them as temperature=0.7,top_p=0.8, "
+                "and values with a comma as a JSON object"
+            )
+        else:
+            given = dict(simple_parse_args_string(given))
+    for name in given or {}:
+        if name not in known:
+            near = get_close_matches(name, known, n=3)
+            hint = f"did you mean {', '.join(near)}" if near else f"there are {', '.join(_OF_LM_EVAL)}, temperature, …"
+            raise ScoringError(f"--gen-kwargs {name} is no argument of generation: {hint}")
+    return given or {}
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise ScoringError(f"--gen-kwargs {text} is no JSON object: {error}") from None
+    return content
+
+
+def _wrapped(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int | str) -> Any:
+    """Return lm-eval's own model around one: a fresh one each time, as it keeps what it found out.
+
+    ``generate`` stops at every token that the model's generation config ends with; lm-eval takes only the tokenizer's
+    end-of-text out of an answer, so any other is told as that.
+    """
+    from lm_eval.models.huggingface import HFLM
+
+    wrapped: Any = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=str(model.device))
+    generate, ends = wrapped._model_generate, torch.tensor(end_tokens(model, tokenizer), device=model.device)
+
+    def generate_and_end(context: Tensor, **settings: Any) -> Tensor:
+        tokens: Tensor = generate(context=context, tokenizer=tokenizer, **settings)
+        answer = tokens[:, context.shape[1] :]
+        answer[torch.isin(answer, ends).cumsum(1) > 0] = wrapped.eot_token_id
+        return tokens
+
+    wrapped._model_generate = generate_and_end
+    return wrapped
 
 
 @contextmanager

@@ -20,7 +20,7 @@ def measure_rows(
     speed: bool = False,
     baseline: bool = False,
 ) -> tuple[SweepRow, ...]:
-    """Return the rows with their scores: text, all models together; then speed and tasks, one model after another.
+    """Return the rows with their scores: text, all models together; then one model after another all else.
 
     A model that stands in several rows is scored once.
 
@@ -30,6 +30,8 @@ def measure_rows(
     rows = _with_text_scores(rows, evaluation, baseline=baseline)
     if speed:
         rows = _with_speed(rows, evaluation)
+    if evaluation.prompts:
+        rows = _with_samples(rows, evaluation)
     if harness is not None:
         rows = _with_tasks(rows, evaluation, harness)
     return tuple(rows)
@@ -53,6 +55,8 @@ def _with_score(row: SweepRow, scores: dict[Variant, Score]) -> SweepRow:
         perplexity=score.perplexity,
         perplexity_stderr=score.perplexity_stderr,
         kl=score.kl,
+        top1=score.top1,
+        acceptance=score.acceptance,
         baseline=None if naive is None else {"perplexity": naive.perplexity, "kl": naive.kl},
     )
 
@@ -63,6 +67,14 @@ def _with_speed(rows: Sequence[SweepRow], evaluation: Evaluation) -> Sequence[Sw
         evaluation.tell("Measuring speed", done, len(rows))
         measured.append(replace(row, **asdict(evaluation.speed(Variant(row.patched_blocks)))))
     return measured
+
+
+def _with_samples(rows: Sequence[SweepRow], evaluation: Evaluation) -> Sequence[SweepRow]:
+    continued = []
+    for done, row in enumerate(rows):
+        evaluation.tell(f"Continuing prompts, {row.depth} layers", done, len(rows))
+        continued.append(replace(row, samples=evaluation.samples(Variant(row.patched_blocks))))
+    return continued
 
 
 def _with_tasks(rows: Sequence[SweepRow], evaluation: Evaluation, harness: Harness) -> Sequence[SweepRow]:

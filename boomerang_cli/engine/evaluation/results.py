@@ -1,4 +1,4 @@
-"""The files of a sweep: results.json, results.csv, order.json and curve.png, each whole or not there."""
+"""The files of a sweep: results.json, results.csv, order.json, curve.png, samples.md, each whole or not there."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boomerang_cli.engine.evaluation.curve import draw_curve
-from boomerang_cli.engine.evaluation.rows import SweepResult, SweepRow, best_order
+from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, SweepRow, best_order
+from boomerang_cli.engine.evaluation.samples import samples_document
 from boomerang_cli.engine.evaluation.sweep_files import keep_file
 from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.order import Order
 
-RESULTS_FILE, TABLE_FILE, ORDER_FILE, CURVE_FILE = "results.json", "results.csv", "order.json", "curve.png"
+RESULTS_FILE, TABLE_FILE, ORDER_FILE, CURVE_FILE, SAMPLES_FILE = RESULTS
 
 
 def write_results(result: SweepResult, orders: Sequence[Order], layer_map: LayerMap) -> None:
@@ -39,11 +40,16 @@ def write_results(result: SweepResult, orders: Sequence[Order], layer_map: Layer
             keep_file(folder, f"order-{order.name}.json", content)
     if (picture := draw_curve(rows, len(layer_map.patchable))) is not None:
         keep_file(folder, CURVE_FILE, picture)
+    if result.asked.get("prompts"):
+        keep_file(folder, SAMPLES_FILE, samples_document(rows, result.asked, len(layer_map.patchable)).encode())
 
 
 def _csv(rows: Sequence[SweepRow]) -> str:
-    """Return one line a row; what lies deeper gets a column of its own: ``baseline_kl``, ``tasks_arc_easy_acc``."""
-    flat = [_flat(dataclasses.asdict(row)) for row in rows]
+    """Return one line a row; what lies deeper gets a column of its own: ``baseline_kl``, ``tasks_arc_easy_acc``.
+
+    Samples are texts of many lines, and no numbers: they are not in it.
+    """
+    flat = [_flat(dataclasses.asdict(dataclasses.replace(row, samples=None))) for row in rows]
     columns = list(dict.fromkeys(column for line in flat for column in line))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -57,6 +63,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}_")
-        elif not (value is None and key in ("baseline", "tasks")):
+        elif not (value is None and key in ("baseline", "tasks", "samples")):
             flat[prefix + key] = " ".join(map(str, value)) if isinstance(value, tuple) else value
     return flat

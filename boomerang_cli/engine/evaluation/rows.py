@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.pair.order import Order
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.output.planner import Planner
+
+RESULTS = ("results.json", "results.csv", "order.json", "curve.png", "samples.md")
+"""The files that a sweep writes; the last two where there is something to show."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,12 @@ class SweepRow:
         layers: k, the number of patched blocks.
         depth: the number of layers.
         bytes: of all tensors, as ``patch`` would write them.
-        perplexity, perplexity_stderr, kl: see ``scoring.Score``.
+        perplexity, perplexity_stderr, kl, top1, acceptance: see ``scoring.Score``.
         tokens_per_second: of a forward pass.
         memory_bytes: the peak of a forward pass, weights included; on a GPU.
         baseline: ``perplexity`` and ``kl`` of the never-distilled model with the same blocks patched.
         tasks: lm-eval's numbers by task.
+        samples: a ``prompt`` and the ``text`` that the model writes behind it, greedily, for each.
     """
 
     layers: int
@@ -42,6 +46,9 @@ class SweepRow:
     memory_bytes: int | None = None
     baseline: Mapping[str, float] | None = None
     tasks: Mapping[str, Mapping[str, float]] | None = None
+    samples: tuple[Mapping[str, str], ...] | None = None
+    top1: float | None = None
+    acceptance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class SweepResult:
         data: the text that was scored on; empty without.
         rows: one a size and order, those of one order together.
         misses: rows that are worse than ``max_perplexity`` or ``max_kl``.
+        asked: what tasks and prompts were asked with: what was given alone.
     """
 
     path: Path
@@ -75,6 +83,7 @@ class SweepResult:
     data: tuple[str, ...]
     rows: tuple[SweepRow, ...]
     misses: tuple[Miss, ...] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
 
 def plan_rows(orders: Iterable[Order], layers: Sequence[int] | None, planner: Planner) -> tuple[SweepRow, ...]:

@@ -37,10 +37,12 @@ ModelProgress = Callable[[int], None]
 
 
 class WindowSums(NamedTuple):
-    """What one model scores in one window: sums over the scored tokens, in nats."""
+    """What one model scores in one window: sums over the scored tokens, the first two in nats."""
 
     negative_log_likelihood: float
     kl: float
+    top1: float
+    acceptance: float
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,16 @@ class Score:
         perplexity: ``exp`` of the mean negative log-likelihood of a token.
         perplexity_stderr: its standard error over windows; None if there is but one.
         kl: the mean over tokens of KL(teacher || model), in nats.
+        top1: the share of positions where the model's most likely token is the teacher's.
+        acceptance: the mean over positions of sum min(p, q): the share of tokens drafted by this model that speculative
+            sampling accepts for the teacher (arXiv 2211.17192, theorem 3.5 and corollary 3.6).
     """
 
     perplexity: float
     perplexity_stderr: float | None
     kl: float
+    top1: float
+    acceptance: float
 
 
 def summarise(sums: Sequence[WindowSums], tokens: Sequence[int]) -> Score:
@@ -72,7 +79,8 @@ def summarise(sums: Sequence[WindowSums], tokens: Sequence[int]) -> Score:
     )
     perplexity = math.exp(min(mean, 700.0))  # what is beyond has no name among the floats
     stderr = None if windows == 1 else perplexity * math.sqrt(squares * windows / (windows - 1)) / total
-    return Score(perplexity, stderr, kl=math.fsum(each.kl for each in sums) / total)
+    kl, top1, acceptance = (math.fsum(values) / total for values in list(zip(*sums, strict=True))[1:])
+    return Score(perplexity, stderr, kl, top1, acceptance)
 
 
 class Scorer:
@@ -148,18 +156,17 @@ class Scorer:
         self, models: Sequence[Leaf[Variant]], teacher: Leaf[Variant], targets: _Targets
     ) -> dict[Variant, list[WindowSums]]:
         """Run the heads, chunk by chunk of tokens: the logits of a batch never stand in memory whole."""
-        shape = (len(models), 2, targets.windows)
+        shape = (len(models), len(WindowSums._fields), targets.windows)
         sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
         vocabulary = len(self.stages.heads["teacher"].weight)
         tokens = max(1, (GPU_CHUNK_BYTES if self._on_gpu else CPU_CHUNK_BYTES) // (4 * vocabulary))
         for start in range(0, len(targets.labels), tokens):
             chunk = slice(start, start + tokens)
             labels, window = targets.labels[chunk], targets.window[chunk]
-            expected = self._log_probabilities(teacher, chunk)
+            expected = _Expected.of(self._log_probabilities(teacher, chunk))
             for index, model in enumerate(models):
                 found = self._log_probabilities(model, chunk)
-                scores = torch.stack([token_cross_entropy(found, labels), token_kl_divergence(found, expected)])
-                sums[index].index_add_(1, window, scores.double())
+                sums[index].index_add_(1, window, expected.compare(found, labels).double())
         columns = sums.transpose(1, 2).tolist()
         return {
             model.label: [WindowSums(*each) for each in column] for model, column in zip(models, columns, strict=True)
@@ -167,6 +174,29 @@ class Scorer:
 
     def _log_probabilities(self, model: Leaf[Variant], tokens: slice) -> Tensor:
         return token_log_probabilities(self.stages.heads[model.owner].logits(model.hidden[tokens]))
+
+
+class _Expected(NamedTuple):
+    """What the teacher says of some positions: log-probabilities and probabilities, and its most likely tokens."""
+
+    logs: Tensor
+    probabilities: Tensor
+    best: Tensor
+
+    @classmethod
+    def of(cls, log_probabilities: Tensor) -> _Expected:
+        return cls(log_probabilities, log_probabilities.exp(), log_probabilities.argmax(-1))
+
+    def compare(self, found: Tensor, labels: Tensor) -> Tensor:
+        """Return the measures of ``WindowSums`` a position, ``[4, tokens]``; the model's log-probabilities are spent.
+
+        sum min(p, q) is 1 - sum |p - q| / 2: that way it is 1 for the teacher itself, however its sums are rounded.
+        """
+        likelihood = token_cross_entropy(found, labels)
+        kl = token_kl_divergence(found, self.logs, self.probabilities)
+        top1 = (found.argmax(-1) == self.best).to(kl.dtype)
+        distance = torch.linalg.vector_norm(found.exp_().sub_(self.probabilities), ord=1, dim=-1)
+        return torch.stack([likelihood, kl, top1, 1 - distance / 2])
 
 
 @dataclass(frozen=True)

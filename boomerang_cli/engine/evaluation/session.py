@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 
 from boomerang_cli.engine.errors import ScoringError
+from boomerang_cli.engine.evaluation.agreement import check_stages
 from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
 from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
+from boomerang_cli.engine.evaluation.prompts import Questions
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
 from boomerang_cli.engine.evaluation.texts import Texts
 from boomerang_cli.engine.models.compose import LoadedPair, load_pair
-from boomerang_cli.engine.models.loading import load_tokenizer
-from boomerang_cli.engine.output.output_folder import check_spares
+from boomerang_cli.engine.output.output_folder import check_spares, check_writable
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.publishing.versions import versions
 
@@ -24,6 +25,7 @@ from boomerang_cli.engine.publishing.versions import versions
 def open_evaluation(
     pair: Pair,
     texts: Texts,
+    questions: Questions,
     folder: Path,
     *,
     dtype: str = "auto",
@@ -40,16 +42,15 @@ def open_evaluation(
     Raises:
         DataError: text that is too short or cannot be read.
         OutputError: the folder holds something else, or cannot be written.
-        CheckpointError, UnsupportedModelError: models or a tokenizer that cannot be loaded.
+        CheckpointError, UnsupportedModelError: models that cannot be loaded.
         ScoringError: no such device, or it has too little memory.
     """
     place = choose_device(device)
     number = choose_dtype(dtype, place)
     tell = on_progress or (lambda stage, done, total: None)
     tell("Reading text", 0, 1)
-    tokenizer = load_tokenizer(pair.teacher)
-    data = texts.read_data(tokenizer)
-    calibration = texts.read_calibration(tokenizer, data)
+    data = texts.read_data(questions.tokenizer)
+    calibration = texts.read_calibration(questions.tokenizer, data)
     made_with = versions()
     identity = {
         "student": fingerprint(pair.student),
@@ -59,21 +60,27 @@ def open_evaluation(
         "calibration_text": calibration.digest if calibration and texts.calibration else None,
         "dtype": str(number).removeprefix("torch."),
         "device": place.type,
+        **questions.identity,
         **{f"{name}_version": made_with.get(name) for name in ("boomerang", "torch", "transformers")},
     }
     if overwrite:
         check_spares(folder, pair.student.folder, pair.teacher.folder)
     tell("Loading both models", 0, 1)
-    # With overwrite, what another sweep found goes only once nothing can be refused any more.
-    loaded = _load(pair, number, place) if overwrite else None
+    # What another sweep found goes, and a folder is made, only once nothing of the models can be refused any more.
+    loaded = None
+    if not folder.exists():
+        check_writable(folder)
+    if overwrite or not folder.exists():
+        loaded = _load(pair, number, place)
     with Journal(folder, identity, overwrite=overwrite) as journal:
         loaded = loaded or _load(pair, number, place)
         evaluation = Evaluation(
             loaded,
-            tokenizer,
+            questions.tokenizer,
             journal,
             data=data,
             calibration=calibration,
+            prompts=questions.prompts,
             batch_size=batch_size,
             tell=tell,
         )
@@ -86,13 +93,15 @@ def open_evaluation(
 
 def _load(pair: Pair, dtype: torch.dtype, device: torch.device) -> LoadedPair:
     try:
-        return load_pair(pair, dtype=dtype, device=device)
+        loaded = load_pair(pair, dtype=dtype, device=device)
+        check_stages(loaded)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise ScoringError(
             f"{device} has too little memory for both models: give --dtype bfloat16, or --device cpu"
         ) from None
+    return loaded
 
 
 def choose_device(name: str) -> torch.device:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
-from boomerang_cli.engine.models.compose import LoadedPair, compose, layer_list
+from boomerang_cli.engine.errors import UnsupportedModelError
+from boomerang_cli.engine.models.compose import LoadedPair, compose
 from boomerang_cli.engine.models.head import Head
+from boomerang_cli.engine.models.hidden_states import body_of, decoder_layers
 from boomerang_cli.engine.output.plan import OWNERS
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
 
@@ -41,10 +43,12 @@ class Batch:
     """A batch of text, ready for the layers.
 
     Attributes:
+        input_ids: int64 ``[batch, sequence]``.
         embedded: ``[batch, sequence, hidden]``, what enters the first layer, by the owner of the embedding.
         calls: one a layer of the teacher; a student's layer is called as the teacher layer that it stands for.
     """
 
+    input_ids: Tensor
     embedded: dict[Owner, Tensor]
     calls: tuple[LayerCall, ...]
 
@@ -58,22 +62,17 @@ class Stages:
     """
 
     def __init__(self, loaded: LoadedPair) -> None:
-        family = loaded.pair.family
         self.heads = {owner: Head.of(loaded.models[owner]) for owner in OWNERS}
         self.layer_passes = self.block_passes = 0
-        self._layers = {owner: layer_list(loaded.models[owner], family) for owner in OWNERS}
-        self._recorders = {owner: _BodyRecorder(loaded, owner) for owner in OWNERS}
-        self._after = {
-            owner: [attrgetter(name.rstrip("."))(loaded.models[owner]) for name in family.body_after]
-            for owner in OWNERS
-        }
+        self._layers = {owner: decoder_layers(loaded.models[owner], len(loaded.whole(owner))) for owner in OWNERS}
+        self._bodies = {owner: _Body(loaded, owner) for owner in OWNERS}
 
     def begin(self, input_ids: Tensor) -> Batch:
         """Embed ``input_ids``, int64 ``[batch, sequence]`` without padding; no layer is run."""
         embedded, calls = {}, {}
         for owner in OWNERS:
-            embedded[owner], calls[owner] = self._recorders[owner].record(input_ids)
-        return Batch(embedded, calls["teacher"])
+            embedded[owner], calls[owner] = self._bodies[owner].record(input_ids)
+        return Batch(input_ids, embedded, calls["teacher"])
 
     def run(self, step: Step, hidden: Tensor, batch: Batch) -> Tensor:
         """Return what leaves the layers of ``step`` when ``hidden`` enters them."""
@@ -81,14 +80,13 @@ class Stages:
         for source in step:
             self.layer_passes += 1
             call = batch.calls[source.teacher_layer]
-            hidden = self._layers[source.owner][source.index](hidden, *call.args, **call.kwargs)
+            output = self._layers[source.owner][source.index](hidden, *call.args, **call.kwargs)
+            hidden = output[0] if isinstance(output, (tuple, list)) else output
         return hidden
 
-    def finish(self, owner: Owner, hidden: Tensor) -> Tensor:
+    def finish(self, owner: Owner, hidden: Tensor, batch: Batch) -> Tensor:
         """Return what the owner's head takes, for what leaves the last layer."""
-        for module in self._after[owner]:
-            hidden = hidden if module is None else module(hidden)
-        return hidden
+        return self._bodies[owner].finish(hidden, batch.input_ids)
 
     def walk(self, models: Sequence[tuple[Label, Sequence[Step]]], batch: Batch) -> Iterator[Leaf[Label]]:
         """Run models, each given by a label of the caller's and its steps, and yield where each ends.
@@ -106,7 +104,7 @@ class Stages:
     ) -> Iterator[Leaf[Label]]:
         if depth == len(models[0][1]):
             owner = models[0][1][-1][-1].owner
-            final = self.finish(owner, hidden)
+            final = self.finish(owner, hidden, batch)
             for label, _ in models:
                 yield Leaf(label, owner, final)
             return
@@ -114,30 +112,80 @@ class Stages:
             yield from self._walk(list(branch), depth + 1, self.run(step, hidden, batch), batch)
 
 
-class _BodyRecorder:
-    """A model's body without its layers: embeds, and records how it would call them."""
+class _Body:
+    """A model's body without its layers: what its code does before them, how it calls them, what it does after."""
 
     def __init__(self, loaded: LoadedPair, owner: Owner) -> None:
-        model = compose(loaded, loaded.whole(owner))
-        layers = layer_list(model, loaded.pair.family)
-        self._recorders = [_LayerRecorder() for _ in layers]
-        for index, recorder in enumerate(self._recorders):
-            layers[index] = recorder
-        self._body = model.base_model
+        sources = loaded.whole(owner)
+        model = compose(loaded, sources)
+        self._body = body_of(model)
+        layers = decoder_layers(model, len(sources))
+        beside = _given_beside(self._body, layers, loaded.device)
+        self._stand_ins = [_StandIn(*each) for each in zip(layers, beside, strict=True)]
+        for index, stand_in in enumerate(self._stand_ins):
+            layers[index] = stand_in
 
     def record(self, input_ids: Tensor) -> tuple[Tensor, tuple[LayerCall, ...]]:
-        self._body(input_ids=input_ids, use_cache=False)
-        hidden = self._recorders[0].hidden
+        """Return what enters the first layer, and each layer's call."""
+        self._run(input_ids, None)
+        hidden = self._stand_ins[0].hidden
         assert hidden is not None
-        return hidden, tuple(recorder.call for recorder in self._recorders if recorder.call)
+        return hidden, tuple(stand_in.call for stand_in in self._stand_ins if stand_in.call)
+
+    def finish(self, hidden: Tensor, input_ids: Tensor) -> Tensor:
+        """Return what the body makes of what leaves its last layer: its code alone knows of norms without weights."""
+        final: Tensor = self._run(input_ids, hidden).last_hidden_state
+        return final
+
+    def _run(self, input_ids: Tensor, given: Tensor | None) -> Any:
+        for stand_in in self._stand_ins:
+            stand_in.call = None
+        self._stand_ins[-1].given = given
+        return self._body(input_ids=input_ids, use_cache=False)
 
 
-class _LayerRecorder(nn.Module):
-    """Stands in a layer's place, lets hidden states through, and remembers the call."""
+def _given_beside(body: nn.Module, layers: nn.ModuleList, device: torch.device) -> list[tuple[Any, ...] | None]:
+    """Run a body on three tokens, and return what each layer returns beside hidden states; None: those alone."""
+    beside: list[tuple[Any, ...] | None] = []
 
-    hidden: Tensor | None = None
-    call: LayerCall | None = None
+    def listen(layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        beside.append(tuple(output[1:]) if isinstance(output, (tuple, list)) else None)
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    hooks = [layer.register_forward_hook(listen) for layer in layers]
+    with torch.no_grad():
+        body(input_ids=torch.ones((1, 3), dtype=torch.long, device=device), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return beside
+
+
+class _StandIn(nn.Module):
+    """Stands in a layer's place: remembers its call, and lets hidden states through, or ``given`` ones out.
+
+    Args:
+        layer: whose attributes it shows to the body.
+        beside: what the layer returns beside hidden states; None if it returns those alone.
+    """
+
+    def __init__(self, layer: nn.Module, beside: tuple[Any, ...] | None) -> None:
+        super().__init__()
+        self.layer = (layer,)  # in a tuple: none of its modules
+        self.beside = beside
+        self.given: Tensor | None = None
+        self.hidden: Tensor | None = None
+        self.call: LayerCall | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["layer"][0], name)
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if self.call is not None:
+            raise UnsupportedModelError(
+                f"{type(self.layer[0]).__name__} runs such long texts in pieces: give a shorter --sequence-length"
+            )
         self.hidden, self.call = hidden_states, LayerCall(args, kwargs)
-        return hidden_states
+        output = hidden_states if self.given is None else self.given
+        return output if self.beside is None else (output, *self.beside)

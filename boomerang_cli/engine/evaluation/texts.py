@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.distillation.data import Source, find_sources
+from boomerang_cli.engine.distillation.readers import TEXT_COLUMN
 from boomerang_cli.engine.distillation.sequences import check_token_ids
 from boomerang_cli.engine.distillation.text import check_sequence_length
 from boomerang_cli.engine.errors import DataError
@@ -114,13 +115,13 @@ def find_texts(settings: TextSettings, pair: Pair) -> Texts:
     return Texts(data, lacking, calibration, length, stride, settings, pair.vocabulary_size)
 
 
-def check_purpose(texts: Texts, orders: Sequence[str], need_text: Sequence[str], *, runs_tasks: bool) -> None:
+def check_purpose(texts: Texts, orders: Sequence[str], need_text: Sequence[str], *, asks: bool) -> None:
     """Refuse a sweep that nothing would be scored on.
 
     Args:
         orders: their names; some are searched on text.
         need_text: the flags given that ask for scores on text.
-        runs_tasks: tasks are scored on text of their own.
+        asks: there are tasks or prompts, which are text of their own.
 
     Raises:
         DataError: says which option lacks text.
@@ -130,9 +131,9 @@ def check_purpose(texts: Texts, orders: Sequence[str], need_text: Sequence[str],
         raise DataError(f"{searched[0]} is searched on text: give --data or --calibration")
     if not texts.data and need_text:
         raise DataError(f"{need_text[0]} needs text to score on: give --data")
-    if not texts.data and not runs_tasks:
+    if not texts.data and not asks:
         raise DataError(
-            f"nothing to score on, as {texts.lacking}: give --data or --tasks, or --dry-run to see the sizes"
+            f"nothing to score on, as {texts.lacking}: give --data, --tasks or --prompt, or --dry-run to see the sizes"
         )
 
 
@@ -145,10 +146,11 @@ def _named(values: Sequence[str], flag: str) -> tuple[Source, ...]:
 
 def _recorded(student: StudentConfig) -> tuple[tuple[Source, ...], str | None]:
     """Return the text that the student's distillation was evaluated on, which it was not trained on; else why not."""
-    recipe = student.distillation.get("recipe")
-    data, eval_data = (recipe.get(key) or () for key in ("data", "eval_data")) if isinstance(recipe, dict) else ((), ())
+    recorded = student.distillation.get("recipe")
+    recipe = recorded if isinstance(recorded, dict) else {}
+    data, eval_data = (recipe.get(key) or () for key in ("data", "eval_data"))
     try:
-        found = find_sources(data, eval_data).evaluation
+        found = find_sources(data, eval_data, column=str(recipe.get("text_column") or TEXT_COLUMN)).evaluation
     except DataError:
         return (), f"the text that the student was evaluated on, {', '.join(map(str, eval_data or data))}, is not here"
     except TypeError:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +10,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
+from boomerang_cli.engine.checkpoint.derivation.blank_model import names_of
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
+from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.models.loading import load_model
 from boomerang_cli.engine.output.plan import OWNERS
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
@@ -70,8 +71,14 @@ def compose(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedMod
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config, dtype=teacher.dtype, attn_implementation=teacher.config._attn_implementation
         )
-    for name, is_buffer in _tensor_names(model):
-        owner, own_name = _origin(name, is_buffer, pair.family, sources)
+    prefix, origin = _layers_prefix(model, len(sources)), _origins(model, pair.family)
+    for name, is_computed in _tensor_names(model):
+        if name.startswith(prefix):
+            index, _, rest = name.removeprefix(prefix).partition(".")
+            source = sources[int(index)]
+            owner, own_name = source.owner, f"{prefix}{source.index}.{rest}"
+        else:
+            owner, own_name = origin(name, is_computed, first, last), name
         _set_tensor(model, name, _get_tensor(loaded.models[owner], own_name))
     model.generation_config = teacher.generation_config
     model.train(False)
@@ -79,29 +86,29 @@ def compose(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedMod
     return model
 
 
-def layer_list(model: PreTrainedModel, family: Family) -> nn.ModuleList:
-    """Return the modules of a model's layers."""
-    layers = model.get_submodule(family.layers.rstrip("."))
-    assert isinstance(layers, nn.ModuleList)
-    return layers
-
-
 def _tensor_names(model: nn.Module) -> Iterator[tuple[str, bool]]:
-    """Yield the name of each parameter and buffer, and whether it is a buffer; of tied ones, both names."""
+    """Yield the name of each parameter and buffer, and whether it is in no file; of tied ones, both names."""
+    saved = model.state_dict().keys()
     yield from [(name, False) for name, _ in model.named_parameters(remove_duplicate=False)]
-    yield from [(name, True) for name, _ in model.named_buffers(remove_duplicate=False)]
+    yield from [(name, name not in saved) for name, _ in model.named_buffers(remove_duplicate=False)]
 
 
-def _origin(name: str, is_buffer: bool, family: Family, sources: Sequence[LayerSource]) -> tuple[Owner, str]:
-    """Return which model a tensor of the composed one belongs to, and its name there."""
-    if match := re.match(rf"{re.escape(family.layers)}(\d+)\.", name):
-        source = sources[int(match[1])]
-        return source.owner, f"{family.layers}{source.index}.{name[match.end() :]}"
-    if name.startswith(family.before):
-        return sources[0].owner, name
-    if is_buffer:  # rotary frequencies: the teacher's serve layers of every kind
-        return "teacher", name
-    return sources[-1].owner, name
+def _layers_prefix(model: PreTrainedModel, depth: int) -> str:
+    """Return what stands before the layers' numbers in the modules' names; files may have another name for it."""
+    layers = decoder_layers(model, depth)
+    return next(f"{name}." for name, module in model.named_modules() if module is layers)
+
+
+def _origins(model: PreTrainedModel, family: Family) -> Callable[[str, bool, Owner, Owner], Owner]:
+    """Return what tells which model a tensor beside the layers belongs to, by its name in the modules."""
+    to_disk = names_of(model).to_disk
+
+    def origin(name: str, is_computed: bool, first: Owner, last: Owner) -> Owner:
+        if name.startswith(family.before) or to_disk(name).startswith(family.before):
+            return first
+        return "teacher" if is_computed else last  # rotary frequencies: the teacher's serve layers of every kind
+
+    return origin
 
 
 def _get_tensor(model: nn.Module, name: str) -> Tensor:

@@ -55,7 +55,11 @@ def build_intermediate_model(
     order = {None: "auto", True: "first", False: "last"}[patch_first_k_layers]
     found = find_order(order, pair.layer_map, pair.student_config.order, pair.family.order)
     planner = Planner(pair, dtype=_dtype_name(dtype))
-    return _materialise(planner.plan(found.blocks(num_layers_to_patch)), pair)
+    plan = planner.plan(found.blocks(num_layers_to_patch))
+    from boomerang_cli.engine.models.same_layers import check_plans
+
+    check_plans([plan], pair.teacher, pair.family)
+    return _materialise(plan, pair)
 
 
 def _dtype_name(dtype: torch.dtype | str | None) -> str:

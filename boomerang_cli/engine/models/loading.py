@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
-from boomerang_cli.engine.checkpoint.families import MASKED
+from boomerang_cli.engine.checkpoint.families import is_encoder
 from boomerang_cli.engine.checkpoint.files import SourceFile
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
 from boomerang_cli.engine.quiet import quiet_transformers
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-ENCODERS = {
-    "bert-generation", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "rembert", "roberta",
-    "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
-}  # fmt: skip
-"""Families whose words see those that follow, and so predict masked ones, unless `is_decoder` is set."""
 TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tiktoken", "tekken.json")
 
 
@@ -67,7 +62,7 @@ def causal_class(config: Mapping[str, Any], name: str) -> tuple[Any, Any]:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     model_type = config.get("model_type")
-    if model_type in MASKED or (model_type in ENCODERS and not config.get("is_decoder")):
+    if is_encoder(config):
         raise UnsupportedModelError(
             f"{name}: {model_type} predicts masked words; only models that continue a text can be distilled and scored"
         )

@@ -5,7 +5,7 @@ transformers itself draws at random what files lack, and passes over what its cl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.families import Family
@@ -36,7 +36,7 @@ def check_tensors(tensors: Mapping[str, Tensor], config: Mapping[str, Any], fami
         CheckpointError: the first tensor that the class does not have, or the files lack, or of another shape.
         UnsupportedModelError: the family has no causal language model.
     """
-    class_name, shapes = _shapes(config, name)
+    class_name, shapes = _shapes(config, tensors, name)
     if config["tie_word_embeddings"]:
         shapes.pop(family.head, None)
     for full_name, tensor in tensors.items():
@@ -59,13 +59,19 @@ def check_tensors(tensors: Mapping[str, Tensor], config: Mapping[str, Any], fami
         )
 
 
-def _shapes(config: Mapping[str, Any], name: str) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """Return the name of a model's class, and the shapes of what it would save, by the names in its files."""
+def _shapes(config: Mapping[str, Any], tensors: Collection[str], name: str) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """Return the name of a model's class, and the shapes of what it would save: by the Hub's names or its modules'.
+
+    Args:
+        tensors: the names in its files; the spelling that more of them have is taken (see ``saving.save_by_names``).
+    """
     import torch
     from transformers.core_model_loading import revert_weight_conversion
 
     settings, family = causal_class(config, name)
     with quiet_transformers(), torch.device("meta"):
         model = family(settings)
-        saved = revert_weight_conversion(model, model.state_dict())
-    return family.__name__, {key: tuple(tensor.shape) for key, tensor in saved.items()}
+        own = model.state_dict()
+        saved = revert_weight_conversion(model, own)
+    spelling = max(saved, own, key=lambda names: len(names.keys() & set(tensors)))
+    return family.__name__, {key: tuple(tensor.shape) for key, tensor in spelling.items()}

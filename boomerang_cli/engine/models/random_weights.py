@@ -23,6 +23,7 @@ def with_random_weights(plan: Plan, family: Family, folder: Path, max_shard_size
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForPreTraining
 
     from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
+    from boomerang_cli.engine.models.saving import save_by_names
 
     settings = as_transformers_config(plan.config)
     # What is trained on masked words is stored with all of its heads, and the pooler.
@@ -34,7 +35,7 @@ def with_random_weights(plan: Plan, family: Family, folder: Path, max_shard_size
         model = kind.from_config(settings, dtype=torch.float32)
         dtypes = {copy.dtype for copy in plan.copies} & CONFIG_NAMES.keys()
         model.to(getattr(torch, CONFIG_NAMES[dtypes.pop()] if len(dtypes) == 1 else "bfloat16"))
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
+        save_by_names(model, folder, [copy.name for copy in plan.copies], max_shard_size)
     drawn = read_checkpoint(folder).tensors
     if family.tied_bias and family.tied_bias[1] in drawn:
         drawn = {family.tied_bias[0]: drawn[family.tied_bias[1]], **drawn}

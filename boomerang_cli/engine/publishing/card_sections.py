@@ -9,6 +9,7 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.publishing.card_metadata import as_mapping
+from boomerang_cli.engine.publishing.fenced import fenced
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 CITATION = """\
@@ -35,7 +36,9 @@ def summary(made: Mapping[str, Any]) -> str:
     count = show_count(made["parameters"])
     method = "[boomerang distillation](https://arxiv.org/abs/2510.05064)"
     if "k" not in made:
-        how = "distilled" if made.get("distillation") else "not distilled yet"
+        added = "made without training by a [weight delta](https://arxiv.org/abs/2608.22854)"
+        untrained = added if made.get("delta_student") or made.get("weight_delta") else "not distilled yet"
+        how = "distilled" if made.get("distillation") else untrained
         return (
             f"A student of {len(made['copied_teacher_layers'])} layers and {count} parameters, {how}, from which "
             f"{method} makes every model size up to its teacher{_of(made.get('teacher'))}."
@@ -83,6 +86,15 @@ def _span(start: int, count: int) -> str:
     return str(start) if count == 1 else f"{start} to {start + count - 1}"
 
 
+def weight_delta(made: Mapping[str, Any]) -> str:
+    """Return what was added to the teacher's layers."""
+    return (
+        f"Each tensor is the teacher's + {made['delta_scale']:g} · (the distilled student's - its base's), in float32 "
+        f"and rounded once. The distilled student is{_of(made['delta_student'])}, its base{_of(made['base'])}, "
+        "whose kept layers take part."
+    )
+
+
 def sizes(made: Mapping[str, Any]) -> str:
     """Return a table of the model's size beside its student's and its teacher's."""
     depth = len(made.get("layers") or made["copied_teacher_layers"])
@@ -106,7 +118,10 @@ def _size_row(name: str, model: Mapping[str, Any]) -> str:
 
 def recipe(distillation: Mapping[str, Any]) -> str:
     """Return how the student was distilled, as a table of what it records of it."""
-    values = {**as_mapping(distillation.get("recipe")), "tokens": distillation.get("tokens")}
+    recorded = as_mapping(distillation.get("recipe"))
+    needless = () if recorded.get("sft_data") else [key for key in recorded if key.startswith("sft_")]
+    values = {key: value for key, value in recorded.items() if key not in needless}
+    values |= {"tokens": distillation.get("tokens")}
     values |= {f"{name} loss": value for name, value in as_mapping(distillation.get("losses")).items()}
     rows = [
         f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in values.items() if value not in (None, [])
@@ -128,6 +143,20 @@ def results(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> st
             cells = [f"**{cell}**" if cell else "" for cell in cells]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n\nBold: this model."
+
+
+def samples(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+    """Return what this model wrote behind the prompts of a sweep; nothing where there were none."""
+    own = [row for row in results if row.get("patched_blocks") == made.get("patched_blocks") and row.get("samples")]
+    said = [
+        f"Prompt:\n\n{fenced(sample['prompt'])}\n\n"
+        + (f"This model:\n\n{fenced(sample['text'])}" if sample["text"].strip() else "This model writes nothing.")
+        for row in own[:1]
+        for sample in row["samples"]
+    ]
+    return "\n\n".join(
+        ["What this model writes, greedily and cut off where it goes on for long:", *said] if said else []
+    )
 
 
 def _shown(value: Any) -> str:
@@ -174,7 +203,8 @@ def other_sizes(made: Mapping[str, Any], name: str) -> str:
 
 def licence(made: Mapping[str, Any]) -> str:
     """Return whose licence holds."""
-    told = {role: (made.get(role) or {}).get("license") for role in ("teacher", "student")}
+    roles = ("teacher", "student", "delta_student", "base")
+    told = {role.replace("_", " "): (made.get(role) or {}).get("license") for role in roles}
     known = [f"the {role}'s is `{licence['license']}`" for role, licence in told.items() if licence]
     known += [f"`{made['license']['license']}`"] if made.get("license") else []
     return "That of the models that it is made of" + (

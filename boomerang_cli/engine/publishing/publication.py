@@ -128,10 +128,10 @@ def _texts(
         texts[PROVENANCE_FILE] = _told(PROVENANCE_FILE, made, public(made), cleaner)
     card = folder / CARD_FILE
     if made is not None and (not card.is_file() or is_ours(card.read_text("utf-8", "replace"))):
-        model_type, multimodal = str(checkpoint.config["model_type"]), family.wrapper is not None
         try:
+            multimodal = family.wrapper is not None
             texts[CARD_FILE] = model_card(
-                made, name=repo_id, model_type=model_type, multimodal=multimodal, results=results
+                made, name=repo_id, config=checkpoint.config, multimodal=multimodal, results=results
             )
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise CheckpointError(

@@ -71,13 +71,20 @@ class Blueprint:
 
 
 def build(config: Mapping[str, Any]) -> Any:
-    """Build the model of a ``config.json``, a causal or a multimodal one; raises whatever its class does."""
+    """Build the model of a ``config.json``: multimodal, else causal if there is one; raises as its class does."""
     import torch
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        MODEL_FOR_MASKED_LM_MAPPING,
+    )
 
     settings = as_transformers_config(config)
-    multimodal = Blueprint.of(config).section
-    mapping = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING if multimodal else MODEL_FOR_CAUSAL_LM_MAPPING
+    mapping = (
+        MODEL_FOR_CAUSAL_LM_MAPPING if type(settings) in MODEL_FOR_CAUSAL_LM_MAPPING else MODEL_FOR_MASKED_LM_MAPPING
+    )
+    if Blueprint.of(config).section:
+        mapping = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     kind: Any = mapping[type(settings)]
     with torch.device("meta"), quiet_transformers():
         return kind._from_config(settings, dtype=torch.float32).eval()

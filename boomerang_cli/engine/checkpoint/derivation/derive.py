@@ -22,13 +22,11 @@ from boomerang_cli.engine.checkpoint.derivation.layer_fields import find_layer_f
 from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
 from boomerang_cli.engine.checkpoint.derivation.run_order import runs_before
 from boomerang_cli.engine.checkpoint.derivation.wrapped import carried_prefixes, spellings, with_rules_of, wrapper_of
-from boomerang_cli.engine.checkpoint.families import FAMILIES, Family
+from boomerang_cli.engine.checkpoint.families import ENCODERS, FAMILIES, UNREAD, Family
 from boomerang_cli.engine.checkpoint.family_table import check_required
 from boomerang_cli.engine.checkpoint.layer_config import layer_values
 from boomerang_cli.engine.errors import UnsupportedModelError
 
-_PREDICTION_LAYERS = ("num_nextn_predict_layers", "num_mtp_layers")
-_ROTARY = r"\.rotary_emb\.inv_freq$"
 _INNER = ("text_config", "decoder", "text_encoder")
 
 
@@ -72,16 +70,15 @@ def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
         base=base,
         layers=prefixes[stack],
         before=tuple(before),
-        after=(*after, head),
+        after=(*after, *_unused_heads(config, base, head), head),
         final_norm=_final_norm(after, base),
         head=head,
         tied_bias=_tied_bias(model, names),
         tied_by_default=_tied_by_default(blueprint.untied(config)),
         depth_field=depth_field,
-        dropped=(_ROTARY, *_dropped(model, modules, names), *(_prediction_names(model) if wrapper else ())),
+        dropped=(*_unread(names), *_dropped(model, modules, names), *(_prediction_names(model) if wrapper else ())),
         float32=_kept_in_float32(model, "_keep_in_fp32_modules_strict"),
         float32_in_float16=_kept_in_float32(model, "_keep_in_fp32_modules"),
-        prediction_layers_field=next((each for each in _PREDICTION_LAYERS if each in whole), None),
         layer_lists=tuple(fields.lists),
         numbered=tuple((name, first) for name, first in fields.numbered.items() if not _is_sparse(name, whole)),
         thresholds=tuple(fields.thresholds.items()),
@@ -237,12 +234,24 @@ def _tied_by_default(config: Mapping[str, Any]) -> bool:
         raise NotDerivableError(str(error)) from None
 
 
+def _unread(names: Names) -> tuple[str, ...]:
+    """Return the patterns of what no model reads, but for those that this model has tensors of."""
+    return tuple(each for each in UNREAD if not any(re.search(each, name) for name in names.known))
+
+
+def _unused_heads(config: Mapping[str, Any], base: str, head: str) -> tuple[str, ...]:
+    """Return what files of an encoder hold beside the head of masked words: heads that were trained with it."""
+    if config.get("model_type") not in ENCODERS:
+        return ()
+    return (f"{base}pooler.", *(("cls.seq_relationship.",) if head.startswith("cls.") else ()))
+
+
 def _dropped(model: Any, modules: Mapping[str, str], names: Names) -> list[str]:
     """Return patterns of tensors that files hold beside the model's own, which its class says to pass over."""
     patterns = tuple(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
     dropped = set()
     for name, module in modules.items():
-        if module in names.known or re.search(_ROTARY, name):
+        if module in names.known or any(re.search(each, name) for each in UNREAD):
             continue
         if not any(re.search(pattern, name) for pattern in patterns):
             raise NotDerivableError(f"{name} is no tensor of the model")

@@ -16,7 +16,7 @@ from boomerang_cli.engine.errors import UnsupportedModelError
 
 _RULES = (
     "order", "keep_first", "keep_last", "layer_lists", "numbered", "thresholds", "sparse_steps", "ends_in",
-    "last_apart", "depth_list", "repeated", "depth_scaled", "requires", "prediction_layers_field", "float32",
+    "last_apart", "depth_list", "repeated", "depth_scaled", "requires", "float32",
     "float32_in_float16",
 )  # fmt: skip
 _TIE = "tie_word_embeddings"

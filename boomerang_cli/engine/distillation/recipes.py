@@ -1,0 +1,65 @@
+"""Named recipes: what a training takes where nothing else is said; ``paper`` is ``Recipe`` as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from boomerang_cli.engine.distillation.recipe import Recipe
+from boomerang_cli.engine.errors import TrainingError
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    # The published students' (arXiv 2510.05064).
+    "paper": {},
+    # For post-trained teachers (arXiv 2608.22854), the sizes of its 4B student: half a billion tokens of text, as many
+    # of conversations. The sum of the losses' weights is the one of its sections on losses, cosine 10.
+    "adapt": {
+        "steps": 240,
+        "batch_size": 2048,
+        "sequence_length": 1024,
+        "sft_data": ("nvidia/Llama-Nemotron-Post-Training-Dataset:SFT:math",),
+        "sft_steps": 293,
+        "sft_batch_size": 4096,
+        "sft_sequence_length": 1024,
+        "cosine_weight": 10.0,
+    },
+}
+
+
+def recipe_of(name: str, **values: Any) -> Recipe:
+    """Return the recipe of that name, with those of ``values`` in the place of its own that are not None.
+
+    Where the recipe has no conversations, their batches are like those of text.
+
+    Raises:
+        TrainingError: there is no such recipe, or nothing can be trained with it.
+    """
+    if name not in RECIPES:
+        raise TrainingError(f"--recipe {name} is unknown: give one of {', '.join(RECIPES)}")
+    given = {key: _frozen(value) for key, value in values.items() if value is not None}
+    chosen = {**RECIPES[name], **given}
+    if chosen.get("steps") == 0 and "data" in given and chosen.get("sft_data"):
+        raise TrainingError("--data with --steps 0: nothing would be trained on it, leave one of them out")
+    for steps, data in (("steps", "data"), ("sft_steps", "sft_data")):
+        if chosen.get(steps) == 0 and data not in given:
+            chosen[data] = ()
+    if not chosen.get("sft_data"):
+        _check_without_conversations(given)
+    text = {f"sft_{key}": chosen.get(key, getattr(Recipe, key)) for key in ("batch_size", "sequence_length")}
+    return Recipe(**{**text, **chosen})
+
+
+def _check_without_conversations(given: Mapping[str, Any]) -> None:
+    flags = ["sft-no-kl" if key == "sft_kl" else key.replace("_", "-") for key in given if key.startswith("sft_")]
+    if needless := [flag for flag in flags if given.get(flag.replace("-", "_")) != 0]:
+        raise TrainingError(f"--{needless[0]} without --sft-data: name the conversations to train on")
+
+
+def default_of(key: str) -> str:
+    """Return what each recipe has for ``key``, as help shows it: ``500; adapt: 240``."""
+    first, *others = ((name, values.get(key, getattr(Recipe, key))) for name, values in RECIPES.items())
+    return "; ".join([f"{first[1]}", *(f"{name}: {value}" for name, value in others if value != first[1])])
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
