@@ -11,12 +11,13 @@ from functools import lru_cache
 from typing import Any
 
 from boomerang_cli.engine.errors import UnsupportedModelError
-from boomerang_cli.engine.quiet import quiet_transformers
 
 
 def as_transformers_config(config: Mapping[str, Any]) -> Any:
     """Return the configuration object of a ``config.json``, without anything in it that makes readers fetch code."""
     from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+    from boomerang_cli.engine.quiet import quiet_transformers
 
     # A repository may name code to fetch: a class of its own, or a kernel from the Hub.
     plain = {key: value for key, value in config.items() if key != "auto_map" and not key.endswith("_implementation")}

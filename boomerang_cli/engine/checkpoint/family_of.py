@@ -10,7 +10,6 @@ from boomerang_cli.engine.checkpoint.family_list import nearest_types
 from boomerang_cli.engine.checkpoint.family_table import known_family
 from boomerang_cli.engine.checkpoint.foreign import refuse_quantised
 from boomerang_cli.engine.errors import UnsupportedModelError
-from boomerang_cli.engine.quiet import quiet_transformers
 
 DerivedCallback = Callable[[str, str], None]
 """Called with a model's name and its type, which is in no table."""
@@ -28,6 +27,7 @@ def family_of(checkpoint: Checkpoint) -> Family:
         return family
     from boomerang_cli.engine.checkpoint.derivation.derive import derive
     from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
+    from boomerang_cli.engine.quiet import quiet_transformers
 
     refuse_quantised(checkpoint.tensors, checkpoint.config, checkpoint.files, checkpoint.name)
     model_type = checkpoint.config["model_type"]
