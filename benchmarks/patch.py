@@ -80,9 +80,10 @@ for advice in (mmap.MADV_HUGEPAGE, mmap.MADV_NOHUGEPAGE):
 
 @dataclass(frozen=True)
 class Run:
-    """One process: wall seconds, and peak resident memory in bytes."""
+    """One process: wall seconds, those of all processors together, and peak resident memory in bytes."""
 
     seconds: float
+    processor_seconds: float
     peak_bytes: int
 
 
@@ -93,7 +94,7 @@ def measure(command: Sequence[str]) -> Run:
     seconds = time.perf_counter() - started
     if status:
         raise SystemExit(f"failed: {' '.join(command)[:200]}")
-    return Run(seconds, usage.ru_maxrss * 1024)
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def write_plainly(source: Path, target: Path) -> None:
@@ -166,17 +167,26 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
 
 
 def show(runs: dict[str, list[Run]], dtype: str) -> None:
+    same = dtype in ("auto", "bfloat16")
+    show_against(runs, *((BOUND_SAME, BYTES_SAME) if same else (BOUND_CONVERTED, BYTES_CONVERTED)))
+
+
+def show_against(runs: dict[str, list[Run]], bound: float, most_bytes: float) -> None:
+    """Print medians and peaks, and whether boomerang's are within so many times those of cp, and so many bytes."""
     seconds = {name: statistics.median(run.seconds for run in each) for name, each in runs.items()}
     peaks = {name: max(run.peak_bytes for run in each) for name, each in runs.items()}
-    print(f"{'':18}{'seconds':>10}{'of cp':>8}{'peak MB':>10}")
+    processors = {name: statistics.median(run.processor_seconds for run in each) for name, each in runs.items()}
+    print(f"{'':18}{'seconds':>10}{'of cp':>8}{'of CPUs':>10}{'peak MB':>10}")
     for name in runs:
-        print(f"{name:18}{seconds[name]:>10.2f}{seconds[name] / seconds['cp']:>8.2f}{peaks[name] / 1e6:>10,.0f}")
-    same = dtype in ("auto", "bfloat16")
-    bound, most = (BOUND_SAME, BYTES_SAME) if same else (BOUND_CONVERTED, BYTES_CONVERTED)
+        print(
+            f"{name:18}{seconds[name]:>10.2f}{seconds[name] / seconds['cp']:>8.2f}{processors[name]:>10.2f}"
+            f"{peaks[name] / 1e6:>10,.0f}"
+        )
     ratio = seconds["boomerang"] / seconds["cp"]
     print(f"time {ratio:.2f}x of cp, bound at most {bound}x: {'kept' if ratio <= bound else 'MISSED'}")
     peak = peaks["boomerang"]
-    print(f"peak memory {peak / 1e6:.0f} MB, bound under {most / 1e6:.0f} MB: {'kept' if peak < most else 'MISSED'}")
+    print(f"peak memory {peak / 1e6:.0f} MB, bound under {most_bytes / 1e6:.0f} MB: "
+          f"{'kept' if peak < most_bytes else 'MISSED'}")  # fmt: skip
 
 
 def main() -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from family_proof import InexactError
-from family_proof import _disturb as disturb
+from family_proof import InexactError, disturb
 from family_proof import _load as load
 from family_proof import _tokens as tokens
 from torch.nn import functional as F

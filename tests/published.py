@@ -14,7 +14,8 @@ from typing import Any
 from hub_double import Blob, HubDouble, blob_of
 
 from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES
-from boomerang_cli.engine.pair.layers import LayerMap, default_kept_layers
+from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.pair.published import PUBLISHED_STUDENTS
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
 """Dtype and shape by tensor name."""
@@ -46,8 +47,7 @@ class Published:
 
     @property
     def layer_map(self) -> LayerMap:
-        rule = {"keep_first": 2, "keep_last": 1} if self.config["model_type"] == "llama" else {}
-        return LayerMap(self.depth, default_kept_layers(self.depth, **rule))
+        return LayerMap(self.depth, PUBLISHED_STUDENTS[self.student].rule.kept(self.depth))
 
 
 def _neox(hidden: int, vocabulary: int) -> dict[str, Any]:
@@ -58,12 +58,12 @@ def _neox(hidden: int, vocabulary: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _qwen3(hidden: int, intermediate: int, tied: bool) -> dict[str, Any]:
+def _qwen3(hidden: int, intermediate: int, tied: bool, **changes: Any) -> dict[str, Any]:
     return {
         "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": hidden, "num_hidden_layers": 36,
         "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": intermediate,
         "vocab_size": 151936, "hidden_act": "silu", "tie_word_embeddings": tied, "torch_dtype": "bfloat16",
-        "max_window_layers": 36, "use_sliding_window": False, "sliding_window": None,
+        "max_window_layers": 36, "use_sliding_window": False, "sliding_window": None, **changes,
     }  # fmt: skip
 
 
@@ -87,6 +87,36 @@ PAIRS = [
     Published("meta-llama/Llama-3.2-3B", "Harvard-DCML/boomerang-llama-3.2-1.9B", _LLAMA,
               3_212_749_824, 13, "first", ("BF16", "BF16")),
 ]  # fmt: skip
+
+_INSTRUCT = {"rope_theta": 5_000_000, "max_position_embeddings": 262144}
+_QWEN3_14B = {"num_hidden_layers": 40, "num_attention_heads": 40, "max_window_layers": 40}
+_LLAMA_31 = {
+    **_LLAMA, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "intermediate_size": 14336,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+_OLMO_3 = {
+    "model_type": "olmo3", "architectures": ["Olmo3ForCausalLM"], "hidden_size": 4096, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 32, "intermediate_size": 11008, "vocab_size": 100278,
+    "hidden_act": "silu", "tie_word_embeddings": False, "torch_dtype": "bfloat16", "sliding_window": 4096,
+    "rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
+                        "full_attention": {"rope_type": "yarn", "rope_theta": 500000.0, "factor": 8.0}},
+}  # fmt: skip
+
+ADAPT = [
+    Published("Qwen/Qwen3-4B-Base", "Harvard-DCML/ADAPT-Qwen3-2.3B-Base", _qwen3(2560, 9728, tied=True),
+              4_022_468_096, 17, "last", ("BF16", "F32")),
+    Published("Qwen/Qwen3-4B-Instruct-2507", "Harvard-DCML/ADAPT-Qwen3-2.3B-Instruct",
+              _qwen3(2560, 9728, tied=True, **_INSTRUCT), 4_022_468_096, 17, "last", ("BF16", "F32")),
+    Published("Qwen/Qwen3-14B-Base", "Harvard-DCML/ADAPT-Qwen3-8.5B-Base",
+              _qwen3(5120, 17408, tied=False, **_QWEN3_14B), 14_768_307_200, 19, "last", ("BF16", "F32")),
+    Published("Qwen/Qwen3-14B", "Harvard-DCML/ADAPT-Qwen3-8.5B",
+              _qwen3(5120, 17408, tied=False, **_QWEN3_14B), 14_768_307_200, 19, "last", ("BF16", "F32")),
+    Published("meta-llama/Llama-3.1-8B-Instruct", "Harvard-DCML/ADAPT-Llama3.1-4.8B-Instruct", _LLAMA_31,
+              8_030_261_248, 15, "first", ("BF16", "F32")),
+    Published("allenai/Olmo-3-7B-Instruct", "Harvard-DCML/ADAPT-Olmo-3-4.3B-Instruct", _OLMO_3,
+              7_298_011_136, 15, "first", ("BF16", "F32")),
+]  # fmt: skip
+"""The students of arXiv 2608.22854. In which dtype they are stored is known of the first alone."""
 
 
 def shapes(config: dict[str, Any], depth: int, dtype: str, *, buffers: bool = False) -> Shapes:
@@ -117,7 +147,8 @@ def _neox_shapes(config: dict[str, Any], depth: int) -> dict[str, tuple[int, ...
 
 
 def _llama_shapes(config: dict[str, Any], depth: int) -> dict[str, tuple[int, ...]]:
-    hidden, wide, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    hidden, wide = config["hidden_size"], config["intermediate_size"]
+    head = config.get("head_dim", hidden // config["num_attention_heads"])
     queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
     layer: dict[str, tuple[int, ...]] = {
         "self_attn.q_proj.weight": (queries, hidden), "self_attn.k_proj.weight": (keys, hidden),
@@ -128,6 +159,9 @@ def _llama_shapes(config: dict[str, Any], depth: int) -> dict[str, tuple[int, ..
     }  # fmt: skip
     if config["model_type"] == "qwen3":
         layer |= {"self_attn.q_norm.weight": (head,), "self_attn.k_norm.weight": (head,)}
+    if config["model_type"] == "olmo3":
+        layer |= {"self_attn.q_norm.weight": (queries,), "self_attn.k_norm.weight": (keys,)}
+        layer["post_feedforward_layernorm.weight"] = layer.pop("input_layernorm.weight")
     found = {f"model.layers.{index}.{name}": shape for index in range(depth) for name, shape in layer.items()}
     found |= {"model.embed_tokens.weight": (config["vocab_size"], hidden), "model.norm.weight": (hidden,)}
     return found if config["tie_word_embeddings"] else found | {"lm_head.weight": (config["vocab_size"], hidden)}
@@ -138,11 +172,18 @@ def write_teacher(folder: Path, pair: Published) -> Path:
     return _write(folder, pair.config, tensors)
 
 
-def write_student(folder: Path, pair: Published) -> Path:
-    """Write the student; its ``student_config.json`` holds what the published ones hold, and names no teacher."""
+def write_student(folder: Path, pair: Published, *, head: bool = False, **changes: Any) -> Path:
+    """Write the student; its ``student_config.json`` holds what the published ones hold, and names no teacher.
+
+    Args:
+        head: whether a tied student's files hold the one matrix twice.
+        changes: values of its ``config.json``; None leaves one out.
+    """
     layer_map = pair.layer_map
-    config = {**pair.config, "num_hidden_layers": layer_map.student_layers}
-    _write(folder, config, shapes(config, layer_map.student_layers, pair.dtypes[1]))
+    config = {**pair.config, "num_hidden_layers": layer_map.student_layers, **changes}
+    tensors = shapes({**config, "tie_word_embeddings": pair.config["tie_word_embeddings"] and not head},
+                     layer_map.student_layers, pair.dtypes[1])  # fmt: skip
+    _write(folder, {key: value for key, value in config.items() if value is not None}, tensors)
     record = {"pruned_teacher_layers": list(layer_map.pruned), "copied_teacher_layers": list(layer_map.kept)}
     (folder / "student_config.json").write_text(json.dumps(record))
     return folder

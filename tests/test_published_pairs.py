@@ -1,4 +1,4 @@
-"""The five published pairs, by their Hub names alone: every size, on headers true to their configurations."""
+"""The published pairs, by their Hub names alone: every size, on headers true to their configurations."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from hub_double import HubDouble
 from huggingface_hub import constants
-from published import PAIRS, Published, add_to_cache, add_to_hub, shapes, write_student, write_teacher
+from published import ADAPT, PAIRS, Published, add_to_cache, add_to_hub, shapes, write_student, write_teacher
 
 from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.pair.pair import Pair, open_pair
 from boomerang_cli.engine.patch import patch
 
-each_pair = pytest.mark.parametrize("published", PAIRS, ids=lambda pair: pair.student.partition("boomerang-")[2])
+each_pair = pytest.mark.parametrize("published", [*PAIRS, *ADAPT], ids=lambda pair: pair.student.rpartition("/")[2])
 
 
 @pytest.fixture
@@ -55,12 +55,13 @@ def test_every_size_has_the_parameters_of_its_layers(published: Published, cache
         assert len(plan.sources) == published.depth - published.n + k
         assert plan.parameters == published.parameters - (published.n - k) * layer + untied
         assert plan.tied == (published.config["tie_word_embeddings"] and k in (0, published.n))
+        assert plan.size_bytes == 2 * plan.parameters  # where two dtypes meet, bfloat16
 
 
 @each_pair
 def test_a_students_name_tells_its_size(published: Published, cached: Pair) -> None:
     stored = Planner(cached).plan(()).parameters / 1e9
-    assert f"{stored:.1f}B" == published.student.rpartition("-")[2]
+    assert f"-{stored:.1f}B" in published.student
 
 
 @pytest.mark.parametrize("published", PAIRS[:1])

@@ -46,6 +46,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 4},
     "phi3": {"sliding_window": 4},
     "olmo2": {},
+    "olmo3": {"sliding_window": 4, "layer_types": _MIXED},
     "qwen2": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 3},
     "qwen3": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 5, "tie_word_embeddings": True},
     "gemma2": {"sliding_window": 4, "query_pre_attn_scalar": 8},

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boomerang_cli.cli import options
-from boomerang_cli.cli.next_command import distill_command
+from boomerang_cli.cli.forecast_lines import forecast_lines
+from boomerang_cli.cli.next_command import distill_command, patch_command
 from boomerang_cli.cli.output import Output
 from boomerang_cli.engine.checkpoint.families import is_encoder
 from boomerang_cli.engine.sizes import show_bytes, show_count
@@ -20,8 +21,44 @@ if TYPE_CHECKING:
 
 def init_student(
     teacher: Annotated[str, typer.Argument(help="Folder or owner/name[@revision] on the Hub.", metavar="TEACHER")],
-    output: options.OutputFolder = Path("student-init"),
-    every: Annotated[int, typer.Option(help="Keep every second, third, ... layer; each kind its share.")] = 2,
+    delta: Annotated[
+        str | None,
+        typer.Option(
+            parser=options.text,
+            help="A student of the model that TEACHER was post-trained from: add what distilling made of it.",
+            metavar="STUDENT",
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            parser=options.text,
+            help="The teacher of --delta's student. Without it: what that records, else the published one.",
+            metavar="MODEL",
+        ),
+    ] = None,
+    delta_scale: Annotated[float, typer.Option(help="How much of the delta is added.", metavar="NUMBER")] = 1.0,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            parser=options.text,
+            help="A student distilled from TEACHER itself: forecast by it how --delta will do. Reads all weights.",
+            metavar="STUDENT",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            parser=options.home,
+            help="Folder to write. [default: student-init; with --delta student]",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(help="Keep every second, third, ... layer; each kind its share. [default: 2]")
+    ] = None,
     keep_first: Annotated[
         int | None, typer.Option(help="Layers kept at the start. [default: the family's; 1, Llama 2]")
     ] = None,
@@ -36,6 +73,9 @@ def init_student(
     dtype: options.DType = "auto",
     max_shard_size: options.MaxShardSize = "5GB",
     download: options.Download = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the student again and compare every byte with its sources.")
+    ] = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -45,6 +85,9 @@ def init_student(
 
     The student copies every second layer, the embedding, the final norm and the head. Distil it next.
 
+    Of a post-trained teacher (instruct, chat), --delta makes a finished student with no training: what distilling made
+    of a student of its base model is added.
+
     Where layers differ in kind (sliding and full attention, dense and experts, ...), it copies one of every two, not
     always the first, so that each kind keeps the share that it has in the teacher.
 
@@ -53,9 +96,13 @@ def init_student(
     from boomerang_cli.engine.init_student import init_student
 
     out = Output(as_json=as_json, quiet=quiet)
-    with out.progress("Writing the student") as on_progress:
+    with out.progress(_label(compare)) as on_progress:
         result = init_student(
             teacher,
+            delta=delta,
+            base=base,
+            delta_scale=delta_scale,
+            compare=compare,
             output=output,
             every=every,
             keep_first=keep_first,
@@ -65,18 +112,29 @@ def init_student(
             dtype=dtype,
             max_shard_size=max_shard_size,
             download=download,
+            verify=verify,
             overwrite=overwrite,
             dry_run=dry_run,
             on_progress=on_progress,
         )
     for line in _described(result):
         out.note(line)
+    out.verified(result.verified)
     if dry_run:
         out.plan(result, result.plan)
         return
     out.result(result, str(result.path))
-    if result.patchable_blocks and not is_encoder(result.plan.config):
+    if result.patchable_blocks and result.plan.multimodal:
+        if command := patch_command(result.path, result.teacher):
+            out.hint(command, "train it as a model of its class, then patch it")
+    elif result.weight_delta is None and result.patchable_blocks and not is_encoder(result.plan.config):
         out.hint(distill_command(result.path, result.teacher), "distil it")
+    elif result.weight_delta and (command := patch_command(result.path, result.teacher)):
+        out.hint(command, "make a size between it and its teacher")
+
+
+def _label(compare: str | None) -> str:
+    return "Comparing and writing" if compare else "Writing the student"
 
 
 def _described(result: InitStudentResult) -> Iterator[str]:
@@ -87,9 +145,17 @@ def _described(result: InitStudentResult) -> Iterator[str]:
         f"{show_count(result.parameters)} of {show_count(result.teacher_parameters)} parameters, "
         f"{show_bytes(result.bytes)}, {result.patchable_blocks} patchable blocks"
     )
+    if added := result.weight_delta:
+        scale = "" if added.scale == 1 else f", times {added.scale:g}"
+        yield f"weight delta added: {added.student} - {added.base}{scale}"
+        alike = sum(copy.owner == "student" for copy in result.plan.copies)
+        if alike:
+            yield f"{alike} of {len(result.plan.copies)} tensors are alike in teacher and base: they are the student's"
+    if result.forecast:
+        yield from forecast_lines(result.forecast)
     kinds = [f"{kind.student_layers} of {kind.teacher_layers} {kind.name}" for kind in result.layer_kinds]
     if kinds:
         yield f"kinds of layers kept: {', '.join(kinds)}"
     for kind in result.layer_kinds:
-        if not kind.student_layers:
+        if not kind.student_layers and not result.weight_delta:
             yield f"warning: none of the teacher's {kind.teacher_layers} {kind.name} layers is kept: give one in --keep"

@@ -20,6 +20,7 @@ from boomerang_cli.engine.sizes import show_bytes
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.distillation.progress import ProgressCallback
+    from boomerang_cli.engine.output.verify import Verification
 
 
 class Output:
@@ -65,6 +66,13 @@ class Output:
     def hint(self, command: str, why: str) -> None:
         """Say on stderr what to type next."""
         self.note(f"hint: {why}: `{command}`")
+
+    def verified(self, verified: Verification | None) -> None:
+        """Say on stderr what ``--verify`` compared."""
+        if verified:
+            unread = f", {show_bytes(verified.unread_bytes)} from the Hub not fetched again"
+            compared = f"verified: {verified.tensors} tensors, {show_bytes(verified.bytes)} like their sources"
+            self.note(compared + (unread if verified.unread_bytes else ""))
 
     def progress(self, label: str) -> AbstractContextManager[Callable[[int, int], None]]:
         """Give a callback for bytes done and bytes in all: a bar on a terminal, else a line now and then."""

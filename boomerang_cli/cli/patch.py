@@ -13,7 +13,6 @@ from boomerang_cli.cli.push import note_removed
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 if TYPE_CHECKING:
-    from boomerang_cli.engine.output.verify import Verification
     from boomerang_cli.engine.patch import PatchResult
 
 
@@ -102,8 +101,7 @@ def patch(
             on_progress=on_progress,
         )
     out.note(_described(result))
-    if result.verified:
-        out.note(_verified(result.verified))
+    out.verified(result.verified)
     if result.pushed:
         note_removed(out, result.pushed)
     if dry_run:
@@ -120,8 +118,3 @@ def _described(result: PatchResult) -> str:
         f"{result.depth} layers, blocks patched: {chosen}{order}, {show_count(result.parameters)} parameters, "
         f"{show_bytes(result.bytes)}, {result.dtype}, {tied} embeddings"
     )
-
-
-def _verified(verified: Verification) -> str:
-    unread = f", {show_bytes(verified.unread_bytes)} from the Hub not fetched again" if verified.unread_bytes else ""
-    return f"verified: {verified.tensors} tensors, {show_bytes(verified.bytes)} like their sources{unread}"

@@ -1,26 +1,37 @@
-"""``init-student``: a student from its teacher's own layers, ready to be distilled."""
+"""``init-student``: a student from its teacher's own layers, ready to be distilled, or with another's weight delta."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
+from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.family_of import family_of
 from boomerang_cli.engine.checkpoint.layer_kinds import layer_kinds
-from boomerang_cli.engine.checkpoint.parts import check_layers_alike, take_apart
+from boomerang_cli.engine.checkpoint.parts import Parts, check_layers_alike, take_apart
+from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.models.random_weights import with_random_weights
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
+from boomerang_cli.engine.output.delta_plan import add_delta, teacher_parts
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
+from boomerang_cli.engine.output.output_marker import Kind
 from boomerang_cli.engine.output.plan import Plan, as_json_text, plan_model
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
+from boomerang_cli.engine.pair.delta import Delta, check_scale, open_compared, open_delta
 from boomerang_cli.engine.pair.kept_layers import choose_layers
 from boomerang_cli.engine.pair.layer_mix import LayerKind, mix_of
-from boomerang_cli.engine.pair.layers import LayerSource
-from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
+from boomerang_cli.engine.pair.layers import LayerMap, LayerSource
+from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig, WeightDelta
+from boomerang_cli.engine.publishing.card import delta_documents
 from boomerang_cli.engine.sizes import parse_bytes
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.evaluation.forecast import Forecast
+    from boomerang_cli.engine.output.verify import Verification
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,9 @@ class InitStudentResult:
         patchable_blocks: their number, n: students of n + 1 sizes lie between this one and the teacher, both included.
         parameters, bytes: of the student.
         layer_kinds: how many layers of each kind teacher and student have; empty if all layers are of one kind.
+        weight_delta: what was added to the teacher's layers; None without ``delta``.
+        forecast: how well that will do; None without ``compare``.
+        verified: what was read again and compared.
     """
 
     path: Path
@@ -44,14 +58,21 @@ class InitStudentResult:
     teacher_parameters: int
     bytes: int
     layer_kinds: tuple[LayerKind, ...]
+    weight_delta: WeightDelta | None
+    forecast: Forecast | None
+    verified: Verification | None
     plan: Plan
 
 
 def init_student(
     teacher: str | Path,
     *,
-    output: str | Path = "student-init",
-    every: int = 2,
+    delta: str | Path | None = None,
+    base: str | Path | None = None,
+    delta_scale: float = 1.0,
+    compare: str | Path | None = None,
+    output: str | Path | None = None,
+    every: int | None = None,
     keep_first: int | None = None,
     keep_last: int | None = None,
     keep: Sequence[int] | None = None,
@@ -59,63 +80,89 @@ def init_student(
     dtype: str = "auto",
     max_shard_size: str = "5GB",
     download: bool = False,
+    verify: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: ByteProgress | None = None,
 ) -> InitStudentResult:
     """Write a student that copies some layers of ``teacher``, and its embedding, final norm and head.
 
+    With ``delta``, what distilling made of another student is added to it: ``teacher + scale * (delta - base)``, tensor
+    by tensor in float32, rounded once (weight-delta initialisation, arXiv 2608.22854). So one distilled student makes
+    one of every post-trained variant of its own teacher, the base, with no training.
+
     Args:
         teacher: a folder, ``owner/name[@revision]`` on the Hub, or ``builtin:demo``.
-        output: the folder to write.
-        every: 2 keeps every second layer, 3 every third; 2 at least. Layers of several kinds keep the teacher's mix.
+        delta: a student that was distilled from a model of the teacher's family and shapes; it decides which layers
+            are kept. Tensors that teacher and base share are the student's, as they are; scale 0 is the plain student.
+        base: the teacher that it was distilled from; None is what it records, else that of a published student.
+        delta_scale: what the difference is multiplied with.
+        compare: a student that was distilled from ``teacher`` itself: its own delta is compared with the other, in one
+            pass over the bytes of all four models, which forecasts how well that will do.
+        output: the folder to write; None is ``student-init``, with ``delta`` ``student``: it is a finished one.
+        every: 2 keeps every second layer, 3 every third; 2 at least, and if it is None. Layers of several kinds keep
+            the teacher's mix.
         keep_first: how many layers are kept at the start, 1 at least; None is the family's: 2 of Llama, 1 of others.
         keep_last: how many are kept at the end, 1 at least; None is the family's: 1 of Llama, 2 of others.
         keep: the kept layers outright, ascending, starting with 0; the three numbers before it then mean nothing.
         random_init: draw the weights at random instead of copying them, as transformers initialises them (seed 0).
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the teacher's.
         max_shard_size: the most bytes of one file of weights: ``"5GB"`` (decimal), ``"4GiB"`` (binary).
-        download: bring a teacher of the Hub whole into the cache, instead of reading there what the student needs.
+        download: bring models of the Hub whole into the cache, instead of reading there what the student needs.
+        verify: read the student again and compare each byte with its sources before it takes its place.
         overwrite: replace an earlier output of this function; no other folder is ever replaced.
-        dry_run: return the plan, from headers alone, and write nothing.
-        on_progress: called with the bytes written so far, and all bytes to write.
+        dry_run: return the plan, from headers alone, and write nothing; ``compare`` reads weights all the same.
+        on_progress: called with the bytes compared, then written so far, and all bytes to compare or write.
 
     Raises:
-        ModelNotFoundError: no such teacher.
+        ModelNotFoundError: no such teacher, or another model that is named; no base that is known.
         CheckpointError: model files that are incomplete, corrupt, or contradict each other.
         UnsupportedModelError: an unknown family, or quantised weights.
-        SelectionError: layers that the teacher does not have, a rule that drops none, an unknown dtype or size.
-        OutputError: the output exists, or cannot be written; nothing is left behind.
+        PairError: a ``delta``, its base and ``teacher`` that do not belong together, or a ``delta`` that is no student.
+        SelectionError: layers that the teacher does not have, a rule that drops none, an unknown dtype or size, options
+            that exclude one another.
+        OutputError: the output exists, or cannot be written, or a number of it is not finite; nothing is left behind.
         HubError: the Hub refuses, fails, or is out of reach.
     """
-    target = Path(output)
-    check_output(target, "student-init", overwrite=overwrite, dry_run=dry_run)
+    rule = {"every": every, "keep_first": keep_first, "keep_last": keep_last, "keep": keep}
+    _check_options(delta, random_init, rule, {"base": base, "compare": compare}, delta_scale)
+    kind: Kind = "student-init" if delta is None else "student"
+    target = Path(output or kind)
+    check_output(target, kind, overwrite=overwrite, dry_run=dry_run)
     max_shard_bytes, stored = parse_bytes(max_shard_size, "--max-shard-size"), stored_dtype(dtype)
-    checkpoint = open_checkpoint(teacher, download=download and not dry_run)
+    download = download and not dry_run
+    checkpoint = open_checkpoint(teacher, download=download)
     check_spares(target, checkpoint.folder)
     family = family_of(checkpoint)
     parts = take_apart(checkpoint, family)
     check_layers_alike(checkpoint, family, parts)
     kinds = layer_kinds(checkpoint.config, family, checkpoint.name)
-    layer_map = choose_layers(
-        checkpoint, family, kinds, every=every, keep_first=keep_first, keep_last=keep_last, keep=keep
-    )
-    plan = plan_model(
-        [LayerSource("teacher", layer, layer) for layer in layer_map.kept],
-        teacher=checkpoint,
-        family=family,
-        parts={"teacher": parts},
-        dtype=stored,
-        max_shard_bytes=max_shard_bytes,
-    )
-    recorded = StudentConfig(layer_map, teacher=checkpoint.name, teacher_revision=checkpoint.revision)
-    plan = plan.with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
+    if delta is None:
+        added = None
+        layer_map = choose_layers(
+            checkpoint,
+            family,
+            kinds,
+            every=2 if every is None else every,
+            keep_first=keep_first,
+            keep_last=keep_last,
+            keep=keep,
+        )
+    else:
+        added = open_delta(delta, base, checkpoint, parts, scale=delta_scale, download=download)
+        check_spares(target, added.pair.student.folder, added.pair.teacher.folder)
+        layer_map = added.layer_map
+    plan = _plan(checkpoint, family, parts, layer_map, added, target.name, stored, max_shard_bytes)
     plan = arrange_for_sharing(plan, target)
+    forecast = _compare(compare, added, checkpoint, parts, download, on_progress)
+    verified = None
     if not dry_run:
         with temporary_folder() as folder:
             if random_init:
                 plan = with_random_weights(plan, family, folder, max_shard_size)
-            write_model(plan, target, "student-init", overwrite=overwrite, on_progress=on_progress)
+            verified = write_model(
+                plan, target, kind, verify=verify, overwrite=overwrite, durable=verify, on_progress=on_progress
+            )
     return InitStudentResult(
         path=target,
         teacher=checkpoint.name,
@@ -128,5 +175,82 @@ def init_student(
         teacher_parameters=parts.parameters,
         bytes=plan.size_bytes,
         layer_kinds=mix_of(kinds, layer_map.kept),
+        weight_delta=None if added is None else added.recorded(),
+        forecast=forecast,
+        verified=verified,
         plan=plan,
     )
+
+
+def _check_options(
+    delta: str | Path | None,
+    random_init: bool,
+    rule: Mapping[str, object],
+    of_delta: Mapping[str, object],
+    scale: float,
+) -> None:
+    """Refuse options that mean nothing together.
+
+    Args:
+        rule: what chooses the kept layers, by name; None is not given.
+        of_delta: what belongs to a delta, by name.
+    """
+    check_scale(scale)
+    if delta is None:
+        given = [name for name, value in of_delta.items() if value is not None]
+        if given or scale != 1:
+            flag = given[0] if given else "delta-scale"
+            raise SelectionError(f"--{flag} belongs to --delta STUDENT, which is not given")
+        return
+    if random_init:
+        raise SelectionError("--random-init and --delta exclude one another: a delta is added to the teacher's weights")
+    if given := [name.replace("_", "-") for name, value in rule.items() if value is not None]:
+        raise SelectionError(f"--{given[0]} and --delta exclude one another: the delta's student decides what is kept")
+
+
+def _plan(
+    teacher: Checkpoint,
+    family: Family,
+    parts: Parts,
+    layer_map: LayerMap,
+    added: Delta | None,
+    name: str,
+    dtype: str | None,
+    max_shard_bytes: int,
+) -> Plan:
+    """Plan the student and its documents.
+
+    Args:
+        parts: the teacher's.
+        name: the folder's, for a card.
+    """
+    plan = plan_model(
+        [LayerSource("teacher", layer, layer) for layer in layer_map.kept],
+        teacher=teacher,
+        family=family,
+        parts={"teacher": parts if added is None else teacher_parts(parts, family, added)},
+        dtype=dtype,
+        max_shard_bytes=max_shard_bytes,
+    )
+    recorded = StudentConfig(layer_map, teacher=teacher.name, teacher_revision=teacher.revision)
+    if added is None:
+        return plan.with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
+    recorded = replace(recorded, order=added.pair.student_config.order, weight_delta=added.recorded().as_json())
+    plan = add_delta(plan, added).with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
+    return plan.with_documents(delta_documents(plan, teacher, parts, added, name=name))
+
+
+def _compare(
+    compare: str | Path | None,
+    added: Delta | None,
+    teacher: Checkpoint,
+    parts: Parts,
+    download: bool,
+    on_progress: ByteProgress | None,
+) -> Forecast | None:
+    if compare is None or added is None:
+        return None
+    from boomerang_cli.engine.evaluation.forecast import forecast
+
+    other = open_compared(compare, added, teacher, added.pair.family, download=download)
+    return forecast(added, parts, other, on_progress=on_progress)

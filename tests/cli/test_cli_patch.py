@@ -15,7 +15,8 @@ from tiny_models import load, make_config, make_model, make_tokenizer
 
 INIT_STUDENT_KEYS = [
     "path", "teacher", "copied_teacher_layers", "pruned_teacher_layers", "teacher_layers", "student_layers",
-    "patchable_blocks", "parameters", "teacher_parameters", "bytes", "layer_kinds",
+    "patchable_blocks", "parameters", "teacher_parameters", "bytes", "layer_kinds", "weight_delta", "forecast",
+    "verified",
 ]  # fmt: skip
 PATCH_KEYS = [
     "path", "layers", "depth", "parameters", "student_parameters", "teacher_parameters", "bytes", "dtype", "order",

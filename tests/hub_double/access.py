@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from hub_double.blobs import git_sha1
-from hub_double.messages import Answer, Refusal, Request
+from hub_double.messages import Answer, Redirection, Refusal, Request
 from hub_double.repos import Repo
 from hub_double.routes import route
 
@@ -27,6 +27,7 @@ class Access:
     def __init__(self, folder: Path) -> None:
         self.folder = folder  # its random name is the secret that signs
         self.repos: dict[str, Repo] = {}
+        self.renamed: dict[str, str] = {}  # new ids by former ones, to which the Hub redirects
         self.granted: set[str] = set()  # private and gated repos of others that both tokens may read
 
     def role(self, request: Request) -> str | None:
@@ -40,6 +41,8 @@ class Access:
 
     def readable(self, request: Request, repo_id: str, contents: bool = False) -> Repo:
         """The repo, or a refusal; anybody may list a gated repo, not read its files' `contents` [mem]."""
+        if repo_id in self.renamed:
+            raise Redirection(request.path.replace(repo_id, self.renamed[repo_id], 1))
         role, repo = self.role(request), self.repos.get(repo_id)
         member = role is not None and (self.is_ours(repo_id) or repo_id in self.granted)
         if repo is None or (repo.private and not member):

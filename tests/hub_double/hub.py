@@ -74,6 +74,12 @@ class HubDouble(Access, Faults):
             repo.objects |= {blob.oid: blob for blob in blobs.values() if blob.lfs}
             return repo.commit("refs/heads/main", blobs, "Add model").oid
 
+    def rename(self, former: str, repo_id: str) -> None:
+        """Give a repository another id; the former one redirects to it."""
+        with self.lock:
+            self.repos[repo_id] = self.repos.pop(former)
+            self.renamed[former] = repo_id
+
     def files(self, repo_id: str, revision: str = "main") -> dict[str, bytes]:
         with self.lock:  # a client that was killed may have left a request behind that is being answered
             return {name: blob.path.read_bytes() for name, blob in self.repos[repo_id].at(revision).files.items()}

@@ -64,3 +64,10 @@ class Refusal(Exception):
     def __init__(self, status: int, message: str, code: str = "", headers: Json | None = None, **body: str) -> None:
         named = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
         self.answer = Answer(status, {"error": message, **body}, named | (headers or {}))
+
+
+class Redirection(Refusal):
+    """A repository has another name now; the Hub answers with a path of its own [mem]."""
+
+    def __init__(self, path: str) -> None:
+        self.answer = Answer(307, f"Temporary Redirect. Redirecting to {path}", {"Location": path})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from sys import intern
 from typing import Any
 
@@ -38,6 +38,15 @@ class Parts:
     def parameters(self) -> int:
         return sum(tensor.parameters for part in (self.before, *self.layers, self.after) for tensor in part.values())
 
+    def untied(self, family: Family) -> Parts:
+        """Return the same model with its head on its own: of a tied model that is its embedding once more."""
+        if not self.tied:
+            return self
+        after = {**self.after, family.head: self.before[family.embedding]}
+        if family.tied_bias and family.tied_bias[1] in after:
+            after.setdefault(family.tied_bias[0], after[family.tied_bias[1]])
+        return replace(self, after=after, tied=False)
+
     def named(self, family: Family) -> dict[str, Tensor]:
         """Return all tensors by their full names."""
         layers = {
@@ -63,7 +72,8 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
         raise CheckpointError(
             f"{checkpoint.name} holds {len(checkpoint.tensors)} tensors, and its config.json counts {depth} layers"
         )
-    extra = max(whole_number(checkpoint.config, field, 0) for field in PREDICTION_LAYERS)
+    text = family.text_config(checkpoint.config)
+    extra = max(whole_number(text, field, 0) for field in PREDICTION_LAYERS)
     tensors, tied = _tie(tensors, checkpoint.config, family)
     before: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}
@@ -117,6 +127,8 @@ def _without_dropped(tensors: Mapping[str, Tensor], family: Family) -> Mapping[s
 
 def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:
     """Give tensors the names that transformers reads them by, where files leave out a prefix or are older."""
+    if family.wrapper and not any(name.startswith(family.layers) for name in checkpoint.tensors):
+        return {family.wrapper.spelled(name): tensor for name, tensor in checkpoint.tensors.items()}
     lacking = _lacking_prefix(checkpoint.tensors, family.base)
     outside = tuple(name for name in family.after if not name.startswith(family.base))
     named: dict[str, Tensor] = {}
@@ -146,7 +158,7 @@ def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> Non
         raise CheckpointError(f"{checkpoint.name} lacks the tensor {missing[0]}")
     if family.final_norm and not any(name.startswith(family.final_norm) for name in parts.after):
         raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.final_norm}*")
-    vocabulary = checkpoint.config.get("vocab_size")
+    vocabulary = family.text_config(checkpoint.config).get("vocab_size")
     for name in needed:
         rows = found[name].shape[:1]
         if isinstance(vocabulary, int) and rows != (vocabulary,) and not (family.more_rows and rows > (vocabulary,)):

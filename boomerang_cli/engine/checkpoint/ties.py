@@ -25,6 +25,8 @@ def is_tied(config: Mapping[str, Any], family: Family) -> bool:
         UnsupportedModelError: it does not say so with true or false.
     """
     tied = config.get("tie_word_embeddings", family.tied_by_default)
+    if family.wrapper and family.wrapper.tied_text is not None and tied is False:
+        tied = family.text_config(config).get("tie_word_embeddings", family.wrapper.tied_text)
     if not isinstance(tied, bool):  # readers disagree about "false" and null
         raise UnsupportedModelError(f"config.json has no usable tie_word_embeddings: {tied!r}")
     if tied and not family.ties:  # some readers go by config.json, others by the class
@@ -42,14 +44,15 @@ def has_own_head(tensors: Mapping[str, Tensor], family: Family) -> bool:
         HubError: they are on the Hub, which refuses or fails.
     """
     embedding, head = tensors.get(family.embedding), tensors.get(family.head)
-    return embedding is not None and head is not None and not _hold_the_same(embedding, head)
+    return embedding is not None and head is not None and not hold_the_same(embedding, head)
 
 
 @lru_cache(maxsize=16)
-def _hold_the_same(one: Tensor, other: Tensor) -> bool:
+def hold_the_same(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two tensors are equal byte for byte, of one dtype and shape (errors as above)."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
-    read_one, read_other = _reader(one.file), _reader(other.file)
+    read_one, read_other = reader_of(one.file), reader_of(other.file)
     start, piece = 0, _FIRST_BYTES
     while start < one.size_bytes:
         stop = min(start + piece, one.size_bytes)
@@ -59,7 +62,7 @@ def _hold_the_same(one: Tensor, other: Tensor) -> bool:
     return True
 
 
-def _reader(file: File) -> Callable[[int, int], bytes | bytearray]:
+def reader_of(file: File) -> Callable[[int, int], bytes | bytearray]:
     """Return what reads the bytes from one place to another of a file."""
     if not isinstance(file, RemoteFile):
         path = file.path

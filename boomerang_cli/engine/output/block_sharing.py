@@ -29,7 +29,7 @@ def arrange_for_sharing(plan: Plan, target: Path) -> Plan:
 
     The tensors, and their order, stay the same.
     """
-    if any(copy.converts for copy in plan.copies) or not _can_share(plan, target):
+    if any(copy.computes for copy in plan.copies) or not _can_share(plan, target):
         return plan
     split = [part for shard in plan.shards for part in _split(shard.runs)]
     names = shard_names(len(split))

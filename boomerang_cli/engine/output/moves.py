@@ -1,4 +1,4 @@
-"""Bytes moved into an open file: of this disk as they are or converted, of the Hub over several connections."""
+"""Bytes moved into an open file: of this disk as they are or computed, of the Hub over several connections."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from boomerang_cli.engine.checkpoint.dtypes import convert
 from boomerang_cli.engine.checkpoint.files import File, RemoteFile
 from boomerang_cli.engine.checkpoint.tensors import BLOCK_BYTES, DTYPE_BYTES, Tensor
 from boomerang_cli.engine.errors import OutputError
@@ -26,16 +26,18 @@ _COPY_BYTES = 64 * 2**20
 """At once by the kernel: between two such pieces progress is told."""
 _BUFFER_BYTES = 2**19
 """What passes through this process: it stays in a core's own cache, and a write of it takes large pages."""
-_CONVERT_BYTES = 2**20
+_COMPUTE_VALUES = 2**22
+_BLOCK_VALUES = 2**16
+"""Computed at once: what it takes of memory stays in a core's own cache, and is used again."""
 _FETCH_BYTES = 4 * 2**20
 _THREADS = 8
-"""Pieces are fetched from the Hub, or converted, side by side, and written where they belong."""
+"""Pieces are fetched from the Hub, or computed, side by side, and written where they belong."""
 
 
 class Mover:
     """Appends tensors to an open file.
 
-    Bytes of this disk are there when a call returns; what is converted, or comes from the Hub, arrives meanwhile, and
+    Bytes of this disk are there when a call returns; what is computed, or comes from the Hub, arrives meanwhile, and
     is all there when the ``with`` block ends, which raises the first error of it.
 
     Args:
@@ -76,63 +78,91 @@ class Mover:
             HubError: the Hub refuses or fails (or later, from the ``with`` block).
         """
         if isinstance(file, RemoteFile):
-            self._in_pieces(file, start, stop, 1, 1, memoryview)
+            ranges = self._range_reader()
+            self._in_pieces(
+                stop - start, _FETCH_BYTES, 1, lambda first, last: [ranges.read(file, start + first, start + last)]
+            )
         else:
             by_kernel = _kernel_shares(self._share_blocks, start, self._output)
             copy_range(file.path, start, stop, self._output, self._count, by_kernel=by_kernel)
 
-    def convert(self, tensor: Tensor, dtype: str) -> None:
-        """Append one tensor in another dtype.
-
-        Raises:
-            OutputError, HubError: as in :meth:`copy`, or a value is too large for the dtype; from the ``with`` block.
-        """
-        widths = DTYPE_BYTES[tensor.dtype], DTYPE_BYTES[dtype]
-        self._in_pieces(
-            tensor.file,
-            tensor.start,
-            tensor.stop,
-            *widths,
-            lambda data: convert(memoryview(data), tensor.dtype, dtype, tensor.name),
-        )
-
-    def _in_pieces(
-        self,
-        file: File,
-        start: int,
-        stop: int,
-        width: int,
-        new_width: int,
-        change: Callable[[bytes | bytearray], memoryview],
-    ) -> None:
-        """Start to move a range into the output's next bytes, and step over them.
+    def compute(self, inputs: Sequence[Tensor], dtype: str, compute: Callable[..., memoryview]) -> None:
+        """Append one tensor that is computed from others of its shape.
 
         Args:
-            width, new_width: bytes of one number before and after ``change``.
+            dtype: what its numbers are written as.
+            compute: given the same numbers' bytes of each input, returns those of the output.
+
+        Raises:
+            OutputError, HubError: as in :meth:`copy`, or of ``compute``; from the ``with`` block.
+        """
+        remote = any(isinstance(tensor.file, RemoteFile) for tensor in inputs)
+        widest = max(DTYPE_BYTES[tensor.dtype] for tensor in inputs)
+        if remote:
+            self._range_reader()
+
+        def make(first: int, last: int) -> Iterator[memoryview]:
+            with ExitStack() as opened:
+                readers = [self._reader(tensor, first, last, opened) for tensor in inputs]
+                for start in range(first, last, _BLOCK_VALUES):
+                    yield compute(*(read(start, min(start + _BLOCK_VALUES, last)) for read in readers))
+
+        piece = _FETCH_BYTES // widest if remote else _COMPUTE_VALUES
+        self._in_pieces(inputs[0].parameters, piece, DTYPE_BYTES[dtype], make)
+
+    def _in_pieces(
+        self, values: int, piece: int, width: int, make: Callable[[int, int], Iterable[bytes | bytearray | memoryview]]
+    ) -> None:
+        """Start to write the output's next numbers, so many at once, and step over them.
+
+        Args:
+            width: bytes of one number.
+            make: returns the bytes of numbers from one to another, part by part.
         """
         from concurrent.futures import ThreadPoolExecutor  # most models only copy bytes of this disk
 
         self._pool = self._pool or ThreadPoolExecutor(_THREADS)
-        place, read = os.lseek(self._output, 0, os.SEEK_CUR), self._reader(file)
+        place = os.lseek(self._output, 0, os.SEEK_CUR)
 
-        def move(first: int, last: int, position: int) -> None:
-            self._count(_write_at(self._output, change(read(first, last)), position))
+        def move(first: int, last: int) -> None:
+            position = place + first * width
+            for part in make(first, last):
+                position += _write_at(self._output, memoryview(part), position)
+            self._count((last - first) * width)
 
-        piece_bytes = _FETCH_BYTES if isinstance(file, RemoteFile) else _CONVERT_BYTES
-        for first in range(start, stop, piece_bytes):
-            position = place + (first - start) // width * new_width
-            self._pieces.append(self._pool.submit(move, first, min(first + piece_bytes, stop), position))
-        os.lseek(self._output, place + (stop - start) // width * new_width, os.SEEK_SET)
+        for first in range(0, values, piece):
+            self._pieces.append(self._pool.submit(move, first, min(first + piece, values)))
+        os.lseek(self._output, place + values * width, os.SEEK_SET)
 
-    def _reader(self, file: File) -> Callable[[int, int], bytes | bytearray]:
-        """Return what reads the bytes from one place to another of a file."""
-        if not isinstance(file, RemoteFile):
-            path = file.path
-            return lambda first, last: _read(path, first, last)
+    def _reader(self, tensor: Tensor, first: int, last: int, opened: ExitStack) -> Callable[[int, int], memoryview]:
+        """Return what gives the bytes of some of a tensor's numbers ``first`` to ``last``.
+
+        Those of the Hub are fetched at once. Those of this disk are read as they are asked for, into the same memory
+        again and again, at most a block of them.
+        """
+        width, file = DTYPE_BYTES[tensor.dtype], tensor.file
+        if isinstance(file, RemoteFile):
+            start, stop = (tensor.start + number * width for number in (first, last))
+            data = memoryview(self._range_reader().read(file, start, stop))
+            return lambda one, other: data[(one - first) * width : (other - first) * width]
+        source = opened.enter_context(_open_source(file.path))
+        buffer = memoryview(bytearray(min(_BLOCK_VALUES, last - first) * width))
+
+        def read(one: int, other: int) -> memoryview:
+            wanted = buffer[: (other - one) * width]
+            source.seek(tensor.start + one * width)
+            if source.readinto(wanted) < len(wanted):
+                raise OutputError(f"{file.path} became shorter while it was read")
+            return wanted
+
+        return read
+
+    def _range_reader(self) -> RangeReader:
+        """Return the one reader of ranges, made by the thread that asks first."""
         from boomerang_cli.engine.checkpoint.hub_ranges import RangeReader
 
-        ranges = self._ranges = self._ranges or RangeReader(self._stopped)
-        return lambda first, last: ranges.read(file, first, last)
+        self._ranges = self._ranges or RangeReader(self._stopped)
+        return self._ranges
 
     def _count(self, size: int) -> None:
         with self._lock:
@@ -191,14 +221,6 @@ def _copy_by_kernel(source: FileIO, start: int, stop: int, output: int) -> int:
         if _kernel_cannot_copy(error):
             return 0
         raise
-
-
-def _read(path: Path, start: int, stop: int) -> bytes:
-    with _open_source(path) as file:
-        data = os.pread(file.fileno(), stop - start, start)
-    if len(data) < stop - start:
-        raise OutputError(f"{path} became shorter while it was read")
-    return data
 
 
 def _open_source(path: Path) -> FileIO:

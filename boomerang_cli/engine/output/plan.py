@@ -16,7 +16,7 @@ from typing import Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.companions import companions
-from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES
+from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES, convert
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.files import File, RemoteFile, as_utf8
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
@@ -25,6 +25,7 @@ from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
 from boomerang_cli.engine.checkpoint.ties import is_tied
 from boomerang_cli.engine.checkpoint.weights import SINGLE_FILE
 from boomerang_cli.engine.errors import UnsupportedModelError
+from boomerang_cli.engine.output.difference import Difference
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
 
 OWNERS: tuple[Owner, ...] = ("student", "teacher")
@@ -32,16 +33,37 @@ OWNERS: tuple[Owner, ...] = ("student", "teacher")
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One tensor of the output: its name and dtype there, and the tensor that it is."""
+    """One tensor of the output: its name and dtype there, the tensor that it is, and what is added to that."""
 
     name: str
     owner: Owner
     source: Tensor
     dtype: str
+    added: Difference | None = None
 
     @property
     def converts(self) -> bool:
         return self.dtype != self.source.dtype
+
+    @property
+    def computes(self) -> bool:
+        """Whether its bytes are others than its source's."""
+        return self.added is not None or self.converts
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The tensors that it is made of, all of one shape."""
+        return (self.source, self.added.changed, self.added.base) if self.added else (self.source,)
+
+    def compute(self, *pieces: memoryview) -> memoryview:
+        """Return a piece of its bytes, given the same numbers' bytes of each of its inputs.
+
+        Raises:
+            OutputError: a value that its dtype cannot hold, or that is not finite where three tensors are summed.
+        """
+        if self.added is None:
+            return convert(pieces[0], self.source.dtype, self.dtype, self.source.name)
+        return self.added.add(pieces, self.source.dtype, self.dtype, self.name)
 
     @property
     def size_bytes(self) -> int:
@@ -50,7 +72,7 @@ class Copy:
     def follows(self, before: Copy) -> bool:
         """Tell whether the bytes of both lie side by side in their source, so that one copy moves them."""
         near = self.source.file == before.source.file and self.source.start == before.source.stop
-        return near and not self.converts and not before.converts
+        return near and not self.computes and not before.computes
 
 
 @dataclass(frozen=True)
@@ -90,6 +112,7 @@ class Plan:
         companions: files that are copied as they are: tokenizer, generation config, chat template, licence.
         documents: the content of generated files beside ``config.json`` and the index.
         sources: where each layer comes from.
+        multimodal: whether its text model stands within one that reads images too.
     """
 
     shards: tuple[Shard, ...]
@@ -97,6 +120,7 @@ class Plan:
     companions: tuple[File, ...]
     sources: tuple[LayerSource, ...]
     documents: Mapping[str, str] = field(default_factory=dict)
+    multimodal: bool = False
 
     @cached_property
     def copies(self) -> tuple[Copy, ...]:
@@ -116,7 +140,7 @@ class Plan:
         """Bytes that are read from the Hub to carry the plan out, by repository; headers were read to make it."""
         sizes: Counter[str] = Counter()
         for file, size in chain(
-            ((copy.source.file, copy.source.size_bytes) for copy in self.copies),
+            ((tensor.file, tensor.size_bytes) for copy in self.copies for tensor in copy.inputs),
             ((companion, companion.size_bytes) for companion in self.companions),
         ):
             if isinstance(file, RemoteFile):
@@ -165,11 +189,8 @@ def plan_model(
     for index, source in enumerate(sources):
         own_layer = parts[source.owner].layers[source.index].items()
         tensors |= {f"{family.layers}{index}.{name}": (source.owner, tensor) for name, tensor in own_layer}
-    tensors |= {name: (sources[-1].owner, tensor) for name, tensor in last.after.items()}
-    if last.tied and not tied:  # the head of a tied model is its embedding; beside another's it must stand on its own
-        tensors[family.head] = (sources[-1].owner, last.before[family.embedding])
-        if family.tied_bias and family.tied_bias[1] in tensors:
-            tensors.setdefault(family.tied_bias[0], tensors[family.tied_bias[1]])
+    after = last.after if tied else last.untied(family).after  # beside another's embedding a head must stand alone
+    tensors |= {name: (sources[-1].owner, tensor) for name, tensor in after.items()}
     copies = [
         Copy(name, owner, tensor, _output_dtype(name, tensor, dtype, family))
         for name, (owner, tensor) in tensors.items()
@@ -180,6 +201,7 @@ def plan_model(
         config=_adapted(config, tied, family, copies),
         companions=companions(teacher.files),
         sources=tuple(sources),
+        multimodal=family.wrapper is not None,
     )
 
 
@@ -191,6 +213,9 @@ def _output_dtype(name: str, tensor: Tensor, dtype: str | None, family: Family) 
 
 
 def _adapted(config: dict[str, Any], tied: bool, family: Family, copies: Sequence[Copy]) -> dict[str, Any]:
+    if is_tied(config, family) != tied and family.wrapper:  # some readers go by the text model's part alone
+        text = {**family.text_config(config), "tie_word_embeddings": tied}
+        config = family.wrapper.with_text_config(config, text)
     if is_tied(config, family) != tied or "tie_word_embeddings" not in config:
         config["tie_word_embeddings"] = tied
     sizes = {
@@ -202,7 +227,17 @@ def _adapted(config: dict[str, Any], tied: bool, family: Family, copies: Sequenc
         raise UnsupportedModelError(f"none of the {len(copies)} tensors holds floating-point numbers")
     for key in [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]:  # two names of one value
         config[key] = CONFIG_NAMES[max(sizes, key=lambda dtype: sizes[dtype])]
+    if family.wrapper and any(copy.converts for copy in copies):
+        return {field: _with_dtype(value, config) for field, value in config.items()}
     return config
+
+
+def _with_dtype(part: Any, config: Mapping[str, Any]) -> Any:
+    """Return a part of a multimodal model's configuration with the dtype of the whole, where it names one."""
+    if not isinstance(part, dict):
+        return part
+    dtype = config.get("torch_dtype") or config["dtype"]
+    return {key: dtype if key in ("dtype", "torch_dtype") and value else value for key, value in part.items()}
 
 
 def _lay_out(copies: Sequence[Copy], max_shard_bytes: int) -> tuple[Shard, ...]:

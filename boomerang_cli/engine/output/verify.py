@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from boomerang_cli.engine.checkpoint.checkpoint import read_checkpoint
-from boomerang_cli.engine.checkpoint.dtypes import convert
 from boomerang_cli.engine.checkpoint.files import RemoteFile, SourceFile
 from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE, INDEX_FILE
@@ -37,7 +37,7 @@ class Verification:
 def verify_model(plan: Plan, folder: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Verification:
     """Compare a written model with its plan: files, headers, index, configuration, and each tensor with its source.
 
-    Tensors that were converted are converted again.
+    Tensors that were computed are computed again.
 
     Raises:
         OutputError: the first difference.
@@ -51,10 +51,10 @@ def verify_model(plan: Plan, folder: Path, *, on_progress: Callable[[int, int], 
     compared, unread, total = 0, 0, plan.size_bytes
     for shard in plan.shards:
         for copy in shard.copies:
-            if isinstance(copy.source.file, RemoteFile):
+            if any(isinstance(tensor.file, RemoteFile) for tensor in copy.inputs):
                 unread += copy.size_bytes
             else:
-                _compare_tensor(copy, copy.source.file.path, written.tensors[copy.name], folder / shard.file)
+                _compare_tensor(copy, written.tensors[copy.name], folder / shard.file)
                 compared += copy.size_bytes
             if on_progress:
                 on_progress(compared + unread, total)
@@ -85,16 +85,33 @@ def _compare_headers(plan: Plan, written: dict[str, Tensor]) -> None:
         raise OutputError(f"the written model does not hold {min(difference)} as it was planned")
 
 
-def _compare_tensor(copy: Copy, source: Path, written: Tensor, output: Path) -> None:
-    """Compare one tensor piece by piece, so that no more than two pieces stand in memory."""
-    width, new_width = DTYPE_BYTES[copy.source.dtype], DTYPE_BYTES[copy.dtype]
-    with source.open("rb", buffering=0) as expected, output.open("rb", buffering=0) as found:
+def _compare_tensor(copy: Copy, written: Tensor, output: Path) -> None:
+    """Compare one tensor piece by piece, so that no more than a few pieces stand in memory."""
+    width = DTYPE_BYTES[copy.dtype]
+    with ExitStack() as stack:
+        found = stack.enter_context(output.open("rb", buffering=0))
+        inputs = [(tensor, stack.enter_context(_path(tensor).open("rb", buffering=0))) for tensor in copy.inputs]
         for first in range(0, copy.source.parameters, _PIECE_VALUES):
             count = min(copy.source.parameters - first, _PIECE_VALUES)
-            data = os.pread(expected.fileno(), count * width, copy.source.start + first * width)
-            if len(data) < count * width:
-                raise OutputError(f"{source} became shorter while it was read")
-            if copy.converts:
-                data = bytes(convert(memoryview(data), copy.source.dtype, copy.dtype, copy.name))
-            if data != os.pread(found.fileno(), count * new_width, written.start + first * new_width):
-                raise OutputError(f"{output.name} does not hold {copy.name} as {source} does")
+            pieces = [memoryview(_piece(tensor, opened.fileno(), first, count)) for tensor, opened in inputs]
+            expected = copy.compute(*pieces) if copy.computes else pieces[0]
+            if expected != os.pread(found.fileno(), count * width, written.start + first * width):
+                raise OutputError(f"{output.name} does not hold {copy.name} as {_sources(copy)}")
+
+
+def _piece(tensor: Tensor, opened: int, first: int, count: int) -> bytes:
+    width = DTYPE_BYTES[tensor.dtype]
+    data = os.pread(opened, count * width, tensor.start + first * width)
+    if len(data) < count * width:
+        raise OutputError(f"{tensor.file} became shorter while it was read")
+    return data
+
+
+def _path(tensor: Tensor) -> Path:
+    assert isinstance(tensor.file, SourceFile)
+    return tensor.file.path
+
+
+def _sources(copy: Copy) -> str:
+    names = [str(tensor.file) for tensor in copy.inputs]
+    return f"{names[0]} does" if len(names) == 1 else f"the sum of {', '.join(names)} has it"

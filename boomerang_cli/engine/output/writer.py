@@ -71,7 +71,7 @@ def write_files(plan: Plan, folder: Path, *, on_progress: ByteProgress | None = 
         copy_file(companion, folder / companion.name)
     for name, content in plan.documents.items():
         _write_text(folder / name, content)
-    _check_unchanged({copy.source.file for copy in plan.copies})
+    _check_unchanged({tensor.file for copy in plan.copies for tensor in copy.inputs})
 
 
 class _Progress:
@@ -105,8 +105,8 @@ def _write_shard(shard: Shard, path: Path, progress: _Progress) -> None:
         output.write(header)
         for run in shard.runs:
             first, last = run[0], run[-1]
-            if first.converts:
-                mover.convert(first.source, first.dtype)
+            if first.computes:
+                mover.compute(first.inputs, first.dtype, first.compute)
             else:
                 mover.copy(first.source.file, first.source.start, last.source.stop)
 

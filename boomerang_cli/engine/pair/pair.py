@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,8 @@ from boomerang_cli.engine.checkpoint.parts import Parts, check_layers_alike, dif
 from boomerang_cli.engine.errors import ModelNotFoundError, PairError, SelectionError
 from boomerang_cli.engine.pair.layers import LayerMap, Owner
 from boomerang_cli.engine.pair.origin import Named, told
+from boomerang_cli.engine.pair.published import published_student
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig, is_student, read_student_config
-
-PUBLISHED_TEACHERS = {
-    "Harvard-DCML/boomerang-qwen3-2.3B": "Qwen/Qwen3-4B-Base",
-    "Harvard-DCML/boomerang-qwen3-4.9B": "Qwen/Qwen3-8B-Base",
-    "Harvard-DCML/boomerang-pythia-1.6B": "EleutherAI/pythia-2.8b",
-    "Harvard-DCML/boomerang-pythia-3.8B": "EleutherAI/pythia-6.9b",
-    "Harvard-DCML/boomerang-llama-3.2-1.9B": "meta-llama/Llama-3.2-3B",
-}
-"""By the student's name on the Hub (FACTS.md 1)."""
 
 # Values of config.json that must agree because layers of both models run in one; shapes are compared apart, and
 # so are values that are lists: one a layer is as long as the model.
@@ -118,7 +110,7 @@ def open_pair(
             raise PairError(f"--keep: {error}") from None
     pair = Pair(student_checkpoint, teacher_checkpoint, family, recorded)
     with told(named_student.origin, named_teacher.origin):
-        _check(pair)
+        check_pair(pair)
     return pair
 
 
@@ -139,9 +131,20 @@ def find_student(student: str | Path | None) -> Named:
     )
 
 
+def read_recorded(student: Checkpoint) -> StudentConfig:
+    """Read what a student records, with the order that its card tells where it is a published one.
+
+    Raises:
+        CheckpointError, PairError: its record cannot be used.
+    """
+    recorded = read_student_config(student.folder)
+    published = published_student(student.name)
+    return replace(recorded, order=published.order) if recorded.order is None and published else recorded
+
+
 def _recorded(student: Checkpoint, keep: Sequence[int] | None) -> StudentConfig | None:
     if is_student(student.folder):
-        recorded = read_student_config(student.folder)
+        recorded = read_recorded(student)
         if keep is not None and tuple(keep) != recorded.layer_map.kept:
             raise PairError(
                 f"--keep {_listed(keep)} contradicts {STUDENT_CONFIG_FILE} of {student.name}, "
@@ -162,31 +165,51 @@ def _find_teacher(teacher: str | Path | None, student: Checkpoint, recorded: Stu
         return Named(teacher)
     if from_environment := os.environ.get("BOOMERANG_TEACHER"):
         return Named(from_environment, "BOOMERANG_TEACHER names the teacher, --teacher another")
-    if recorded is not None and recorded.teacher:
-        if student.revision is not None and not is_repo_id(recorded.teacher):  # nobody else's paths are followed
-            raise ModelNotFoundError(
-                f"{student.name} records a teacher on somebody's disk, {recorded.teacher!r}: give --teacher"
-            )
-        pinned = f"@{recorded.teacher_revision}" if recorded.teacher_revision else ""
-        place = f"{STUDENT_CONFIG_FILE} of {student.name}"
-        return Named(recorded.teacher + pinned, f"{place} records the teacher, --teacher names another")
-    if published := PUBLISHED_TEACHERS.get(student.name):
-        return Named(published, f"{student.name} was published with this teacher, --teacher names another")
+    if known := known_teacher(student, recorded, "--teacher"):
+        return known
     raise ModelNotFoundError(
         f"no teacher: BOOMERANG_TEACHER is not set, {student.name} records none in {STUDENT_CONFIG_FILE}, "
         "and it is not one of the published students; give --teacher"
     )
 
 
-def _check(pair: Pair) -> None:
-    """Raise PairError where the two models differ in what must agree."""
+def known_teacher(student: Checkpoint, recorded: StudentConfig | None, flag: str) -> Named | None:
+    """Return the teacher that a student records, else the one that it was published with; None if neither is known.
+
+    Args:
+        flag: what names another.
+
+    Raises:
+        ModelNotFoundError: a student of the Hub records a folder.
+    """
+    if recorded is not None and recorded.teacher:
+        if student.revision is not None and not is_repo_id(recorded.teacher):  # nobody else's paths are followed
+            raise ModelNotFoundError(
+                f"{student.name} records a teacher on somebody's disk, {recorded.teacher!r}: give {flag}"
+            )
+        pinned = f"@{recorded.teacher_revision}" if recorded.teacher_revision else ""
+        place = f"{STUDENT_CONFIG_FILE} of {student.name}"
+        return Named(recorded.teacher + pinned, f"{place} records the teacher, {flag} names another")
+    if published := published_student(student.name):
+        return Named(published.teacher, f"{student.name} was published with this teacher, {flag} names another")
+    return None
+
+
+def check_pair(pair: Pair) -> None:
+    """Check from headers that a student and its teacher belong together.
+
+    Raises:
+        PairError: names the first thing in which they differ and must agree.
+        CheckpointError, UnsupportedModelError: one of them cannot be used.
+    """
     together = f"{pair.student.name} and {pair.teacher.name} do not belong together"
     ours, theirs = pair.student.config, pair.teacher.config
     if ours.get("model_type") != theirs.get("model_type"):
         raise PairError(f"{together}: model_type {ours.get('model_type')} and {theirs.get('model_type')}")
     known_family(ours, pair.student.name)
+    our_text, their_text = pair.family.text_config(ours), pair.family.text_config(theirs)
     for key in _SAME_VALUES:
-        values: tuple[Any, Any] = (ours.get(key), theirs.get(key))
+        values: tuple[Any, Any] = (our_text.get(key), their_text.get(key))
         if not any(value is None or isinstance(value, list) for value in values) and values[0] != values[1]:
             raise PairError(f"{together}: {key} {values[0]} and {values[1]}")
     layer_map = pair.layer_map

@@ -7,7 +7,7 @@ same two keys and more beside them, so that either side reads the other's studen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,24 @@ STUDENT_CONFIG_FILE = "student_config.json"
 
 
 @dataclass(frozen=True)
+class WeightDelta:
+    """What was added to a student that no training made: the scaled difference of another one and its base.
+
+    Attributes:
+        student, base: Hub ids or absolute paths, with their Hub commits.
+    """
+
+    student: str
+    student_revision: str | None
+    base: str
+    base_revision: str | None
+    scale: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
 class StudentConfig:
     """What a student folder records.
 
@@ -27,6 +45,7 @@ class StudentConfig:
         teacher_revision: the teacher's Hub commit.
         order: in which order blocks are best patched: ``first``, ``last``, or every patchable block once.
         distillation: recipe, losses, data and versions of the training; empty before it.
+        weight_delta: what was added to the teacher's layers instead (see :class:`WeightDelta`); empty without one.
     """
 
     layer_map: LayerMap
@@ -34,6 +53,7 @@ class StudentConfig:
     teacher_revision: str | None = None
     order: str | Sequence[int] | None = None
     distillation: Mapping[str, Any] = field(default_factory=dict)
+    weight_delta: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         optional = {
@@ -41,6 +61,7 @@ class StudentConfig:
             "teacher_revision": self.teacher_revision,
             "order": self.order,
             "distillation": dict(self.distillation) or None,
+            "weight_delta": dict(self.weight_delta) or None,
         }
         return {
             "pruned_teacher_layers": list(self.layer_map.pruned),
@@ -73,13 +94,14 @@ def read_student_config(folder: Path) -> StudentConfig:
         layer_map = LayerMap(len(kept) + len(pruned), kept)
     except SelectionError as error:
         raise PairError(f"{path}: {error}") from None
-    distillation = content.get("distillation")
+    distillation, weight_delta = content.get("distillation"), content.get("weight_delta")
     return StudentConfig(
         layer_map=layer_map,
         teacher=_text(content, "teacher", path),
         teacher_revision=_text(content, "teacher_revision", path),
         order=_order(content.get("order"), layer_map, path),
         distillation=distillation if isinstance(distillation, dict) else {},
+        weight_delta=weight_delta if isinstance(weight_delta, dict) else {},
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.families import predicts_masked_words
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.publishing.card_metadata import as_mapping
@@ -37,7 +36,9 @@ def summary(made: Mapping[str, Any]) -> str:
     count = show_count(made["parameters"])
     method = "[boomerang distillation](https://arxiv.org/abs/2510.05064)"
     if "k" not in made:
-        how = "distilled" if made.get("distillation") else "not distilled yet"
+        added = "made without training by a [weight delta](https://arxiv.org/abs/2608.22854)"
+        untrained = added if made.get("delta_student") or made.get("weight_delta") else "not distilled yet"
+        how = "distilled" if made.get("distillation") else untrained
         return (
             f"A student of {len(made['copied_teacher_layers'])} layers and {count} parameters, {how}, from which "
             f"{method} makes every model size up to its teacher{_of(made.get('teacher'))}."
@@ -83,6 +84,15 @@ def layers(made: Mapping[str, Any]) -> str:
 
 def _span(start: int, count: int) -> str:
     return str(start) if count == 1 else f"{start} to {start + count - 1}"
+
+
+def weight_delta(made: Mapping[str, Any]) -> str:
+    """Return what was added to the teacher's layers."""
+    return (
+        f"Each tensor is the teacher's + {made['delta_scale']:g} · (the distilled student's - its base's), in float32 "
+        f"and rounded once. The distilled student is{_of(made['delta_student'])}, its base{_of(made['base'])}, "
+        "whose kept layers take part."
+    )
 
 
 def sizes(made: Mapping[str, Any]) -> str:
@@ -158,13 +168,20 @@ def _shown(value: Any) -> str:
     return " ".join(text.split()).replace("|", "\\|")  # a cell of a table is one line
 
 
-def usage(name: str, config: Mapping[str, Any]) -> str:
-    """Return the Python that loads the model of a ``config.json``."""
-    loader = "AutoModelForMaskedLM" if predicts_masked_words(config) else "AutoModelForCausalLM"
+_LOADERS = {
+    "fill-mask": ("AutoTokenizer", "AutoModelForMaskedLM"),
+    "text-generation": ("AutoTokenizer", "AutoModelForCausalLM"),
+    "image-text-to-text": ("AutoProcessor", "AutoModelForImageTextToText"),
+}
+
+
+def usage(name: str, task: str) -> str:
+    """Return the Python that loads the model."""
+    reader, loader = _LOADERS[task]
     lines = [
-        f"from transformers import AutoTokenizer, {loader}",
+        f"from transformers import {reader}, {loader}",
         "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
+        f'{reader.removeprefix("Auto").lower()} = {reader}.from_pretrained("{name}")',
         f'model = {loader}.from_pretrained("{name}", dtype="auto")',
     ]
     return "```python\n" + "\n".join(lines) + "\n```"
@@ -186,7 +203,8 @@ def other_sizes(made: Mapping[str, Any], name: str) -> str:
 
 def licence(made: Mapping[str, Any]) -> str:
     """Return whose licence holds."""
-    told = {role: (made.get(role) or {}).get("license") for role in ("teacher", "student")}
+    roles = ("teacher", "student", "delta_student", "base")
+    told = {role.replace("_", " "): (made.get(role) or {}).get("license") for role in roles}
     known = [f"the {role}'s is `{licence['license']}`" for role, licence in told.items() if licence]
     known += [f"`{made['license']['license']}`"] if made.get("license") else []
     return "That of the models that it is made of" + (

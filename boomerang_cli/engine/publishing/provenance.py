@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.families import Family
@@ -19,8 +19,12 @@ from boomerang_cli.engine.pair.student_config import StudentConfig
 from boomerang_cli.engine.publishing.plain_yaml import load
 from boomerang_cli.engine.publishing.versions import versions
 
+if TYPE_CHECKING:
+    from boomerang_cli.engine.pair.delta import Delta
+
 PROVENANCE_FILE = "boomerang.json"
 METHOD = "boomerang distillation, arXiv 2510.05064"
+DELTA_METHOD = "weight-delta initialization, arXiv 2608.22854"
 _FRONT_MATTER_BYTES = 2**20
 
 
@@ -46,6 +50,29 @@ def provenance(plan: Plan, pair: Pair, *, order: str | None, patched_blocks: Seq
         "bytes": plan.size_bytes,
         "dtype": plan.dtype,
         "distillation": dict(pair.student_config.distillation) or None,
+        **_weight_delta(pair.student_config),
+        "command": command(),
+        "versions": versions(),
+    }
+
+
+def delta_provenance(plan: Plan, teacher: Checkpoint, parts: Parts, delta: Delta) -> dict[str, Any]:
+    """Return how a student with a weight delta was made.
+
+    Args:
+        parts: the teacher's.
+    """
+    return {
+        "method": DELTA_METHOD,
+        "teacher": _source(teacher, parts),
+        "delta_student": _source(delta.pair.student, delta.pair.parts["student"]),
+        "base": _source(delta.pair.teacher, delta.pair.parts["teacher"]),
+        "delta_scale": delta.scale,
+        "copied_teacher_layers": list(delta.layer_map.kept),
+        "tied_embeddings": plan.tied,
+        "parameters": plan.parameters,
+        "bytes": plan.size_bytes,
+        "dtype": plan.dtype,
         "command": command(),
         "versions": versions(),
     }
@@ -63,8 +90,14 @@ def student_provenance(student: Checkpoint, family: Family, recorded: StudentCon
         "parameters": own["parameters"],
         "dtype": student.main_dtype,
         "distillation": dict(recorded.distillation) or None,
+        **_weight_delta(recorded),
         "license": own["license"],
     }
+
+
+def _weight_delta(recorded: StudentConfig) -> dict[str, Any]:
+    """Return what was added to a student, if anything was."""
+    return {"weight_delta": dict(recorded.weight_delta)} if recorded.weight_delta else {}
 
 
 def layer_sources(plan: Plan) -> list[dict[str, Owner | int]]:
