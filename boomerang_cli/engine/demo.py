@@ -19,6 +19,7 @@ from boomerang_cli.engine.output.output_folder import check_output, check_writab
 from boomerang_cli.engine.patch import patch
 
 TRAINING_TEXT, HELD_OUT_TEXT = Path("text", "train.txt"), Path("text", "held-out.txt")
+RECIPE = "between"
 STEPS = 150
 BATCH_SIZE = 8
 SEQUENCE_LENGTH = 256
@@ -130,10 +131,11 @@ def _run(
     on_command(f"boomerang init-student {BUILTIN_DEMO}")
     init_student(BUILTIN_DEMO)
     on_command(
-        f"boomerang distill --data {TRAINING_TEXT} --steps {steps} --batch-size {BATCH_SIZE} "
+        f"boomerang distill --recipe {RECIPE} --data {TRAINING_TEXT} --steps {steps} --batch-size {BATCH_SIZE} "
         f"--sequence-length {SEQUENCE_LENGTH} --learning-rate {LEARNING_RATE}"
     )
     distill(
+        recipe=RECIPE,
         data=[str(TRAINING_TEXT)],
         steps=steps,
         batch_size=BATCH_SIZE,
