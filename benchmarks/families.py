@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import tiny_wrappers
 import torch
 import wrapper_proof
-from compute_proof import SCALED, check_distilled, check_scored, open_loaded
+from compute_proof import SCALED, check_distilled, check_patched, check_scored, open_loaded
 from family_proof import KEPT_SETS, InexactError, check_exact, derive_row, save_teacher, use_row
 from tiny_types import build_problem
 from transformers import CONFIG_MAPPING
@@ -154,7 +154,7 @@ def compute(model_type: str) -> tuple[str, str, None]:
             loaded = open_loaded(Path(folder) / "teacher")
         except BoomerangError as error:
             return "refused", str(error).replace(f"{folder}/", ""), None
-        for check in (check_distilled, check_scored):
+        for check in (check_distilled, check_patched, check_scored):
             found, reason = _outcome(check, loaded)
             outcome = max(outcome, found, key=("agrees", "refused", "differs").index)
             said.append(reason.replace(f"{folder}/", ""))
