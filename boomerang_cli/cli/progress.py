@@ -92,7 +92,7 @@ def _stage_bar() -> Iterator[Callable[[str, int, int], None]]:
 @contextmanager
 def _stage_lines() -> Iterator[Callable[[str, int, int], None]]:
     stage, shown, last = "", "", time.monotonic()
-    waiting: threading.Timer | None = None
+    waiting = threading.Timer(0.0, lambda: None)  # none yet: it is never started
 
     def show(done: int, total: int) -> None:
         nonlocal shown, last
@@ -102,8 +102,7 @@ def _stage_lines() -> Iterator[Callable[[str, int, int], None]]:
     def update(now: str, done: int, total: int) -> None:
         nonlocal stage, waiting
         if now != stage:
-            if waiting:
-                waiting.cancel()
+            waiting.cancel()
             stage, waiting = now, threading.Timer(_SECONDS_BETWEEN_STAGES, show, (done, total))
             waiting.daemon = True
             waiting.start()  # for a stage that tells no more until it is over, such as loading libraries
@@ -114,5 +113,4 @@ def _stage_lines() -> Iterator[Callable[[str, int, int], None]]:
     try:
         yield update
     finally:
-        if waiting:
-            waiting.cancel()
+        waiting.cancel()
