@@ -22,6 +22,8 @@ def forecast_lines(forecast: Forecast) -> Iterator[str]:
     yield "the delta against the compared student's own:"
     rows = [_row(group, agreement) for group, agreement in forecast.groups.items()]
     yield table(["tensors", "cosine", "norm ratio", "parameters"], [*rows, _row("all", forecast.total)])
+    if forecast.total.cosine is None:
+        yield "warning: one of the two deltas is zero, which has no cosine: that student was never distilled"
     known = (f"{name.rpartition('/')[2]} {cosine:.2f} / {ratio:.2f}" for name, (cosine, ratio) in _published(forecast))
     yield f"published, cosine / norm ratio: {', '.join(known)}"
     yield _MEANING

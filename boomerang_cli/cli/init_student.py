@@ -116,6 +116,7 @@ def init_student(
             overwrite=overwrite,
             dry_run=dry_run,
             on_progress=on_progress,
+            on_note=out.note,
         )
     for line in _described(result):
         out.note(line)

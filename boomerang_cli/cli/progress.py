@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,7 +24,7 @@ def byte_progress(label: str) -> AbstractContextManager[Callable[[int, int], Non
 
 def stage_progress() -> AbstractContextManager[Callable[[str, int, int], None]]:
     """Give a callback for what is being done, how much of it is done, and how much there is."""
-    return _stage_bar() if sys.stderr.isatty() else nullcontext(_stage_lines())
+    return _stage_bar() if sys.stderr.isatty() else _stage_lines()
 
 
 def download_lines() -> Callable[[str, int, int], None]:
@@ -88,14 +89,28 @@ def _stage_bar() -> Iterator[Callable[[str, int, int], None]]:
         yield update
 
 
-def _stage_lines() -> Callable[[str, int, int], None]:
-    shown, last = "", time.monotonic()
+@contextmanager
+def _stage_lines() -> Iterator[Callable[[str, int, int], None]]:
+    stage, shown, last = "", "", time.monotonic()
+    waiting = threading.Timer(0.0, lambda: None)  # none yet: it is never started
 
-    def update(stage: str, done: int, total: int) -> None:
+    def show(done: int, total: int) -> None:
         nonlocal shown, last
-        pause = SECONDS_BETWEEN_LINES if stage == shown else _SECONDS_BETWEEN_STAGES
-        if time.monotonic() - last > pause:
-            shown, last = stage, time.monotonic()
-            print(f"{stage}: {100 * done // max(total, 1)}%" if done else stage, file=sys.stderr, flush=True)
+        shown, last = stage, time.monotonic()
+        print(f"{stage}: {100 * done // max(total, 1)}%" if done else stage, file=sys.stderr, flush=True)
 
-    return update
+    def update(now: str, done: int, total: int) -> None:
+        nonlocal stage, waiting
+        if now != stage:
+            waiting.cancel()
+            stage, waiting = now, threading.Timer(_SECONDS_BETWEEN_STAGES, show, (done, total))
+            waiting.daemon = True
+            waiting.start()  # for a stage that tells no more until it is over, such as loading libraries
+        if time.monotonic() - last > (SECONDS_BETWEEN_LINES if now == shown else _SECONDS_BETWEEN_STAGES):
+            waiting.cancel()
+            show(done, total)
+
+    try:
+        yield update
+    finally:
+        waiting.cancel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +84,7 @@ def init_student(
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: ByteProgress | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> InitStudentResult:
     """Write a student that copies some layers of ``teacher``, and its embedding, final norm and head.
 
@@ -113,6 +114,7 @@ def init_student(
         overwrite: replace an earlier output of this function; no other folder is ever replaced.
         dry_run: return the plan, from headers alone, and write nothing; ``compare`` reads weights all the same.
         on_progress: called with the bytes compared, then written so far, and all bytes to compare or write.
+        on_note: called with what is not as might be expected, such as a base that ``delta`` does not record.
 
     Raises:
         ModelNotFoundError: no such teacher, or another model that is named; no base that is known.
@@ -151,6 +153,8 @@ def init_student(
     else:
         added = open_delta(delta, base, checkpoint, parts, scale=delta_scale, download=download)
         check_spares(target, added.pair.student.folder, added.pair.teacher.folder)
+        if base is not None and added.other_base:
+            on_note(added.other_base)
         layer_map = added.layer_map
     plan = _plan(checkpoint, family, parts, layer_map, added, target.name, stored, max_shard_bytes)
     plan = arrange_for_sharing(plan, target)

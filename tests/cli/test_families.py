@@ -34,6 +34,7 @@ def test_every_type_of_the_tables_is_listed_once() -> None:
         ("llama4_text", ("hybrid, dense and expert layers kept in proportion",)),
         ("roberta", ("encoder: init-student and patch only",)),
         ("distilbert", ("encoder: init-student and patch only",)),
+        ("qwen3_vl", ("multimodal: its text layers, by init-student and patch only",)),
         ("whisper", ("the decoder of an encoder-decoder, saved alone",)),
         ("gpt_neox_japanese", ("the last layer is always kept",)),
         ("minicpm3", ("scale_depth follows the depth",)),
@@ -43,7 +44,7 @@ def test_every_type_of_the_tables_is_listed_once() -> None:
 def test_what_is_special_of_a_type_is_said(model_type: str, special: tuple[str, ...]) -> None:
     found = {entry.model_type: entry for entry in list_families().families}[model_type]
     assert found.special == special
-    assert found.distillable == (model_type not in ("roberta", "distilbert"))
+    assert found.distillable == (model_type not in ("roberta", "distilbert", "qwen3_vl"))
 
 
 def test_a_text_picks_types_by_their_names_the_refused_too() -> None:

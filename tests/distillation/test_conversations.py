@@ -61,6 +61,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "an empty prompt": ({"prompt": "", "completion": "y"}, "here has no prompt in `prompt`"),
     "a number": ({"prompt": "x", "completion": 3}, "here, column `completion` is int: give text, or a list"),
     "no role": ({"messages": [{"text": "x"}]}, r"message 1 has no role \(keys: text\)"),
+    "text for messages": ({"messages": "x"}, "column `messages` is text: give a list of messages"),
     "a message of text": ({"messages": ["x"]}, "column `messages`, message 1 is str"),
     "an unknown speaker": ({"conversations": [{"from": "bing", "value": "x"}]}, "message 1 is from 'bing'"),
 }

@@ -113,6 +113,12 @@ def test_the_command_prints_the_groups_beside_the_published_values(trio: Path) -
     assert content["published"]["Qwen/Qwen3-4B-Thinking-2507"] == [0.57, 0.92]
 
 
+def test_a_student_that_was_never_distilled_is_told(trio: Path) -> None:
+    other = init_student(trio / "chat", keep=KEPT, output=trio / "other").path
+    told = run("init-student", trio / "chat", "--delta", trio / "student", "--compare", other, "--dry-run").stderr
+    assert "one of the two deltas is zero, which has no cosine: that student was never distilled" in told
+
+
 def test_a_student_of_other_layers_is_not_compared(trio: Path) -> None:
     other = init_student(trio / "chat", keep=[0, 2, 4, 6, 7], output=trio / "other").path
     words = ("init-student", trio / "chat", "--delta", trio / "student", "--compare", other, "-o", trio / "made")

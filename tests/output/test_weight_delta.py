@@ -186,9 +186,17 @@ def test_a_student_in_another_place_is_named_in_the_hint(trio: Path, monkeypatch
 
 def test_a_base_that_is_named_goes_before_the_recorded_one(trio: Path) -> None:
     edit_json(trio / "student" / "student_config.json", teacher="/nowhere")
-    made = added(trio, base=trio / "base")
+    told: list[str] = []
+    made = added(trio, base=trio / "base", on_note=told.append)
     assert made.weight_delta is not None
     assert made.weight_delta.base == str(trio / "base")
+    assert "student records that it was distilled from /nowhere: the delta is wrong unless" in told[0]
+
+
+def test_a_base_that_is_the_recorded_one_needs_no_word(trio: Path) -> None:
+    told: list[str] = []
+    added(trio, base=trio / "base", on_note=told.append)
+    assert told == []
 
 
 def test_the_variable_of_the_teacher_names_no_base(trio: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ class FamilyEntry:
     Attributes:
         special: what differs from most types, in a few words each.
         order, keep_first, keep_last: the defaults of ``patch`` and ``init-student``.
-        distillable: whether ``distill`` and ``sweep`` take it too: it continues a text.
+        distillable: whether ``distill`` and ``sweep`` take it too: it continues a text, and is no multimodal one.
         derived: whether its row was derived from its class in transformers and proved, or else is written by hand.
     """
 
@@ -75,7 +75,7 @@ def _entry(model_type: str, family: Family, derived: bool) -> FamilyEntry:
         order=family.order,
         keep_first=family.keep_first,
         keep_last=family.keep_last,
-        distillable=not encoder,
+        distillable=not encoder and family.wrapper is None,
         derived=derived,
     )
 
@@ -84,6 +84,8 @@ def _special(family: Family, encoder: bool) -> Iterator[str]:
     """Yield what a user of a type may want to know before its layers are moved."""
     if encoder:
         yield "encoder: init-student and patch only"
+    if family.wrapper:
+        yield "multimodal: its text layers, by init-student and patch only"
     if family.base == _DECODER_HALF:
         yield "the decoder of an encoder-decoder, saved alone"
     fields = [*family.layer_lists, *dict(family.numbered), *dict(family.thresholds)]

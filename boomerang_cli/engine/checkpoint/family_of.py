@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.families import Family
-from boomerang_cli.engine.checkpoint.family_list import nearest_types
 from boomerang_cli.engine.checkpoint.family_table import known_family
 from boomerang_cli.engine.checkpoint.foreign import refuse_quantised
 from boomerang_cli.engine.errors import UnsupportedModelError
@@ -44,6 +43,8 @@ def family_of(checkpoint: Checkpoint) -> Family:
 
 
 def _way_out(model_type: str) -> str:
+    from boomerang_cli.engine.checkpoint.family_list import nearest_types
+
     near = nearest_types(model_type)
     nearest = f"nearest: {', '.join(near)}; " if near else ""
     return f"{nearest}`boomerang families` lists the types that work"

@@ -105,7 +105,7 @@ class ChatTokenizer:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise DataError(
                 f"{conversation.where}: the chat template of {self._tokenizer.name_or_path} fails: {reason}; mend the "
-                "row, or leave it out"
+                "row or the template, or leave the row out"
             ) from None
 
     def _ids(self, text: str) -> list[int]:

@@ -79,7 +79,7 @@ class ChatData:
 
 
 def conversation_of(row: Any, where: str, columns: Sequence[str] = ()) -> Conversation:
-    """Return what a row holds: messages, or a prompt and a response, each of them text or messages.
+    """Return what a row holds: messages, or a prompt and a response, each of these two text or messages.
 
     Text is the only message of its speaker, user or assistant. Of a response in messages the assistant's count.
 
@@ -89,6 +89,11 @@ def conversation_of(row: Any, where: str, columns: Sequence[str] = ()) -> Conver
     if not isinstance(row, Mapping):
         raise DataError(f'{where} is not an object: each one must be like {{"messages": […]}}')
     *prompt_column, response_column = _columns_of(row, where, columns)
+    if not prompt_column and isinstance(row[response_column], str):
+        raise DataError(
+            f"{where}, column `{response_column}` is text: give a list of messages with role and content, or name the "
+            "columns of prompt and response with --sft-columns"
+        )
     prompt = [each for name in prompt_column for each in _messages(row[name], "user", f"{where}, column `{name}`")]
     response = _messages(row[response_column], "assistant", f"{where}, column `{response_column}`")
     if prompt_column and not any(message.get("content") for message in prompt):

@@ -133,8 +133,14 @@ def check_sequence_length(teacher: Checkpoint, sequence_length: int, flag: str =
     Raises:
         TrainingError: names both lengths.
     """
-    longest = teacher.config.get("max_position_embeddings") or teacher.config.get("n_positions")
-    if isinstance(longest, int) and sequence_length > longest:
+    longest = positions_of(teacher)
+    if longest is not None and sequence_length > longest:
         raise TrainingError(
             f"{flag} {sequence_length} is beyond the {longest} positions of {teacher.name}: give at most {longest}"
         )
+
+
+def positions_of(teacher: Checkpoint) -> int | None:
+    """Return how many positions a teacher was made for; None where its configuration does not say."""
+    positions = teacher.config.get("max_position_embeddings") or teacher.config.get("n_positions")
+    return positions if isinstance(positions, int) else None

@@ -13,6 +13,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from boomerang_cli.engine.distillation.sequences import check_token_ids
+from boomerang_cli.engine.distillation.text import positions_of
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS, Asked
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
@@ -129,9 +130,8 @@ def _prompt(text: str, input_ids: Sequence[int], tokenizer: PreTrainedTokenizerB
     if not input_ids:
         raise ScoringError(f"--prompt {_short(text)} gives no token: give another")
     check_token_ids(input_ids, tokenizer, pair.vocabulary_size)
-    config = pair.teacher.config
-    positions = config.get("max_position_embeddings") or config.get("n_positions")
-    room = positions - len(input_ids) if isinstance(positions, int) else NEW_TOKENS
+    positions = positions_of(pair.teacher)
+    room = NEW_TOKENS if positions is None else positions - len(input_ids)
     if room < 1:
         raise ScoringError(
             f"--prompt {_short(text)} has {len(input_ids):,} tokens, and {pair.teacher.name} has {positions:,} "

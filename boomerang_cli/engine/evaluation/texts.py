@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from boomerang_cli.engine.distillation.data import Source, find_sources
 from boomerang_cli.engine.distillation.readers import TEXT_COLUMN
 from boomerang_cli.engine.distillation.sequences import check_token_ids
-from boomerang_cli.engine.distillation.text import check_sequence_length
+from boomerang_cli.engine.distillation.text import check_sequence_length, positions_of
 from boomerang_cli.engine.errors import DataError
 from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.windows import Windows, read_windows
@@ -102,8 +102,7 @@ def find_texts(settings: TextSettings, pair: Pair) -> Texts:
     """
     length = settings.sequence_length
     if length is None:
-        positions = pair.teacher.config.get("max_position_embeddings") or pair.teacher.config.get("n_positions")
-        length = min(DEFAULT_LENGTH, positions) if isinstance(positions, int) else DEFAULT_LENGTH
+        length = min(DEFAULT_LENGTH, positions_of(pair.teacher) or DEFAULT_LENGTH)
     check_sequence_length(pair.teacher, length)
     stride = settings.stride or length
     if stride > length:

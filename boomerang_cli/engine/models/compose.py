@@ -13,7 +13,7 @@ from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
 from boomerang_cli.engine.checkpoint.derivation.blank_model import names_of
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
-from boomerang_cli.engine.models.hidden_states import decoder_layers
+from boomerang_cli.engine.models.hidden_states import layers_prefix
 from boomerang_cli.engine.models.loading import load_model
 from boomerang_cli.engine.output.plan import OWNERS
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
@@ -104,12 +104,6 @@ def _tensor_names(model: nn.Module) -> Iterator[tuple[str, bool]]:
     saved = model.state_dict().keys()
     yield from [(name, False) for name, _ in model.named_parameters(remove_duplicate=False)]
     yield from [(name, name not in saved) for name, _ in model.named_buffers(remove_duplicate=False)]
-
-
-def layers_prefix(model: PreTrainedModel, depth: int) -> str:
-    """Return what stands before the layers' numbers in the modules' names; files may have another name for it."""
-    layers = decoder_layers(model, depth)
-    return next(f"{name}." for name, module in model.named_modules() if module is layers)
 
 
 def _origins(model: PreTrainedModel, family: Family) -> Callable[[str, bool, Owner, Owner], Owner]:

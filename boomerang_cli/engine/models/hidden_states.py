@@ -80,3 +80,9 @@ def decoder_layers(model: PreTrainedModel, depth: int | None = None) -> nn.Modul
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return module
     raise UnsupportedModelError(f"{type(model).__name__} holds no list of {depth} layers")
+
+
+def layers_prefix(model: PreTrainedModel, depth: int) -> str:
+    """Return what stands before the layers' numbers in the modules' names; files may have another name for it."""
+    layers = decoder_layers(model, depth)
+    return next(f"{name}." for name, module in model.named_modules() if module is layers)

@@ -10,15 +10,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.models.compose import (
-    LoadedPair,
-    blank_model,
-    get_tensor,
-    layers_prefix,
-    origins,
-    set_tensor,
-)
-from boomerang_cli.engine.models.hidden_states import decoder_layers
+from boomerang_cli.engine.models.compose import LoadedPair, blank_model, get_tensor, origins, set_tensor
+from boomerang_cli.engine.models.hidden_states import decoder_layers, layers_prefix
 from boomerang_cli.engine.pair.layers import Owner
 
 _MOST_BODIES = 64

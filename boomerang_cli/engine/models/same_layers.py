@@ -17,7 +17,7 @@ from boomerang_cli.engine.checkpoint.derivation.guards import check_layers
 from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.errors import UnsupportedModelError
-from boomerang_cli.engine.models.hidden_states import decoder_layers
+from boomerang_cli.engine.models.hidden_states import layers_prefix
 from boomerang_cli.engine.output.plan import Plan
 
 
@@ -53,5 +53,4 @@ def _stack(config: str, family: Family) -> str:
     except Exception as error:  # whatever a class raises for values that it does not expect
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise NotDerivableError(f"transformers cannot build the teacher ({reason[:120]})") from None
-    layers = decoder_layers(model, family.teacher_depth(json.loads(config)))
-    return next(f"{name}." for name, module in model.named_modules() if module is layers)
+    return layers_prefix(model, family.teacher_depth(json.loads(config)))

@@ -36,6 +36,17 @@ class Delta:
     def layer_map(self) -> LayerMap:
         return self.pair.layer_map
 
+    @property
+    def other_base(self) -> str | None:
+        """What is to be said of a base that is not the teacher which the student records, a moved one perhaps."""
+        recorded, base = self.pair.student_config.teacher, self.pair.teacher.name
+        if recorded in (None, base):
+            return None
+        return (
+            f"warning: {self.pair.student.name} records that it was distilled from {recorded}: the delta is wrong "
+            f"unless {base} is that model"
+        )
+
     def recorded(self) -> WeightDelta:
         """Return what a student that is made with it records."""
         student, base = self.pair.student, self.pair.teacher
