@@ -142,6 +142,46 @@ def distill(
     micro_batch_size: Annotated[
         str, typer.Option(parser=_auto_or_number, metavar="auto|N", help="Sequences that run at once on each GPU.")
     ] = "auto",
+    gradient_checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--gradient-checkpointing",
+            help="Keep one state a layer, and compute the rest again: much less memory for long sequences, about a "
+            "quarter more time. The same losses.",
+        ),
+    ] = False,
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            help="adamw-8bit keeps 2 bytes a trained parameter, not 8; losses differ a little. Needs boomerang-cli"
+            "[low-memory], and compiles for a minute.",
+            metavar="adamw|adamw-8bit",
+        ),
+    ] = "adamw",
+    offload: Annotated[
+        bool,
+        typer.Option(
+            "--offload",
+            help="Keep the student's weights, gradients and optimiser in host memory: 16 bytes a parameter less on the "
+            "GPUs, which wait for the bus and for the CPU's optimiser. With --gpus 2 or more.",
+        ),
+    ] = False,
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            help="Of both models, as transformers names it: eager, sdpa, flex_attention, flash_attention_2 or _3. "
+            "eager holds every score, quadratic in the length. [default: transformers' choice, sdpa]",
+            metavar="NAME",
+        ),
+    ] = None,
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile each layer: fewer passes over memory, a minute or more before the first step, and a C++ "
+            "compiler. Losses differ by rounding.",
+        ),
+    ] = False,
     gpus: Annotated[
         int | None, typer.Option(help="Train on so many GPUs of this machine. [default: one, or torchrun's]")
     ] = None,
@@ -212,6 +252,11 @@ def distill(
                 seed=seed,
                 repeat=repeat,
                 micro_batch_size=micro_batch_size,  # type: ignore[arg-type]
+                gradient_checkpointing=gradient_checkpointing,
+                optimizer=optimizer,
+                offload=offload,
+                attention=attention,
+                compile=compile,
                 save_every=save_every,
                 resume=resume,
                 report_to=report_to,

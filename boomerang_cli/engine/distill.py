@@ -17,6 +17,7 @@ from boomerang_cli.engine.distillation.failing_together import failing_together
 from boomerang_cli.engine.distillation.finish import write_trained_student
 from boomerang_cli.engine.distillation.identity import contents_of
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
+from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.processes import decide, processes
 from boomerang_cli.engine.distillation.progress import ProgressCallback
@@ -97,6 +98,11 @@ def distill(
     seed: int | None = None,
     repeat: bool | None = None,
     micro_batch_size: int | Literal["auto"] = "auto",
+    gradient_checkpointing: bool = False,
+    optimizer: str = "adamw",
+    offload: bool = False,
+    attention: str | None = None,
+    compile: bool = False,
     save_every: int | None = None,
     resume: bool = False,
     report_to: str = "none",
@@ -151,6 +157,8 @@ def distill(
         repeat: read a text that is too short again.
         micro_batch_size: sequences that run at once in each process, a divisor of its share of the batch; ``auto``
             measures how many fit. But for rounding, the result does not depend on it.
+        gradient_checkpointing, optimizer, offload, attention, compile: less memory or more speed, at a price; see
+            ``levers.Levers``.
         save_every: steps between checkpoints; None is every ten minutes.
         resume: go on from the newest checkpoint, with the same recipe.
         report_to: a tracker that gets the losses too: ``none``, ``tensorboard``, ``wandb`` or ``trackio``.
@@ -199,6 +207,7 @@ def distill(
         seed=seed,
         repeat=repeat,
     )
+    levers = Levers(gradient_checkpointing, optimizer, offload, attention, compile)
     target = Path(output)
     check_output(target, "student", overwrite=overwrite, dry_run=dry_run)
     check_reporter(report_to)
@@ -224,8 +233,9 @@ def distill(
     keep_libraries_quiet()
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
-        arguments = training_arguments(chosen, folder.path, report_to=report_to)  # connects the processes
+        arguments = training_arguments(chosen, folder.path, report_to=report_to, levers=levers)  # connects processes
         stack.enter_context(failing_together())
+        levers.check_device(arguments.device)
         decide(lambda: stack.enter_context(folder.held()))
         for phase in chosen.phases:
             phase.accumulation_steps(1 if micro_batch_size == "auto" else micro_batch_size, processes())
@@ -233,14 +243,18 @@ def distill(
             "recipe": chosen.as_json(),
             "student_init": pair.student.name,
             "teacher": pair.teacher.name,
+            "levers": levers.as_json(),
             "contents": decide(lambda: contents_of(pair, sources)),
         }
-        start = decide(lambda: find_start(folder, identity, chosen, resume=resume, overwrite=overwrite))
+        start = decide(lambda: find_start(folder, identity, chosen, levers, resume=resume, overwrite=overwrite))
         text = open_text(sources, chosen, pair, start.progress.get("step", 0), start.progress.get("position"))
         interrupts = Interrupts(on_request=lambda: trainer.report(stopping=True))
+        student = load_student(pair, arguments.device, offload=offload)
+        loaded_teacher = load_teacher(pair, arguments.device)
+        levers.pull(student, loaded_teacher, pair.layer_map)
         trainer = DistillationTrainer(
-            student=load_student(pair, arguments.device),
-            teacher=load_teacher(pair, arguments.device),
+            student=student,
+            teacher=loaded_teacher,
             layer_map=pair.layer_map,
             recipe=chosen,
             arguments=arguments,
@@ -252,7 +266,7 @@ def distill(
             save_every=save_every,
             on_progress=on_progress,
         )
-        trainer.set_micro_batch_size(micro_batch_size)
+        trainer.set_micro_batch_size(micro_batch_size, optimizer_bytes=levers.optimizer_bytes)
         if start.checkpoint is None:
             decide(folder.clear)  # what --overwrite gives up, now that nothing can be refused any more
         with interrupts:
