@@ -183,7 +183,8 @@ def distill(
         ),
     ] = False,
     gpus: Annotated[
-        int | None, typer.Option(help="Train on so many GPUs of this machine. [default: one, or torchrun's]")
+        int | None,
+        typer.Option(help="Train on so many GPUs of this machine, or plan for so many. [default: one, or torchrun's]"),
     ] = None,
     save_every: Annotated[
         int | None, typer.Option(help="Steps between checkpoints. [default: every ten minutes]")
@@ -194,7 +195,21 @@ def distill(
     ] = "none",
     dtype: options.DType = "auto",
     overwrite: options.Overwrite = False,
-    dry_run: options.DryRun = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what would be written, and what training needs: operations, memory, GPUs."
+        ),
+    ] = False,
+    gpu_memory: Annotated[
+        str | None, typer.Option(help="With --dry-run, memory of each GPU, as 80GB. [default: this machine's]")
+    ] = None,
+    tokens_per_second: Annotated[
+        float | None, typer.Option(help="With --dry-run, how fast all GPUs train, for the hours.")
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="With --dry-run, measure that here, for 20 seconds.")
+    ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -215,7 +230,7 @@ def distill(
         raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus))
     out = Output(as_json=as_json, quiet=quiet or not is_first_process())
     out.note(f"opening {student_init}, its teacher and the text")  # it takes seconds before there is more to say
-    from boomerang_cli.engine.distill import distill
+    from boomerang_cli.engine.distill import DistillPlan, distill
     from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
     from boomerang_cli.engine.distillation.processes import disconnect
 
@@ -263,6 +278,10 @@ def distill(
                 dtype=dtype,
                 overwrite=overwrite,
                 dry_run=dry_run,
+                gpus=gpus,
+                gpu_memory=gpu_memory,
+                tokens_per_second=tokens_per_second,
+                measure=measure,
                 on_progress=on_progress,
                 on_note=out.note,
             )
@@ -272,9 +291,11 @@ def distill(
     disconnect()
     if not is_first_process():
         return
-    if dry_run:
+    if isinstance(result, DistillPlan):
+        from boomerang_cli.cli.needs_lines import needs_text
+
         out.note(f"recipe {recipe}: {', '.join(f'{key} {value}' for key, value in _shown(result.recipe))}")
-        out.plan(result, result.plan)
+        out.plan(result, result.plan, needs_text(result.needs))
         return
     out.result(result, str(result.path))
     if (following := patch_command(result.path, teacher)) is not None:

@@ -18,7 +18,9 @@ from boomerang_cli.engine.distillation.finish import write_trained_student
 from boomerang_cli.engine.distillation.identity import contents_of
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
 from boomerang_cli.engine.distillation.levers import Levers
+from boomerang_cli.engine.distillation.measured_rate import measure_rate
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
+from boomerang_cli.engine.distillation.needs import Machine, Needs, check_plan_options, needs_of
 from boomerang_cli.engine.distillation.processes import decide, processes
 from boomerang_cli.engine.distillation.progress import ProgressCallback
 from boomerang_cli.engine.distillation.recipes import recipe_of
@@ -66,6 +68,13 @@ class DistillResult:
     plan: Plan
 
 
+@dataclass(frozen=True)
+class DistillPlan(DistillResult):
+    """What training would take, and ``needs`` of it; nothing is reached."""
+
+    needs: Needs
+
+
 def distill(
     student_init: str | Path = "student-init",
     *,
@@ -109,6 +118,10 @@ def distill(
     dtype: str = "auto",
     overwrite: bool = False,
     dry_run: bool = False,
+    gpus: int | None = None,
+    gpu_memory: str | None = None,
+    tokens_per_second: float | None = None,
+    measure: bool = False,
     on_progress: ProgressCallback | None = None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> DistillResult:
@@ -164,7 +177,10 @@ def distill(
         report_to: a tracker that gets the losses too: ``none``, ``tensorboard``, ``wandb`` or ``trackio``.
         dtype: of the written student: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is that of ``student_init``.
         overwrite: replace an earlier output of this function, and a training that was begun.
-        dry_run: return the plan and the tokens that training would take; nothing is trained or written.
+        dry_run: return a ``DistillPlan``: files, operations, memory and hours; nothing is trained or written.
+        gpus, gpu_memory: what it is planned for, such as 8 and ``80GB``; None is this machine.
+        tokens_per_second: of all GPUs together, for the hours.
+        measure: measure it on this machine, for 20 seconds, as if ``gpus`` were so many times as fast.
         on_progress: called at rank 0 before the first step, and after each.
         on_note: called with what is not as might be expected, such as files that are left out of a folder.
 
@@ -207,6 +223,7 @@ def distill(
         seed=seed,
         repeat=repeat,
     )
+    check_plan_options(dry_run, gpus=gpus, gpu_memory=gpu_memory, tokens_per_second=tokens_per_second, measure=measure)
     levers = Levers(gradient_checkpointing, optimizer, offload, attention, compile)
     target = Path(output)
     check_output(target, "student", overwrite=overwrite, dry_run=dry_run)
@@ -215,7 +232,7 @@ def distill(
     sources = find_sources(chosen.data, chosen.eval_data, chosen.sft_data, column=chosen.text_column)
     for note in sources.notes:
         on_note(note)
-    pair = _open_student_init(student_init, teacher, keep)
+    pair = _open_student_init(student_init, teacher, keep, download=measure or not dry_run)
     check_utf8(target, pair.student.folder, pair.teacher.folder)
     check_sequence_lengths(pair.teacher, chosen)
     plan = plan_student(pair, dtype)
@@ -225,8 +242,14 @@ def distill(
     if overwrite and not resume:
         folder.check_replaceable()
     if dry_run:
-        steps, tokens = chosen.total_steps, chosen.positions(chosen.total_steps)
-        return DistillResult(target, steps, tokens, {}, {}, 0.0, 0.0, 0, [], chosen.as_json(), plan)
+        machine = Machine.of(gpus, gpu_memory)
+        if measure:
+            keep_libraries_quiet()
+            tokens_per_second = machine.gpus * measure_rate(pair, chosen, levers)
+        needs = needs_of(pair, chosen, levers, machine, tokens_per_second)
+        return DistillPlan(
+            target, chosen.total_steps, needs.tokens, {}, {}, 0.0, 0.0, 0, [], chosen.as_json(), plan, needs
+        )
 
     check_writable(target)
     check_spares(target, pair.student.folder, pair.teacher.folder)
@@ -294,10 +317,12 @@ def distill(
     )
 
 
-def _open_student_init(student_init: str | Path, teacher: str | Path | None, keep: Sequence[int] | None) -> Pair:
+def _open_student_init(
+    student_init: str | Path, teacher: str | Path | None, keep: Sequence[int] | None, *, download: bool
+) -> Pair:
     """Open the student that is to be distilled, and its teacher (errors as in ``pair.open_pair``)."""
     if str(student_init) == "student-init" and not Path(student_init).exists():
         raise ModelNotFoundError(
             "no student to distil in ./student-init: make one with `boomerang init-student TEACHER`, or name its folder"
         )
-    return open_pair(student_init, teacher, keep=keep)
+    return open_pair(student_init, teacher, keep=keep, download=download)

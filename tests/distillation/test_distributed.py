@@ -26,7 +26,6 @@ from boomerang_cli.engine.distillation.training_state import gather_tensors
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.models.hidden_states import decoder_layers
 
-
 PLAIN = Levers()
 
 

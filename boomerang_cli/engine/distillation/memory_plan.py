@@ -17,7 +17,7 @@ class StepMemory:
     """What one process holds beside weights, gradients and optimiser while a step runs, before anything is split.
 
     Attributes:
-        fixed_bytes: whatever the number of sequences: a chunk of logits, the head's gradient, weights cast for autocast.
+        fixed_bytes: for any number of sequences: a chunk of logits, the head's gradient, weights cast for autocast.
         logits_chunk_bytes: of these, what is held while a chunk of logits is worked on.
         sequence_bytes: for each sequence: what autograd keeps, and the states that the cosine loss compares.
         is_estimate: whether the step could not be run to count it.

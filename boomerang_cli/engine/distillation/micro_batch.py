@@ -15,7 +15,7 @@ _CUDA_SHARE = 0.9
 """Of the free memory; the rest is for fragments and for kernels' workspaces."""
 _CPU_SHARE = 0.5
 """Of the available memory; what autograd keeps is counted, temporary tensors come on top of it."""
-_CPU_TOKENS = 4096
+CPU_TOKENS = 4096
 """On the CPU longer micro-batches are no faster: they leave the caches."""
 
 
@@ -46,7 +46,7 @@ def choose_micro_batch_size(
     else:
         first = _saved_bytes(run, phase, device)
         limit = int(_available_bytes() * _CPU_SHARE) // _local_processes() - int((4 + optimizer_bytes) * parameters)
-        most = max(1, _CPU_TOKENS // phase.sequence_length)
+        most = max(1, CPU_TOKENS // phase.sequence_length)
         fitting = [size for size in divisors if size * first <= limit and size <= most]
     # The largest over processes of the negative is the smallest; two of the same divisors, so it divides everywhere.
     chosen = -agree_on_largest(-max(fitting, default=0))

@@ -23,7 +23,13 @@ class Start:
 
 
 def find_start(
-    folder: TrainingFolder, identity: Mapping[str, Any], recipe: Recipe, levers: Levers, *, resume: bool, overwrite: bool
+    folder: TrainingFolder,
+    identity: Mapping[str, Any],
+    recipe: Recipe,
+    levers: Levers,
+    *,
+    resume: bool,
+    overwrite: bool,
 ) -> Start:
     """Look at what an earlier run left; nothing of it is touched yet.
 

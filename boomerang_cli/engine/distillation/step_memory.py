@@ -18,7 +18,7 @@ from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.losses import distillation_loss
 from boomerang_cli.engine.distillation.memory_plan import StepMemory
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.models.head import CPU_CHUNK_BYTES, GPU_CHUNK_BYTES
+from boomerang_cli.engine.distillation.vocabulary_loss import default_chunk_bytes
 from boomerang_cli.engine.models.loading import causal_class
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
@@ -41,7 +41,8 @@ class StepOnNoMemory:
 
     def memory(self, phase: Phase) -> StepMemory:
         """Return what a step of the phase holds; by a rule of thumb for types whose shapes depend on their values."""
-        chunk_bytes = self._chunk_bytes()
+        embedding = self.pair.parts["teacher"].before[self.pair.family.embedding]
+        chunk_bytes = default_chunk_bytes(embedding.parameters, "cuda" if self.on_gpu else "cpu")
         held = _CHUNKS_HELD * min(chunk_bytes, 4 * phase.sequence_length * self.pair.vocabulary_size)
         held *= phase.cross_entropy or phase.kl
         try:
@@ -83,15 +84,11 @@ class StepOnNoMemory:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             settings, dtype=dtype, **({"attn_implementation": attention} if attention else {})
         )  # type: ignore[no-untyped-call]
-        return model.eval()
-
-    def _chunk_bytes(self) -> int:
-        """Return the bytes of a chunk's logits, as ``vocabulary_loss`` chooses them for the device."""
-        embedding = self.pair.parts["teacher"].before[self.pair.family.embedding]
-        return max(GPU_CHUNK_BYTES if self.on_gpu else CPU_CHUNK_BYTES, 4 * embedding.parameters // 5)
+        model.eval()  # type: ignore[no-untyped-call]
+        return model
 
     def _estimate(self, phase: Phase, held: int) -> StepMemory:
-        """Return 34 bytes a hidden value of each layer and token in 16 bits (arXiv 2205.05198, section 4), else twice."""
+        """Return 34 bytes a hidden value of each layer and token in bfloat16 (arXiv 2205.05198, 4.1), else twice."""
         embedding = self.pair.parts["teacher"].before[self.pair.family.embedding]
         layers = self.pair.layer_map.student_layers
         kept = layers * 2 if self.levers.gradient_checkpointing else layers * (34 if self.on_gpu else 68)
