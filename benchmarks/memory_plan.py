@@ -79,6 +79,7 @@ def predicted(pair: Pair, phase: Phase, levers: Levers, processes: int, sequence
 def train(pair: Pair, phase: Phase, levers: Levers, sequences: int) -> int:
     """Train two steps, and return how far this process's resident memory rose."""
     torch.set_num_threads(1)
+    load_libraries()
     gc.collect()
     before = resident_bytes()
     models = []
@@ -113,6 +114,16 @@ def train(pair: Pair, phase: Phase, levers: Levers, sequences: int) -> int:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return peak_bytes() - before
+
+
+def load_libraries() -> None:
+    """Take a step of a model of no size: what libraries load as they are first used is not a training's."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        shard(model, model, torch.device("cpu"))
+    model(torch.ones(1, 2)).sum().backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    torch.optim.AdamW(model.parameters(), fused=True).step()
 
 
 def resident_bytes() -> int:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -30,7 +31,7 @@ class Levers:
     """How a training computes; but for rounding its result does not depend on it, save for the optimiser's.
 
     Attributes:
-        gradient_checkpointing: keep of each of the student's layers its input alone, and run it again in the backward
+        gradient_checkpointing: keep of each trained layer its input alone, and run it again in the backward
             pass (arXiv 1604.06174).
         optimizer: ``adamw``, or ``adamw-8bit``, whose moments are kept in 8 bits.
         offload: keep the student's weights, gradients and moments in host memory (FSDP2's CPU offload).
@@ -114,8 +115,8 @@ class Levers:
             if self.compile:
                 for layer in layers:
                     layer.forward = torch.compile(layer.forward)
-        if self.gradient_checkpointing:
-            _checkpoint(student, layer_map.student_layers)
+            if self.gradient_checkpointing:  # of the teacher's layers too: a patched student has some
+                _checkpoint(model, layers)
 
 
 def _check_attention(name: str) -> None:
@@ -141,8 +142,8 @@ def _set_attention(model: PreTrainedModel, name: str) -> None:
         raise TrainingError(f"--attention {name} cannot be used: {type(model).__name__} computes it in one way only")
 
 
-def _checkpoint(model: PreTrainedModel, depth: int) -> None:
+def _checkpoint(model: PreTrainedModel, layers: nn.ModuleList) -> None:
     if not model.supports_gradient_checkpointing:  # a layer may change what it is given, and not run twice the same
         raise TrainingError(f"--gradient-checkpointing cannot be used: {type(model).__name__} does not support it")
-    for layer in decoder_layers(model, depth):
+    for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
