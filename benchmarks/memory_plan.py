@@ -47,18 +47,14 @@ def _neox(hidden: int, layers: int, heads: int) -> GPTNeoXConfig:
     )  # fmt: skip
 
 
-CONFIGS = {
-    "tiny": GPTNeoXConfig(
-        vocab_size=4096, hidden_size=256, num_hidden_layers=6, num_attention_heads=4, intermediate_size=1024,
-        tie_word_embeddings=False,
-    ),  # fmt: skip
-    "pythia-160m": _neox(768, 12, 12),
-    "pythia-410m": _neox(1024, 24, 16),
-    "llama-160m": LlamaConfig(
+def _llama() -> LlamaConfig:
+    return LlamaConfig(
         vocab_size=32000, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, num_key_value_heads=4,
         intermediate_size=2048, tie_word_embeddings=True,
-    ),  # fmt: skip
-}  # fmt: skip
+    )  # fmt: skip
+
+
+CONFIGS = {"pythia-160m": _neox(768, 12, 12), "pythia-410m": _neox(1024, 24, 16), "llama-160m": _llama()}
 
 
 def make_pair(folder: Path, model: str) -> Pair:
@@ -73,7 +69,7 @@ def make_pair(folder: Path, model: str) -> Pair:
 def predicted(pair: Pair, phase: Phase, levers: Levers, processes: int, sequences: int) -> Memory:
     sizes = [ModelSize.of(pair.parts[owner], pair.config(owner), pair.family) for owner in ("student", "teacher")]
     plan = MemoryPlan(*sizes, 4, levers.optimizer_bytes)
-    return plan.memory(StepOnNoMemory(pair, levers, on_gpu=False).memory(phase), processes, sequences)
+    return plan.memory(StepOnNoMemory(pair, Recipe(), levers, on_gpu=False).memory(phase), processes, sequences)
 
 
 def train(pair: Pair, phase: Phase, levers: Levers, sequences: int) -> int:
@@ -102,6 +98,7 @@ def train(pair: Pair, phase: Phase, levers: Levers, sequences: int) -> int:
     levers.pull(student, teacher, layer_map)
     losses = BatchLosses(student, teacher, layer_map, Recipe(), contextlib.nullcontext)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    print(f"made: {(resident_bytes() - before) / 1e6:,.0f} MB", file=sys.stderr)
     reset_peak()
     for _ in range(2):
         for _ in range(2):
@@ -146,6 +143,7 @@ def measured(folder: Path) -> int:
         port = str(free.getsockname()[1])
     count = options.processes
     shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    shared["MALLOC_MMAP_THRESHOLD_"] = str(2**16)  # what is freed goes back at once, or fragments would be counted
     command = [sys.executable, __file__, *sys.argv[1:], "--folder", str(folder)]
     started = [
         subprocess.Popen(command, env={**os.environ, **shared, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True)

@@ -10,6 +10,7 @@ from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.parts import Parts
 from boomerang_cli.engine.checkpoint.tensors import Tensor
 from boomerang_cli.engine.distillation.phase import Phase
+from boomerang_cli.engine.pair.layers import LayerMap
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k")
@@ -66,6 +67,7 @@ class Flops:
         student, teacher: of the matrices of their layers.
         attention: of scores and weighted sums, in both.
         vocabulary: of the projections onto the vocabulary, in both.
+        patched: of the teacher's layers that stand in for the student's in patched steps, less of those.
         recomputation: of the layers that gradient checkpointing runs again.
     """
 
@@ -73,11 +75,12 @@ class Flops:
     teacher: int = 0
     attention: int = 0
     vocabulary: int = 0
+    patched: int = 0
     recomputation: int = 0
 
     @property
     def total(self) -> int:
-        return self.student + self.teacher + self.attention + self.vocabulary + self.recomputation
+        return self.student + self.teacher + self.attention + self.vocabulary + self.patched + self.recomputation
 
     def __add__(self, other: Flops) -> Flops:
         return Flops(*(ours + theirs for ours, theirs in zip(self._values, other._values, strict=True)))
@@ -87,14 +90,22 @@ class Flops:
 
     @property
     def _values(self) -> tuple[int, ...]:
-        return (self.student, self.teacher, self.attention, self.vocabulary, self.recomputation)
+        return (self.student, self.teacher, self.attention, self.vocabulary, self.patched, self.recomputation)
 
     def as_json(self) -> dict[str, int]:
-        names = ("student", "teacher", "attention", "vocabulary", "recomputation")
+        names = ("student", "teacher", "attention", "vocabulary", "patched", "recomputation")
         return {"total": self.total, **dict(zip(names, self._values, strict=True))}
 
 
-def flops_of(phase: Phase, student: ModelSize, teacher: ModelSize, *, checkpointing: bool = False) -> Flops:
+def flops_of(
+    phase: Phase,
+    student: ModelSize,
+    teacher: ModelSize,
+    layer_map: LayerMap,
+    *,
+    patched_share: float = 0.0,
+    checkpointing: bool = False,
+) -> Flops:
     """Return the operations of all steps of a phase.
 
     A token takes 2 a matrix's value in a forward pass and 4 in a backward pass (arXiv 2001.08361, section 2.1), so 6
@@ -102,6 +113,10 @@ def flops_of(phase: Phase, student: ModelSize, teacher: ModelSize, *, checkpoint
     forward and twice that backward (arXiv 2204.02311, appendix B); like there, what the causal mask leaves out is not
     taken off, nor is what a sliding window does. The embedding is looked up, the head multiplied. Where responses
     alone count in the losses, this is the most it can be: as if all tokens did.
+
+    Args:
+        patched_share: of the steps, those of a patched student: half of its patchable blocks are the teacher's on
+            average, whose layers run forward and pass gradients on, 4 a value, and get none.
     """
     length, runs_teacher = phase.sequence_length, phase.kl or phase.cosine
     ours, theirs = _attention(student, length), _attention(teacher, length) * runs_teacher
@@ -110,6 +125,7 @@ def flops_of(phase: Phase, student: ModelSize, teacher: ModelSize, *, checkpoint
         teacher=2 * teacher.multiplied * runs_teacher,
         attention=3 * ours + theirs,
         vocabulary=6 * student.head * (phase.cross_entropy or phase.kl) + 2 * teacher.head * phase.kl,
+        patched=round(patched_share * _patched(student, teacher, layer_map, length)),
         recomputation=(2 * student.multiplied + ours) * checkpointing,
     ).times(phase.steps * phase.tokens_per_step)
 
@@ -117,6 +133,14 @@ def flops_of(phase: Phase, student: ModelSize, teacher: ModelSize, *, checkpoint
 def _attention(model: ModelSize, length: int) -> int:
     """Return the operations of a token's attention in one forward pass."""
     return 4 * len(model.layers) * model.attention_width * length
+
+
+def _patched(student: ModelSize, teacher: ModelSize, layer_map: LayerMap, length: int) -> float:
+    """Return what a token's operations grow by, on average over all draws of the blocks of one step."""
+    blocks, pruned = len(layer_map.patchable), len(layer_map.pruned)
+    theirs, ours = (model.multiplied / len(model.layers) for model in (teacher, student))
+    attention = 3 * 4 * teacher.attention_width * length
+    return ((blocks + pruned) * 4 * theirs - blocks * 6 * ours + pruned * attention) / 2
 
 
 def _multiplied(name: str, tensor: Tensor, chosen_share: float) -> float:

@@ -136,8 +136,18 @@ def needs_of(pair: Pair, recipe: Recipe, levers: Levers, machine: Machine, token
     }
     student, teacher = sizes["student"], sizes["teacher"]
     plan = MemoryPlan(student, teacher, 2 if machine.is_gpu else 4, levers.optimizer_bytes, levers.offload)
-    step = StepOnNoMemory(pair, levers, machine.is_gpu)
-    flops = [flops_of(phase, student, teacher, checkpointing=levers.gradient_checkpointing) for phase in recipe.phases]
+    step = StepOnNoMemory(pair, recipe, levers, machine.is_gpu)
+    flops = [
+        flops_of(
+            phase,
+            student,
+            teacher,
+            pair.layer_map,
+            patched_share=_mean_share(recipe),
+            checkpointing=levers.gradient_checkpointing,
+        )
+        for phase in recipe.phases
+    ]
     phases = [_phase_needs(phase, plan, step, machine, each) for phase, each in zip(recipe.phases, flops, strict=True)]
     first = [phase.first_fitting_gpus for phase in phases]
     tokens = recipe.positions(recipe.total_steps)
@@ -158,6 +168,11 @@ def needs_of(pair: Pair, recipe: Recipe, levers: Levers, machine: Machine, token
         hours=hours,
         gpu_hours=hours * machine.gpus if hours else None,
     )
+
+
+def _mean_share(recipe: Recipe) -> float:
+    """Return the share of patched steps over all of them: one that rises or falls is half of it on average."""
+    return recipe.patched_share / (1 if recipe.patched_schedule == "constant" else 2)
 
 
 def _phase_needs(phase: Phase, plan: MemoryPlan, step: StepOnNoMemory, machine: Machine, flops: Flops) -> PhaseNeeds:

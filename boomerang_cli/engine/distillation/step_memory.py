@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +18,13 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.losses import distillation_loss
 from boomerang_cli.engine.distillation.memory_plan import StepMemory
+from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.phase import Phase
+from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.vocabulary_loss import default_chunk_bytes
+from boomerang_cli.engine.models.compose import LoadedPair
 from boomerang_cli.engine.models.loading import causal_class
+from boomerang_cli.engine.models.patched_student import PatchedStudents
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.quiet import quiet_transformers
@@ -36,11 +41,12 @@ class StepOnNoMemory:
     """
 
     pair: Pair
+    recipe: Recipe
     levers: Levers
     on_gpu: bool
 
     def memory(self, phase: Phase) -> StepMemory:
-        """Return what a step of the phase holds; by a rule of thumb for types whose shapes depend on their values."""
+        """Return what the heaviest step of the phase holds; a rule of thumb where shapes depend on values."""
         embedding = self.pair.parts["teacher"].before[self.pair.family.embedding]
         chunk_bytes = default_chunk_bytes(embedding.parameters, "cuda" if self.on_gpu else "cpu")
         held = _CHUNKS_HELD * min(chunk_bytes, 4 * phase.sequence_length * self.pair.vocabulary_size)
@@ -48,34 +54,46 @@ class StepOnNoMemory:
         try:
             with warnings.catch_warnings(), quiet_transformers():
                 warnings.simplefilter("ignore")
-                one, two = (self._peak_bytes(phase, sequences, chunk_bytes) for sequences in (1, 2))
+                one, two = self._peak_bytes(phase, chunk_bytes)
         except Exception:  # any of 150 types' code: experts choose by value, and values are what there is none of
             return self._estimate(phase, held)
         return StepMemory(max(held, 2 * one - two), held, two - one)
 
-    def _peak_bytes(self, phase: Phase, sequences: int, chunk_bytes: int) -> int:
+    def _peak_bytes(self, phase: Phase, chunk_bytes: int) -> tuple[int, int]:
+        """Return what one sequence takes, and two."""
         with FakeTensorMode(allow_non_fake_inputs=True):
             student, teacher = self._model("student"), self._model("teacher").requires_grad_(False)
             replace(self.levers, compile=False, attention=None).pull(student, teacher, self.pair.layer_map)
-            input_ids = torch.zeros(sequences, phase.sequence_length, dtype=torch.int64)
             for parameter in student.parameters():
                 parameter.grad = torch.zeros_like(parameter)
 
-            def step() -> None:
+            between = PatchedStudents(LoadedPair(self.pair, {"student": student, "teacher": teacher}))
+
+            def step(sequences: int, patched: Collection[int]) -> None:
+                input_ids = torch.zeros(sequences, phase.sequence_length, dtype=torch.int64)
+                trained = between.model(patched) if patched else student
                 with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.on_gpu):
                     losses = distillation_loss(
-                        student,
+                        trained,
                         teacher,
                         self.pair.layer_map,
                         input_ids,
                         cross_entropy=phase.cross_entropy,
                         kl=phase.kl,
                         cosine=phase.cosine,
+                        alignment=self.recipe.alignment,
                         chunk_bytes=chunk_bytes,
+                        patched=patched,
                     )
                 losses.total.backward()  # type: ignore[no-untyped-call]
 
-            return rise_of(step, (student, teacher))
+            heaviest = PatchedSteps.of(self.recipe, self.pair).heaviest
+            kinds = [(), heaviest] if heaviest else [()]
+            one, two = (
+                max(rise_of(partial(step, sequences, each), (student, teacher)) for each in kinds)
+                for sequences in (1, 2)
+            )
+            return one, two
 
     def _model(self, owner: Owner) -> PreTrainedModel:
         settings, _ = causal_class(self.pair.config(owner), self.pair.checkpoint(owner).name)
@@ -101,7 +119,8 @@ def rise_of(function: Callable[[], None], models: Iterable[torch.nn.Module]) -> 
     """Return how many bytes of tensors stand at the peak of a function, beside what the models hold before it."""
     with _Living(models) as living:
         function()
-    return living.peak_bytes
+    peak: int = living.peak_bytes
+    return peak
 
 
 class _Living(TorchDispatchMode):
