@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.distillation.arguments import check_reporter, training_arguments
 from boomerang_cli.engine.distillation.data import find_sources
@@ -271,6 +273,7 @@ def distill(
             target, chosen.total_steps, needs.tokens, {}, {}, 0.0, 0.0, 0, [], chosen.as_json(), plan, needs
         )
 
+    levers.check_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     check_writable(target)
     check_spares(target, pair.student.folder, pair.teacher.folder)
     keep_libraries_quiet()
@@ -278,7 +281,6 @@ def distill(
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
         arguments = training_arguments(chosen, folder.path, report_to=report_to, levers=levers)  # connects processes
         stack.enter_context(failing_together())
-        levers.check_device(arguments.device)
         decide(lambda: stack.enter_context(folder.held()))
         for phase in chosen.phases:
             phase.accumulation_steps(1 if micro_batch_size == "auto" else micro_batch_size, processes())

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.distillation.processes import is_distributed
+from boomerang_cli.engine.distillation.launch import is_launched
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.pair.layers import LayerMap
@@ -75,14 +75,14 @@ class Levers:
         return asdict(self)
 
     def check_device(self, device: torch.device) -> None:
-        """Refuse to offload where there is nothing to gain (processes are connected by now).
+        """Refuse to offload where there is nothing to gain, before processes are connected.
 
         Raises:
             TrainingError: a CPU, or one process.
         """
         if self.offload and device.type == "cpu":
             raise TrainingError("--offload moves the student out of a GPU's memory, and this training runs on the CPU")
-        if self.offload and not is_distributed():
+        if self.offload and not is_launched():
             raise TrainingError("--offload is FSDP2's, which one process does without: use --gpus 2 or more")
 
     def check_same(self, saved: Any) -> None:
