@@ -110,12 +110,11 @@ def test_of_experts_the_chosen_ones_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("levers", [Levers(), Levers(gradient_checkpointing=True), Levers(attention="eager")], ids=str)
 def test_a_step_without_memory_holds_what_a_real_one_holds(pair: Pair, levers: Levers) -> None:
     step, models = step_of(pair, levers)
-    kept = levers.gradient_checkpointing  # so little that a layer's own tensors, which do not add up, count as well
     held = StepOnNoMemory(pair, RECIPE, levers, on_gpu=False).memory(PHASE)
     assert not held.is_estimate
     for sequences in (1, 4):
         real = rise_of(lambda sequences=sequences: step(sequences), models)  # type: ignore[misc]
-        assert held.fixed_bytes + sequences * held.sequence_bytes == pytest.approx(real, rel=0.3 if kept else 0.15)
+        assert held.fixed_bytes + sequences * held.sequence_bytes == pytest.approx(real, rel=0.15)
 
 
 def test_checkpointing_holds_less_and_patched_steps_more(pair: Pair) -> None:

@@ -117,6 +117,6 @@ class MemoryPlan:
         return next((size for size in range(most, 0, -1) if share % size == 0), 0)
 
     def first_fit(self, phase: Phase, step: StepMemory, memory_bytes: int) -> int | None:
-        """Return the smallest number of processes on which a sequence fits, with offload two at least; None if there is none."""
+        """Return the smallest number of processes on which a sequence fits; None if there is none."""
         numbers = range(2 if self.offload else 1, min(phase.batch_size, _MOST_GPUS) + 1)
         return next((each for each in numbers if self.micro_batch_size(phase, step, each, memory_bytes)), None)

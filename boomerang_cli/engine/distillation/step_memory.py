@@ -57,7 +57,8 @@ class StepOnNoMemory:
                 one, two = self._peak_bytes(phase, chunk_bytes)
         except Exception:  # any of 150 types' code: experts choose by value, and values are what there is none of
             return self._estimate(phase, held)
-        return StepMemory(max(held, 2 * one - two), held, two - one)
+        fixed = max(0, 2 * one - two)  # a chunk of logits that is longer than a sequence grows with their number
+        return StepMemory(fixed, min(held, fixed), two - one)
 
     def _peak_bytes(self, phase: Phase, chunk_bytes: int) -> tuple[int, int]:
         """Return what one sequence takes, and two."""
