@@ -98,7 +98,6 @@ def train(pair: Pair, phase: Phase, levers: Levers, sequences: int) -> int:
     levers.pull(student, teacher, layer_map)
     losses = BatchLosses(student, teacher, layer_map, Recipe(), contextlib.nullcontext)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    print(f"made: {(resident_bytes() - before) / 1e6:,.0f} MB", file=sys.stderr)
     reset_peak()
     for _ in range(2):
         for _ in range(2):
