@@ -161,8 +161,49 @@ def distill(
     micro_batch_size: Annotated[
         str, typer.Option(parser=_auto_or_number, metavar="auto|N", help="Sequences that run at once on each GPU.")
     ] = "auto",
+    gradient_checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--gradient-checkpointing",
+            help="Keep one state a layer, and compute the rest again: much less memory for long sequences, about a "
+            "quarter more time. The same losses.",
+        ),
+    ] = False,
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            help="adamw-8bit keeps 2 bytes a trained parameter, not 8; losses differ a little. Needs boomerang-cli"
+            "[low-memory], and compiles for a minute.",
+            metavar="adamw|adamw-8bit",
+        ),
+    ] = "adamw",
+    offload: Annotated[
+        bool,
+        typer.Option(
+            "--offload",
+            help="Keep the student's weights, gradients and optimiser in host memory: 16 bytes a parameter less on the "
+            "GPUs, which wait for the bus and for the CPU's optimiser. With --gpus 2 or more.",
+        ),
+    ] = False,
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            help="Of both models, as transformers names it: eager, sdpa, flex_attention, flash_attention_2 or _3. "
+            "eager holds every score, quadratic in the length. [default: transformers' choice, sdpa]",
+            metavar="NAME",
+        ),
+    ] = None,
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile each layer: fewer passes over memory, a minute or more before the first step, and a C++ "
+            "compiler. Losses differ by rounding.",
+        ),
+    ] = False,
     gpus: Annotated[
-        int | None, typer.Option(help="Train on so many GPUs of this machine. [default: one, or torchrun's]")
+        int | None,
+        typer.Option(help="Train on so many GPUs of this machine, or plan for so many. [default: one, or torchrun's]"),
     ] = None,
     save_every: Annotated[
         int | None, typer.Option(help="Steps between checkpoints. [default: every ten minutes]")
@@ -173,7 +214,21 @@ def distill(
     ] = "none",
     dtype: options.DType = "auto",
     overwrite: options.Overwrite = False,
-    dry_run: options.DryRun = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what would be written, and what training needs: operations, memory, GPUs."
+        ),
+    ] = False,
+    gpu_memory: Annotated[
+        str | None, typer.Option(help="With --dry-run, memory of each GPU, as 80GB. [default: this machine's]")
+    ] = None,
+    tokens_per_second: Annotated[
+        float | None, typer.Option(help="With --dry-run, how fast all GPUs train, for the hours.")
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="With --dry-run, measure that here, for 20 seconds.")
+    ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -194,7 +249,7 @@ def distill(
         raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus))
     out = Output(as_json=as_json, quiet=quiet or not is_first_process())
     out.note(f"opening {student_init}, its teacher and the text")  # it takes seconds before there is more to say
-    from boomerang_cli.engine.distill import distill
+    from boomerang_cli.engine.distill import DistillPlan, distill
     from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
     from boomerang_cli.engine.distillation.processes import disconnect
 
@@ -233,12 +288,21 @@ def distill(
                 seed=seed,
                 repeat=repeat,
                 micro_batch_size=micro_batch_size,  # type: ignore[arg-type]
+                gradient_checkpointing=gradient_checkpointing,
+                optimizer=optimizer,
+                offload=offload,
+                attention=attention,
+                compile=compile,
                 save_every=save_every,
                 resume=resume,
                 report_to=report_to,
                 dtype=dtype,
                 overwrite=overwrite,
                 dry_run=dry_run,
+                gpus=gpus,
+                gpu_memory=gpu_memory,
+                tokens_per_second=tokens_per_second,
+                measure=measure,
                 on_progress=on_progress,
                 on_note=out.note,
             )
@@ -248,9 +312,11 @@ def distill(
     disconnect()
     if not is_first_process():
         return
-    if dry_run:
+    if isinstance(result, DistillPlan):
+        from boomerang_cli.cli.needs_lines import needs_text
+
         out.note(f"recipe {recipe}: {', '.join(f'{key} {value}' for key, value in _shown(result.recipe))}")
-        out.plan(result, result.plan)
+        out.plan(result, result.plan, needs_text(result.needs))
         return
     out.result(result, str(result.path))
     if (following := patch_command(result.path, teacher)) is not None:

@@ -41,8 +41,8 @@ class Output:
         """Print what the command made: ``text``, or the fields of ``result`` (a dataclass or a mapping) as JSON."""
         print(json.dumps(as_plain(result)) if self._as_json else text, flush=True)  # ASCII: JSON in any encoding
 
-    def plan(self, result: Any, plan: Plan) -> None:
-        """Print what a command would write, and from where."""
+    def plan(self, result: Any, plan: Plan, before: str = "") -> None:
+        """Print what a command would write, and from where; ``before`` is text that stands above it."""
         shards = [(shard.file, shard.size_bytes, len(shard.copies), len(shard.runs)) for shard in plan.shards]
         keys = ("file", "bytes", "tensors", "copies")
         content = {
@@ -54,7 +54,8 @@ class Output:
         rows = [[file, show_bytes(size), str(tensors), str(copies)] for file, size, tensors, copies in shards]
         rows += [[file.name, show_bytes(file.size_bytes), "", "1"] for file in plan.companions]
         rows += [[name, "", "", ""] for name in ("config.json", *plan.documents)]
-        self.result(content, table(["file", "size", "tensors", "copies"], rows))
+        files = table(["file", "size", "tensors", "copies"], rows)
+        self.result(content, f"{before}\n{files}" if before else files)
         for repo_id, size in plan.fetch_bytes.items():
             self.note(f"{show_bytes(size)} would be fetched from {repo_id}")
 

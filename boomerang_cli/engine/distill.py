@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.distillation.arguments import check_reporter, training_arguments
 from boomerang_cli.engine.distillation.data import find_sources
@@ -17,7 +19,10 @@ from boomerang_cli.engine.distillation.failing_together import failing_together
 from boomerang_cli.engine.distillation.finish import write_trained_student
 from boomerang_cli.engine.distillation.identity import contents_of
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
+from boomerang_cli.engine.distillation.levers import Levers
+from boomerang_cli.engine.distillation.measured_rate import measure_rate
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
+from boomerang_cli.engine.distillation.needs import Machine, Needs, check_plan_options, needs_of
 from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.processes import decide, processes
 from boomerang_cli.engine.distillation.progress import ProgressCallback
@@ -70,6 +75,13 @@ class DistillResult:
     plan: Plan
 
 
+@dataclass(frozen=True)
+class DistillPlan(DistillResult):
+    """What training would take, and ``needs`` of it; nothing is reached."""
+
+    needs: Needs
+
+
 def distill(
     student_init: str | Path = "student-init",
     *,
@@ -106,12 +118,21 @@ def distill(
     seed: int | None = None,
     repeat: bool | None = None,
     micro_batch_size: int | Literal["auto"] = "auto",
+    gradient_checkpointing: bool = False,
+    optimizer: str = "adamw",
+    offload: bool = False,
+    attention: str | None = None,
+    compile: bool = False,
     save_every: int | None = None,
     resume: bool = False,
     report_to: str = "none",
     dtype: str = "auto",
     overwrite: bool = False,
     dry_run: bool = False,
+    gpus: int | None = None,
+    gpu_memory: str | None = None,
+    tokens_per_second: float | None = None,
+    measure: bool = False,
     on_progress: ProgressCallback | None = None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> DistillResult:
@@ -166,12 +187,17 @@ def distill(
         repeat: read a text that is too short again.
         micro_batch_size: sequences that run at once in each process, a divisor of its share of the batch; ``auto``
             measures how many fit. But for rounding, the result does not depend on it.
+        gradient_checkpointing, optimizer, offload, attention, compile: less memory or more speed, at a price; see
+            ``levers.Levers``.
         save_every: steps between checkpoints; None is every ten minutes.
         resume: go on from the newest checkpoint, with the same recipe.
         report_to: a tracker that gets the losses too: ``none``, ``tensorboard``, ``wandb`` or ``trackio``.
         dtype: of the written student: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is that of ``student_init``.
         overwrite: replace an earlier output of this function, and a training that was begun.
-        dry_run: return the plan and the tokens that training would take; nothing is trained or written.
+        dry_run: return a ``DistillPlan``: files, operations, memory and hours; nothing is trained or written.
+        gpus, gpu_memory: what it is planned for, such as 8 and ``80GB``; None is this machine.
+        tokens_per_second: of all GPUs together, for the hours.
+        measure: measure it on this machine, for 20 seconds, as if ``gpus`` were so many times as fast.
         on_progress: called at rank 0 before the first step, and after each.
         on_note: called with what is not as might be expected, such as files that are left out of a folder.
 
@@ -218,6 +244,8 @@ def distill(
         seed=seed,
         repeat=repeat,
     )
+    check_plan_options(dry_run, gpus=gpus, gpu_memory=gpu_memory, tokens_per_second=tokens_per_second, measure=measure)
+    levers = Levers(gradient_checkpointing, optimizer, offload, attention, compile)
     target = Path(output)
     check_output(target, "student", overwrite=overwrite, dry_run=dry_run)
     check_reporter(report_to)
@@ -225,7 +253,7 @@ def distill(
     sources = find_sources(chosen.data, chosen.eval_data, chosen.sft_data, column=chosen.text_column)
     for note in sources.notes:
         on_note(note)
-    pair = _open_student_init(student_init, teacher, keep)
+    pair = _open_student_init(student_init, teacher, keep, download=measure or not dry_run)
     check_utf8(target, pair.student.folder, pair.teacher.folder)
     check_sequence_lengths(pair.teacher, chosen)
     patched_steps = PatchedSteps.of(chosen, pair)
@@ -236,15 +264,22 @@ def distill(
     if overwrite and not resume:
         folder.check_replaceable()
     if dry_run:
-        steps, tokens = chosen.total_steps, chosen.positions(chosen.total_steps)
-        return DistillResult(target, steps, tokens, {}, {}, 0.0, 0.0, 0, [], chosen.as_json(), plan)
+        machine = Machine.of(gpus, gpu_memory)
+        if measure:
+            keep_libraries_quiet()
+            tokens_per_second = machine.gpus * measure_rate(pair, chosen, levers)
+        needs = needs_of(pair, chosen, levers, machine, tokens_per_second)
+        return DistillPlan(
+            target, chosen.total_steps, needs.tokens, {}, {}, 0.0, 0.0, 0, [], chosen.as_json(), plan, needs
+        )
 
+    levers.check_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     check_writable(target)
     check_spares(target, pair.student.folder, pair.teacher.folder)
     keep_libraries_quiet()
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
-        arguments = training_arguments(chosen, folder.path, report_to=report_to)  # connects the processes
+        arguments = training_arguments(chosen, folder.path, report_to=report_to, levers=levers)  # connects processes
         stack.enter_context(failing_together())
         decide(lambda: stack.enter_context(folder.held()))
         for phase in chosen.phases:
@@ -253,12 +288,15 @@ def distill(
             "recipe": chosen.as_json(),
             "student_init": pair.student.name,
             "teacher": pair.teacher.name,
+            "levers": levers.as_json(),
             "contents": decide(lambda: contents_of(pair, sources)),
         }
-        start = decide(lambda: find_start(folder, identity, chosen, resume=resume, overwrite=overwrite))
+        start = decide(lambda: find_start(folder, identity, chosen, levers, resume=resume, overwrite=overwrite))
         text = open_text(sources, chosen, pair, start.progress.get("step", 0), start.progress.get("position"))
         interrupts = Interrupts(on_request=lambda: trainer.report(stopping=True))
-        trained, frozen = load_student(pair, arguments.device), load_teacher(pair, arguments.device)
+        trained = load_student(pair, arguments.device, offload=offload)
+        frozen = load_teacher(pair, arguments.device)
+        levers.pull(trained, frozen, pair.layer_map)
         trainer = DistillationTrainer(
             student=trained,
             teacher=frozen,
@@ -275,7 +313,7 @@ def distill(
             save_every=save_every,
             on_progress=on_progress,
         )
-        trainer.set_micro_batch_size(micro_batch_size)
+        trainer.set_micro_batch_size(micro_batch_size, optimizer_bytes=levers.optimizer_bytes)
         if start.checkpoint is None:
             decide(folder.clear)  # what --overwrite gives up, now that nothing can be refused any more
         with interrupts:
@@ -303,10 +341,12 @@ def distill(
     )
 
 
-def _open_student_init(student_init: str | Path, teacher: str | Path | None, keep: Sequence[int] | None) -> Pair:
+def _open_student_init(
+    student_init: str | Path, teacher: str | Path | None, keep: Sequence[int] | None, *, download: bool
+) -> Pair:
     """Open the student that is to be distilled, and its teacher (errors as in ``pair.open_pair``)."""
     if str(student_init) == "student-init" and not Path(student_init).exists():
         raise ModelNotFoundError(
             "no student to distil in ./student-init: make one with `boomerang init-student TEACHER`, or name its folder"
         )
-    return open_pair(student_init, teacher, keep=keep)
+    return open_pair(student_init, teacher, keep=keep, download=download)

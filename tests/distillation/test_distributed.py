@@ -18,12 +18,15 @@ from transformers import PreTrainedModel
 from boomerang_cli.engine.distillation import sharding, training_folder
 from boomerang_cli.engine.distillation.arguments import training_arguments
 from boomerang_cli.engine.distillation.launch import launch
+from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.processes import is_distributed, rank
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.distillation.training_state import gather_tensors
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.models.hidden_states import decoder_layers
+
+PLAIN = Levers()
 
 
 def train(
@@ -33,6 +36,7 @@ def train(
     *,
     stop: bool = False,
     resume: bool = False,
+    levers: Levers = PLAIN,
     **recipe: Any,
 ) -> dict[str, Any]:
     """Train in this process, which may be one of several, and return what was seen there."""
@@ -42,8 +46,9 @@ def train(
     student, teacher = make(3), make(4)
     if is_distributed():
         for model in (student, teacher.requires_grad_(False)):
-            sharding.shard(model, decoder_layers(model), device)
+            sharding.shard(model, decoder_layers(model), device, offload=levers.offload and model is student)
         student._is_distributed_loading_by_transformers = True
+    levers.pull(student, teacher, small.LAYER_MAP)
     checkpoint = TrainingFolder(folder).newest() if resume else None
     progress = training_folder.read_progress(checkpoint) if checkpoint else {}
     trainer = small.make_trainer(
@@ -146,6 +151,17 @@ def test_a_run_of_two_stopped_after_a_step_goes_on_in_one(one: dict[str, Any], t
     assert train_in_two(tmp_path, stop=True)["interrupted"]
     resumed = train(tmp_path, 2, resume=True)
     assert values(resumed, "loss") == pytest.approx(values(one, "loss"), rel=1e-5)
+
+
+@pytest.mark.parametrize("levers", [Levers(gradient_checkpointing=True), Levers(offload=True)], ids=str)
+def test_levers_give_the_losses_and_weights_of_one_without_also_across_a_stop(
+    levers: Levers, one: dict[str, Any], tmp_path: Path
+) -> None:
+    assert train_in_two(tmp_path, levers=levers, stop=True)["interrupted"]
+    resumed = train_in_two(tmp_path, levers=levers, resume=True)
+    assert values(resumed, "loss") == pytest.approx(values(one, "loss"), rel=1e-5)
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(resumed["weights"][name], weight, rtol=1e-3, atol=1e-5)
 
 
 def test_tied_embeddings_are_one_parameter_in_two_processes_too(tmp_path: Path) -> None:

@@ -10,13 +10,16 @@ import torch
 from transformers import TrainingArguments
 
 from boomerang_cli.engine.distillation.device import has_accelerator, has_bfloat16
+from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import TrainingError
 
 REPORTERS = ("none", "tensorboard", "wandb", "trackio")
 
 
-def training_arguments(recipe: Recipe, folder: Path, *, report_to: str = "none") -> TrainingArguments:
+def training_arguments(
+    recipe: Recipe, folder: Path, *, report_to: str = "none", levers: Levers | None = None
+) -> TrainingArguments:
     """Return Trainer's arguments for ``recipe``, but for the micro-batch size; processes are connected on the way."""
     name = folder.name.removesuffix(".training")
     if report_to == "tensorboard":  # by default it logs into the folder, which goes when the student is written
@@ -52,6 +55,7 @@ def training_arguments(recipe: Recipe, folder: Path, *, report_to: str = "none")
         project="boomerang",
         log_level="error",
         log_level_replica="error",
+        **(levers or Levers()).trainer_options,
     )
     arguments.trackio_static_space_id = False  # else trackio publishes the run, where its version can
     if arguments.n_gpu > 1:

@@ -15,12 +15,12 @@ _CUDA_SHARE = 0.9
 """Of the free memory; the rest is for fragments and for kernels' workspaces."""
 _CPU_SHARE = 0.5
 """Of the available memory; what autograd keeps is counted, temporary tensors come on top of it."""
-_CPU_TOKENS = 4096
+CPU_TOKENS = 4096
 """On the CPU longer micro-batches are no faster: they leave the caches."""
 
 
 def choose_micro_batch_size(
-    phase: Phase, device: torch.device, run: Callable[[torch.Tensor], None], parameters: int
+    phase: Phase, device: torch.device, run: Callable[[torch.Tensor], None], parameters: int, optimizer_bytes: float
 ) -> int:
     """Return the largest number of sequences that divides a process's share of the batch and fits.
 
@@ -30,7 +30,8 @@ def choose_micro_batch_size(
     Args:
         run: forward and backward of ``input_ids`` int64 ``[sequences, sequence_length]``, after which no gradient is
             left: the next measurement would take it for memory that was there before.
-        parameters: trained ones in this process, for the optimiser's two moments.
+        parameters: trained ones in this process, that have gradients.
+        optimizer_bytes: what the optimiser keeps of each.
 
     Raises:
         TrainingError: the batch cannot be shared out, or not even one sequence fits.
@@ -39,13 +40,13 @@ def choose_micro_batch_size(
     share = phase.batch_size // processes()
     divisors = [size for size in range(1, share + 1) if share % size == 0]
     if device.type == "cuda":
-        first, limit = _cuda_bytes(run, phase, device, 1), _free_cuda_bytes(device) - 8 * parameters
+        first, limit = _cuda_bytes(run, phase, device, 1), _free_cuda_bytes(device) - int(optimizer_bytes * parameters)
         step = (_cuda_bytes(run, phase, device, 2) - first) if share > 1 and 2 * first < limit else first
         fitting = [size for size in divisors if first + (size - 1) * step <= limit * _CUDA_SHARE]
     else:
         first = _saved_bytes(run, phase, device)
-        limit = int(_available_bytes() * _CPU_SHARE) // _local_processes() - 12 * parameters
-        most = max(1, _CPU_TOKENS // phase.sequence_length)
+        limit = int(_available_bytes() * _CPU_SHARE) // _local_processes() - int((4 + optimizer_bytes) * parameters)
+        most = max(1, CPU_TOKENS // phase.sequence_length)
         fitting = [size for size in divisors if size * first <= limit and size <= most]
     # The largest over processes of the negative is the smallest; two of the same divisors, so it divides everywhere.
     chosen = -agree_on_largest(-max(fitting, default=0))

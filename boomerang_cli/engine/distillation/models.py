@@ -15,13 +15,16 @@ from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
 
 
-def load_student(pair: Pair, device: torch.device) -> PreTrainedModel:
+def load_student(pair: Pair, device: torch.device, *, offload: bool = False) -> PreTrainedModel:
     """Load the model that is trained, in float32: the optimiser's small steps would be lost in bfloat16.
+
+    Args:
+        offload: keep what is split in host memory.
 
     Raises:
         CheckpointError, UnsupportedModelError: see ``loading.load_model``.
     """
-    student = _load(pair, "student", torch.float32, device)
+    student = _load(pair, "student", torch.float32, device, offload=offload)
     if is_distributed():
         # What Trainer asks a model to know whether it may be wrapped: this one is sharded already.
         student._is_distributed_loading_by_transformers = True
@@ -33,7 +36,9 @@ def load_teacher(pair: Pair, device: torch.device) -> PreTrainedModel:
     return _load(pair, "teacher", torch.bfloat16 if has_bfloat16(device) else torch.float32, device)
 
 
-def _load(pair: Pair, owner: Owner, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def _load(
+    pair: Pair, owner: Owner, dtype: torch.dtype, device: torch.device, *, offload: bool = False
+) -> PreTrainedModel:
     def load() -> PreTrainedModel:
         split = is_distributed()
         model = load_model(pair.checkpoint(owner), pair.config(owner), dtype=dtype, device="cpu" if split else device)
@@ -42,7 +47,7 @@ def _load(pair: Pair, owner: Owner, dtype: torch.dtype, device: torch.device) ->
         if rank() == 0:
             check_parts(model, depth, pair.checkpoint(owner).name)
         if split:
-            shard(model, decoder_layers(model, depth), device)
+            shard(model, decoder_layers(model, depth), device, offload=offload)
         return model
 
     return in_turns(load)

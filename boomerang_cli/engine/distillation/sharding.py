@@ -9,7 +9,13 @@ from typing import TypeVar
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    OffloadPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor
 
 from boomerang_cli.engine.distillation.processes import processes
@@ -17,16 +23,20 @@ from boomerang_cli.engine.distillation.processes import processes
 Result = TypeVar("Result")
 
 
-def shard(model: nn.Module, layers: nn.ModuleList, device: torch.device) -> None:
+def shard(model: nn.Module, layers: nn.ModuleList, device: torch.device, *, offload: bool = False) -> None:
     """Split a model's parameters over all processes, in place, and move its part to ``device``.
 
     Gradients are averaged over the processes. A process holds one whole layer at a time beside the root's own
     parameters: embedding, final norm, head.
+
+    Args:
+        offload: leave the process's part, its gradients and so their optimiser in host memory.
     """
+    policy = CPUOffloadPolicy(pin_memory=device.type != "cpu") if offload else OffloadPolicy()
     mesh = init_device_mesh(device.type, (processes(),))
     for layer in layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+        fully_shard(layer, mesh=mesh, offload_policy=policy)
+    fully_shard(model, mesh=mesh, offload_policy=policy)
     # fully_shard moves parameters and the buffers that it manages; the root sees to the rest of them.
     model.call_with_whole_root = MethodType(_call, model)  # type: ignore[assignment]
     register_fsdp_forward_method(model, "call_with_whole_root")

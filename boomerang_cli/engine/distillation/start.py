@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.distillation.identity import check_same_contents
+from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder, read_progress
 from boomerang_cli.engine.errors import OutputError, TrainingError
@@ -22,7 +23,13 @@ class Start:
 
 
 def find_start(
-    folder: TrainingFolder, identity: Mapping[str, Any], recipe: Recipe, *, resume: bool, overwrite: bool
+    folder: TrainingFolder,
+    identity: Mapping[str, Any],
+    recipe: Recipe,
+    levers: Levers,
+    *,
+    resume: bool,
+    overwrite: bool,
 ) -> Start:
     """Look at what an earlier run left; nothing of it is touched yet.
 
@@ -44,6 +51,7 @@ def find_start(
                 "with --overwrite"
             )
         recipe.check_same(progress.get("recipe", {}))
+        levers.check_same(progress.get("levers"))
         check_same_contents(identity["contents"], progress.get("contents"))
         return Start(checkpoint, progress)
     if checkpoint is not None and not overwrite:

@@ -121,15 +121,20 @@ class DistillationTrainer(ResumableTrainer):
         """Return how many sequences run at once in each process, in each phase."""
         return self._steps.micro_batch_sizes
 
-    def set_micro_batch_size(self, size: int | Literal["auto"]) -> None:
+    def set_micro_batch_size(self, size: int | Literal["auto"], *, optimizer_bytes: float = 8.0) -> None:
         """Set how many sequences run at once in each process; ``auto`` measures how many fit, in each phase.
+
+        Args:
+            optimizer_bytes: what the optimiser keeps of each parameter on the device.
 
         Raises:
             TrainingError: not even one sequence fits.
         """
         parameters = own_parameters(self.student)
         self._steps.micro_batch_sizes = tuple(
-            choose_micro_batch_size(phase, self.args.device, partial(self._run_to_measure, phase), parameters)
+            choose_micro_batch_size(
+                phase, self.args.device, partial(self._run_to_measure, phase), parameters, optimizer_bytes
+            )
             if size == "auto"
             else size
             for phase in self.recipe.phases

@@ -116,7 +116,11 @@ def vocabulary_loss(
         kl_weight=kl_weight,
         temperature=temperature,
     )
-    most_tokens = max(1, (chunk_bytes or _default_chunk_bytes(head)) // (4 * head.weight.shape[0]))
+    most_tokens = max(
+        1,
+        (chunk_bytes or default_chunk_bytes(head.weight.numel(), head.weight.device.type))
+        // (4 * head.weight.shape[0]),
+    )
     with_gradient = torch.is_grad_enabled()  # inside of an autograd function it never says so
     total, cross_entropy, kl = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]
         hidden.flatten(0, 1), *head, targets, most_tokens, with_gradient
@@ -124,11 +128,12 @@ def vocabulary_loss(
     return total, cross_entropy, kl
 
 
-def _default_chunk_bytes(head: Head) -> int:
+def default_chunk_bytes(head_values: int, device_type: str) -> int:
+    """Return what the float32 logits of a chunk may take, for a head of so many values."""
     # A chunk costs a pass over the weight's gradient, so few tokens a chunk are slow. One fifth of that gradient's
     # size makes a chunk take as much memory as the gradient, which has to stand there anyhow.
-    least = CPU_CHUNK_BYTES if head.weight.device.type == "cpu" else GPU_CHUNK_BYTES
-    return max(least, 4 * head.weight.numel() // 5)
+    least = CPU_CHUNK_BYTES if device_type == "cpu" else GPU_CHUNK_BYTES
+    return max(least, 4 * head_values // 5)
 
 
 class _VocabularyLoss(torch.autograd.Function):

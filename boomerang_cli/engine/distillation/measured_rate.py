@@ -1,0 +1,73 @@
+"""How fast this machine trains a pair: forward and backward passes of it, for some seconds."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+
+from boomerang_cli.engine.distillation.batch_losses import BatchLosses
+from boomerang_cli.engine.distillation.device import has_bfloat16
+from boomerang_cli.engine.distillation.levers import Levers
+from boomerang_cli.engine.distillation.micro_batch import choose_micro_batch_size
+from boomerang_cli.engine.distillation.models import load_student, load_teacher
+from boomerang_cli.engine.distillation.phase import Phase
+from boomerang_cli.engine.distillation.recipe import Recipe
+from boomerang_cli.engine.pair.pair import Pair
+
+MEASURED_SECONDS = 20.0
+
+
+def measure_rate(pair: Pair, recipe: Recipe, levers: Levers, seconds: float = MEASURED_SECONDS) -> float:
+    """Return the tokens a second that one device of this machine trains on, over all phases.
+
+    With the largest micro-batch that fits, on tokens that mean nothing. The optimiser's step, one a batch, and what
+    processes wait for one another, are not in it.
+
+    Raises:
+        CheckpointError, UnsupportedModelError: a model that cannot be loaded.
+        TrainingError: not even one sequence fits.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    student, teacher = load_student(pair, device), load_teacher(pair, device)
+    levers.pull(student, teacher, pair.layer_map)
+    half = has_bfloat16(device)
+    losses = BatchLosses(
+        student,
+        teacher,
+        pair.layer_map,
+        recipe,
+        lambda: torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext(),
+    )
+
+    def run(phase: Phase, input_ids: torch.Tensor) -> None:
+        losses.of_phase(phase, input_ids)[0].backward()  # type: ignore[no-untyped-call]
+        student.zero_grad(set_to_none=True)
+
+    total_seconds = 0.0
+    for phase in recipe.phases:
+        parameters = sum(each.numel() for each in student.parameters())
+        step = partial(run, phase)
+        size = choose_micro_batch_size(phase, device, step, parameters, levers.optimizer_bytes)
+        rate = _rate(step, phase, size, device, seconds / len(recipe.phases))
+        total_seconds += phase.steps * phase.tokens_per_step / rate
+    return recipe.positions(recipe.total_steps) / total_seconds
+
+
+def _rate(step: partial[None], phase: Phase, size: int, device: torch.device, seconds: float) -> float:
+    input_ids = torch.zeros(size, phase.sequence_length, dtype=torch.int64, device=device)
+    step(input_ids)  # the first one compiles, and fills caches
+    _wait_for(device)
+    start, tokens = time.perf_counter(), 0
+    while not tokens or time.perf_counter() - start < seconds:
+        step(input_ids)
+        _wait_for(device)
+        tokens += input_ids.numel()
+    return tokens / (time.perf_counter() - start)
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,122 @@
+"""How much memory a training takes of each GPU, by part: arithmetic on sizes that are known beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from boomerang_cli.engine.distillation.cost import ModelSize
+from boomerang_cli.engine.distillation.phase import Phase
+
+USABLE_SHARE = 0.9
+"""Of the memory; the rest is for fragments, kernels' workspaces and what the device's driver holds."""
+_MOST_GPUS = 4096
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """What one process holds beside weights, gradients and optimiser while a step runs, before anything is split.
+
+    Attributes:
+        fixed_bytes: for any number of sequences: a chunk of logits, the head's gradient, weights cast for autocast.
+        logits_chunk_bytes: of these, what is held while a chunk of logits is worked on.
+        sequence_bytes: for each sequence: what autograd keeps, and the states that the cosine loss compares.
+        is_estimate: whether the step could not be run to count it.
+    """
+
+    fixed_bytes: int
+    logits_chunk_bytes: int
+    sequence_bytes: int
+    is_estimate: bool = False
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one GPU at the peak of a step, by part.
+
+    Attributes:
+        weights, gradients, optimizer: the student's share of this process, float32.
+        teacher: its share.
+        gathered: what is whole for a moment where models are split: embeddings, norms and heads of both, two layers.
+        activations: of all sequences that run at once.
+        logits_chunk: cross entropy and KL of a chunk of tokens.
+        working: what else stands whatever the number of sequences.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    teacher: int
+    gathered: int
+    activations: int
+    logits_chunk: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, each.name) for each in fields(self))
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """A pair that is trained on some number of processes.
+
+    Attributes:
+        teacher_bytes: a parameter of the teacher.
+        optimizer_bytes: what the optimiser keeps of a trained parameter.
+        offload: whether the student's share stays in host memory.
+    """
+
+    student: ModelSize
+    teacher: ModelSize
+    teacher_bytes: int
+    optimizer_bytes: float
+    offload: bool = False
+
+    def memory(self, step: StepMemory, processes: int, sequences: int) -> Memory:
+        """Return what each process holds at most while ``sequences`` run at once.
+
+        From the second micro-batch on the gradients of the first stand there too, and from the second step on the
+        optimiser's moments.
+        """
+        share = -(-self.student.parameters // processes)
+        on_device = 0 if self.offload else share
+        return Memory(
+            weights=4 * on_device,
+            gradients=4 * on_device,
+            optimizer=round(self.optimizer_bytes * on_device),
+            teacher=self.teacher_bytes * -(-self.teacher.parameters // processes),
+            gathered=self._gathered(processes),
+            activations=step.sequence_bytes * sequences,
+            logits_chunk=step.logits_chunk_bytes,
+            working=step.fixed_bytes - step.logits_chunk_bytes,
+        )
+
+    def host_bytes(self, processes: int) -> int:
+        """Return what each process holds of the student in host memory: with moments in float32 for the CPU."""
+        return 16 * -(-self.student.parameters // processes) if self.offload else 0
+
+    def _gathered(self, processes: int) -> int:
+        """Return what FSDP2 makes whole: a root from its first use to the end of a step, a layer while it runs.
+
+        One layer runs while the next arrives; the teacher's are done before the student's begin.
+        """
+        if processes == 1 and not self.offload:
+            return 0
+        layer = max(4 * max(self.student.layers), self.teacher_bytes * max(self.teacher.layers))
+        return 4 * self.student.root + self.teacher_bytes * self.teacher.root + 2 * layer
+
+    def micro_batch_size(
+        self, phase: Phase, step: StepMemory, processes: int, memory_bytes: int, at_most: int | None = None
+    ) -> int:
+        """Return the largest number of sequences that fits and divides a process's share of the batch; 0 if none."""
+        if phase.batch_size % processes:
+            return 0
+        share = phase.batch_size // processes
+        free = memory_bytes * USABLE_SHARE - self.memory(step, processes, 0).total
+        most = min(share, int(free // max(1, step.sequence_bytes)), at_most or share)
+        return next((size for size in range(most, 0, -1) if share % size == 0), 0)
+
+    def first_fit(self, phase: Phase, step: StepMemory, memory_bytes: int) -> int | None:
+        """Return the smallest number of processes on which a sequence fits; None if there is none."""
+        numbers = range(2 if self.offload else 1, min(phase.batch_size, _MOST_GPUS) + 1)
+        return next((each for each in numbers if self.micro_batch_size(phase, step, each, memory_bytes)), None)

@@ -1,0 +1,195 @@
+"""What a training needs, told before it: operations, memory of each GPU, how many of them, and hours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from boomerang_cli.engine.distillation.cost import Flops, ModelSize, flops_of
+from boomerang_cli.engine.distillation.levers import Levers
+from boomerang_cli.engine.distillation.memory_plan import Memory, MemoryPlan
+from boomerang_cli.engine.distillation.micro_batch import CPU_TOKENS
+from boomerang_cli.engine.distillation.phase import Phase
+from boomerang_cli.engine.distillation.recipe import Recipe
+from boomerang_cli.engine.distillation.step_memory import StepOnNoMemory
+from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.sizes import parse_bytes
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a training is planned for.
+
+    Attributes:
+        gpus: processes, each with a GPU, or with the CPU.
+        memory_bytes: of each GPU; of a CPU what is available.
+    """
+
+    gpus: int
+    memory_bytes: int
+    is_gpu: bool
+
+    @classmethod
+    def of(cls, gpus: int | None, gpu_memory: str | None) -> Machine:
+        """Return the machine that somebody describes, else this one.
+
+        Raises:
+            TrainingError: no GPU, or GPUs of an unknown size.
+            SelectionError: a size that is none.
+        """
+        if gpus is not None and gpus < 1:
+            raise TrainingError(f"--gpus {gpus} must be 1 or more")
+        if gpu_memory is not None:
+            return cls(gpus or 1, parse_bytes(gpu_memory, "--gpu-memory"), is_gpu=True)
+        if torch.cuda.is_available():
+            return cls(gpus or 1, torch.cuda.mem_get_info()[1], is_gpu=True)
+        if gpus is not None:
+            raise TrainingError(
+                f"--gpus {gpus}, and this machine has none: say with --gpu-memory 80GB how large they are"
+            )
+        import psutil  # type: ignore[import-untyped]
+
+        return cls(1, int(psutil.virtual_memory().available), is_gpu=False)
+
+
+@dataclass(frozen=True)
+class PhaseNeeds:
+    """A phase of a training.
+
+    Attributes:
+        micro_batch_size: the largest that fits; 0 if not even one sequence does, and then memory is that of one.
+        memory: of each GPU at its peak, by part, in bytes.
+        first_fitting_gpus: the smallest number of GPUs on which one sequence fits; None if there is none.
+        is_estimate: whether activations are a rule of thumb's.
+    """
+
+    name: str
+    steps: int
+    batch_size: int
+    sequence_length: int
+    tokens: int
+    flops: Mapping[str, int]
+    micro_batch_size: int
+    memory: Memory
+    peak_bytes: int
+    first_fitting_gpus: int | None
+    is_estimate: bool
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a training needs on a machine.
+
+    Attributes:
+        trained_parameters, frozen_parameters: the student's, the teacher's.
+        host_bytes: of host memory, a process, that ``--offload`` takes.
+        tokens_per_second: of the whole machine, given or measured; None if neither.
+    """
+
+    gpus: int
+    gpu_memory_bytes: int
+    device: str
+    trained_parameters: int
+    frozen_parameters: int
+    tokens: int
+    flops: Mapping[str, int]
+    phases: Sequence[PhaseNeeds]
+    fits: bool
+    first_fitting_gpus: int | None
+    host_bytes: int
+    tokens_per_second: float | None = None
+    hours: float | None = None
+    gpu_hours: float | None = None
+
+
+def check_plan_options(dry_run: bool, **options: Any) -> None:
+    """Refuse options of a plan where none is made, and two rates in one.
+
+    Raises:
+        TrainingError: names the option.
+    """
+    given = [name for name, value in options.items() if value]
+    if given and not dry_run:
+        raise TrainingError(f"--{given[0].replace('_', '-')} is for a plan: give --dry-run with it")
+    rate = options["tokens_per_second"]
+    if rate is not None and not 0 < rate < math.inf:
+        raise TrainingError(f"--tokens-per-second {rate} must be above 0")
+    if rate is not None and options["measure"]:
+        raise TrainingError("--measure measures what --tokens-per-second gives: leave one of them out")
+
+
+def needs_of(pair: Pair, recipe: Recipe, levers: Levers, machine: Machine, tokens_per_second: float | None) -> Needs:
+    """Return what a training needs; models are read from headers alone.
+
+    Raises:
+        TrainingError: a lever that the models, or the machine, do not have.
+    """
+    if levers.offload and not machine.is_gpu:
+        levers.check_device(torch.device("cpu"))
+    sizes = {
+        owner: ModelSize.of(pair.parts[owner], pair.config(owner), pair.family) for owner in ("student", "teacher")
+    }
+    student, teacher = sizes["student"], sizes["teacher"]
+    plan = MemoryPlan(student, teacher, 2 if machine.is_gpu else 4, levers.optimizer_bytes, levers.offload)
+    step = StepOnNoMemory(pair, recipe, levers, machine.is_gpu)
+    flops = [
+        flops_of(
+            phase,
+            student,
+            teacher,
+            pair.layer_map,
+            patched_share=_mean_share(recipe),
+            checkpointing=levers.gradient_checkpointing,
+        )
+        for phase in recipe.phases
+    ]
+    phases = [_phase_needs(phase, plan, step, machine, each) for phase, each in zip(recipe.phases, flops, strict=True)]
+    first = [phase.first_fitting_gpus for phase in phases]
+    tokens = recipe.positions(recipe.total_steps)
+    hours = tokens / tokens_per_second / 3600 if tokens_per_second else None
+    return Needs(
+        gpus=machine.gpus,
+        gpu_memory_bytes=machine.memory_bytes,
+        device="gpu" if machine.is_gpu else "cpu",
+        trained_parameters=student.parameters,
+        frozen_parameters=teacher.parameters,
+        tokens=tokens,
+        flops=sum(flops, Flops()).as_json(),
+        phases=phases,
+        fits=all(phase.micro_batch_size for phase in phases),
+        first_fitting_gpus=None if None in first else max(each for each in first if each),
+        host_bytes=plan.host_bytes(machine.gpus),
+        tokens_per_second=tokens_per_second,
+        hours=hours,
+        gpu_hours=hours * machine.gpus if hours else None,
+    )
+
+
+def _mean_share(recipe: Recipe) -> float:
+    """Return the share of patched steps over all of them: one that rises or falls is half of it on average."""
+    return recipe.patched_share / (1 if recipe.patched_schedule == "constant" else 2)
+
+
+def _phase_needs(phase: Phase, plan: MemoryPlan, step: StepOnNoMemory, machine: Machine, flops: Flops) -> PhaseNeeds:
+    held = step.memory(phase)
+    most = None if machine.is_gpu else max(1, CPU_TOKENS // phase.sequence_length)
+    size = plan.micro_batch_size(phase, held, machine.gpus, machine.memory_bytes, most)
+    memory = plan.memory(held, machine.gpus, max(1, size))
+    return PhaseNeeds(
+        name=phase.name,
+        steps=phase.steps,
+        batch_size=phase.batch_size,
+        sequence_length=phase.sequence_length,
+        tokens=phase.steps * phase.tokens_per_step,
+        flops=flops.as_json(),
+        micro_batch_size=size,
+        memory=memory,
+        peak_bytes=memory.total,
+        first_fitting_gpus=plan.first_fit(phase, held, machine.memory_bytes),
+        is_estimate=held.is_estimate,
+    )
