@@ -18,6 +18,7 @@ from boomerang_cli.engine.distillation.finish import write_trained_student
 from boomerang_cli.engine.distillation.identity import contents_of
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
+from boomerang_cli.engine.distillation.parts import check_seen_by_all
 from boomerang_cli.engine.distillation.processes import decide, processes
 from boomerang_cli.engine.distillation.progress import ProgressCallback
 from boomerang_cli.engine.distillation.recipes import recipe_of
@@ -227,6 +228,7 @@ def distill(
         arguments = training_arguments(chosen, folder.path, report_to=report_to)  # connects the processes
         stack.enter_context(failing_together())
         decide(lambda: stack.enter_context(folder.held()))
+        check_seen_by_all(folder.path)
         for phase in chosen.phases:
             phase.accumulation_steps(1 if micro_batch_size == "auto" else micro_batch_size, processes())
         identity = {

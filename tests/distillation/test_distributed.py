@@ -21,7 +21,6 @@ from boomerang_cli.engine.distillation.launch import launch
 from boomerang_cli.engine.distillation.processes import is_distributed, rank
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
-from boomerang_cli.engine.distillation.training_state import gather_tensors
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.models.hidden_states import decoder_layers
 
@@ -85,8 +84,12 @@ def what_it_holds(trainer: DistillationTrainer, *models: PreTrainedModel) -> dic
         "units": [isinstance(layer, FSDPModule) for model in models for layer in decoder_layers(model)],
         "split": [isinstance(each, DTensor) for model in models for each in model.parameters()],
         "split_state": [isinstance(moment, DTensor) for moment in moments],
-        "weights": gather_tensors(models[0], optimizer)["model"],
+        "weights": {name: whole(tensor) for name, tensor in models[0].state_dict().items()},
     }
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def train_in_two(folder: Path, *words: Any, **options: Any) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def read_rows(tensor: Tensor, start: int = 0, stop: int | None = None) -> torch.
     row_bytes = prod(rest) * DTYPE_BYTES[tensor.dtype]
     data = torch.empty((stop - start) * row_bytes, dtype=torch.uint8)
     if len(data):
-        _read_into(memoryview(data.numpy()), tensor.file, tensor.start + start * row_bytes)
+        _read_into(data.numpy().data, tensor.file, tensor.start + start * row_bytes)
     return data.view(TORCH_DTYPES[tensor.dtype]).view(shape)
 
 
@@ -116,7 +116,7 @@ def write_tensors(
         for (name, what), (found, tensor) in zip(described.items(), tensors, strict=True):
             assert (found, tensor.dtype, tensor.shape) == (name, *what), f"{found} comes in place of {name}"
             if tensor.numel():
-                _write(output, memoryview(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()))
+                _write(output, tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
 def _write(output: FileIO, data: memoryview) -> None:
