@@ -226,7 +226,7 @@ def distill(
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
         arguments = training_arguments(chosen, folder.path, report_to=report_to)  # connects the processes
-        stack.enter_context(failing_together())
+        stack.enter_context(failing_together(folder.way_out, on_note))
         decide(lambda: stack.enter_context(folder.held()))
         check_seen_by_all(folder.path)
         for phase in chosen.phases:

@@ -163,9 +163,12 @@ class TrainingFolder:
         """Remove what was written of a checkpoint, and say why it is none."""
         reason = _reason(error)
         shutil.rmtree(self._partial_of(step), ignore_errors=True)
+        return TrainingError(f"step {step} could not be saved in {self.path}: {reason}; {self.way_out()}")
+
+    def way_out(self) -> str:
+        """Say how to go on with a training that ended."""
         kept = self.newest()
-        way_out = f"go on from {kept} with --resume" if kept else "nothing was saved before"
-        return TrainingError(f"step {step} could not be saved in {self.path}: {reason}; {way_out}")
+        return f"go on from {kept} with --resume" if kept else "nothing was saved before"
 
     def clear(self, but: Path | None = None) -> None:
         """Remove what this and earlier trainings wrote, and nothing else that somebody may have put there."""
