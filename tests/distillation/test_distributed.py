@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 import training as small
+from files import names
 from processes import in_two_processes
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.distillation import sharding, training_folder
+from boomerang_cli.engine.distillation import parts, sharding, training_folder
 from boomerang_cli.engine.distillation.arguments import training_arguments
 from boomerang_cli.engine.distillation.launch import launch
 from boomerang_cli.engine.distillation.processes import is_distributed, rank
@@ -149,6 +150,51 @@ def test_a_run_of_two_stopped_after_a_step_goes_on_in_one(one: dict[str, Any], t
     assert train_in_two(tmp_path, stop=True)["interrupted"]
     resumed = train(tmp_path, 2, resume=True)
     assert values(resumed, "loss") == pytest.approx(values(one, "loss"), rel=1e-5)
+
+
+def test_a_run_of_two_goes_on_in_two_bit_for_bit(two: dict[str, Any], tmp_path: Path) -> None:
+    train_in_two(tmp_path, stop=True)
+    assert names(tmp_path / "checkpoint-2") == [
+        "progress.json",
+        "trainer_state.json",
+        "training-00001-of-00002.safetensors",
+        "training-00002-of-00002.safetensors",
+        "training.json",
+    ]
+    resumed = train_in_two(tmp_path, resume=True)
+    assert values(resumed, "loss") == values(two, "loss")
+    assert all(torch.equal(resumed["weights"][name], weight) for name, weight in two["weights"].items())
+
+
+def test_a_run_of_one_goes_on_in_two(one: dict[str, Any], tmp_path: Path) -> None:
+    train(tmp_path, 2, stop=True)
+    resumed = train_in_two(tmp_path, resume=True)
+    assert values(resumed, "loss") == pytest.approx(values(one, "loss"), rel=1e-5)
+
+
+def fill_disk_of_one(folder: Path) -> None:
+    """Let process 1 meet a full disk at its second checkpoint."""
+    saves, write = [], parts.write_tensors
+
+    def write_or_fail(path: Path, *content: Any) -> None:
+        saves.append(path)
+        if rank() == 1 and len(saves) == 2:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        write(path, *content)
+
+    parts.write_tensors = write_or_fail
+    message = (
+        r"step 4 could not be saved in .*: process 1: No space left on device; go on from .*checkpoint-2 with --res"
+    )
+    with pytest.raises(TrainingError, match=message):
+        train(folder, 1)
+
+
+def test_a_full_disk_of_one_process_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    in_two_processes(fill_disk_of_one, tmp_path)
+    assert names(tmp_path) == ["checkpoint-2"]
+    assert len(names(tmp_path / "checkpoint-2")) == 5
 
 
 def test_tied_embeddings_are_one_parameter_in_two_processes_too(tmp_path: Path) -> None:

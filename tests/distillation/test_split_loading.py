@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from files import tensor_bytes
 from processes import in_two_processes
 from tiny_models import make_config, save_pair
 from torch.distributed.tensor import DTensor
@@ -15,6 +16,7 @@ from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.distillation import models
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.processes import rank
+from boomerang_cli.engine.distillation.student import plan_student, write_student, write_weights
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.models import tensor_files
 from boomerang_cli.engine.models.loading import load_model
@@ -51,10 +53,21 @@ def compare_with_whole(folder: Path, *, by_rows: bool) -> None:
     models.in_turns, tensor_files._read_into = in_turns, read_into
 
 
+def compare_written(folder: Path) -> None:
+    """Load a student in this process, one of two, and write it again tensor by tensor."""
+    pair = open_pair(folder / "student")
+    plan = plan_student(pair)
+    assert write_weights(load_student(pair, CPU), plan, folder / "scratch") is None
+    if rank() == 0:
+        write_student(plan, folder / "written", folder / "scratch", overwrite=False)
+        assert tensor_bytes(folder / "written") == tensor_bytes(folder / "student")
+
+
 def compare_families(folder: Path) -> None:
     torch.distributed.init_process_group("gloo")
     for family in BY_ROWS:
         compare_with_whole(folder / family, by_rows=True)
+        compare_written(folder / family)
     models.reads_by_rows = lambda *_: False
     compare_with_whole(folder / "llama", by_rows=False)
 
