@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from family_proof import InexactError
-from family_proof import _disturb as disturb
+from family_proof import InexactError, disturb
 from family_proof import _load as load
 from family_proof import _tokens as tokens
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from boomerang_cli.engine.distillation.losses import distillation_loss
 from boomerang_cli.engine.evaluation.agreement import check_stages
@@ -23,11 +23,14 @@ from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.models.agreement import check_parts
 from boomerang_cli.engine.models.compose import LoadedPair, load_pair
 from boomerang_cli.engine.models.hidden_states import body_of, decoder_layers
+from boomerang_cli.engine.models.patched_student import PatchedStudents
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.patch import patch
 
 KEPT = (0, 2, 4, 5, 7)
+ENDS = ((0,), (3,))
+"""Blocks at either end: the teacher's embedding before the student's head, and the reverse."""
 BLOCKS = (1,)
 """Those that are patched in the model between."""
 _DIVIDED, _CAPPED = {"logits_scaling": 4.0}, {"final_logit_softcapping": 2.0}
@@ -71,6 +74,29 @@ def check_distilled(loaded: LoadedPair) -> None:
         _compare(f"the gradient of {name}", found[1].get(name, torch.zeros_like(theirs)), theirs)
 
 
+def check_patched(loaded: LoadedPair) -> None:
+    """Compare the losses of models in between that are trained, and the student's gradients, with written folders'.
+
+    Errors are those of :func:`check_distilled`.
+    """
+    pair, teacher, students = loaded.pair, loaded.models["teacher"], PatchedStudents(loaded)
+    for blocks in ENDS:
+        folder = pair.student.folder.parent / f"trained-{blocks[0]}"
+        patch(blocks=blocks, student=pair.student.folder, output=folder)
+        written = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()  # attends as the pair does
+        model = students.model(blocks)
+        loss = partial(distillation_loss, model, teacher, pair.layer_map, tokens(), patched=blocks)
+        found = _with_gradients(loaded.models["student"], lambda loss=loss: tuple(loss()), seen_in=model)
+        plain = partial(_plain_losses, written, teacher, pair.layer_map, blocks)
+        expected = _with_gradients(written, plain)
+        for part, ours, theirs in zip(("total", "cross entropy", "KL", "cosine"), found[0], expected[0], strict=True):
+            _compare(f"{part} of {blocks}", ours, theirs)
+        if not found[1].keys() <= expected[1].keys():
+            raise InexactError(f"gradients of {found[1].keys() - expected[1].keys()} in {blocks}")
+        for name, ours in found[1].items():
+            _compare(f"the gradient of {name} in {blocks}", ours, expected[1][name])
+
+
 def check_scored(loaded: LoadedPair) -> None:
     """Compare a sweep's rows with whole models: the pair's, and the folder that `patch` writes of one between.
 
@@ -99,27 +125,32 @@ def _log_probabilities(model: PreTrainedModel, windows: Windows) -> torch.Tensor
 
 
 def _with_gradients(
-    student: PreTrainedModel, losses: Callable[[], tuple[torch.Tensor, ...]]
+    student: PreTrainedModel,
+    losses: Callable[[], tuple[torch.Tensor, ...]],
+    seen_in: PreTrainedModel | None = None,
 ) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
-    """Return the losses, and what the first of them does to the student's parameters."""
+    """Return the losses, and what the first of them does to the student's parameters, by their names in ``seen_in``."""
     student.requires_grad_(True)
     student.zero_grad(set_to_none=True)
     found = losses()
     found[0].backward()
-    gradients = {name: each.grad.clone() for name, each in student.named_parameters() if each.grad is not None}
+    parameters = (seen_in or student).named_parameters()
+    gradients = {name: each.grad.clone() for name, each in parameters if each.grad is not None}
     student.requires_grad_(False)
     return tuple(each.detach() for each in found), gradients
 
 
-def _plain_losses(student: PreTrainedModel, teacher: PreTrainedModel, layer_map: LayerMap) -> tuple[torch.Tensor, ...]:
+def _plain_losses(
+    student: PreTrainedModel, teacher: PreTrainedModel, layer_map: LayerMap, patched: tuple[int, ...] = ()
+) -> tuple[torch.Tensor, ...]:
     """Return the total and its parts as the paper writes them, of whole logits and all hidden states."""
-    ours, our_states = _whole(student, layer_map.student_layers)
+    ours, our_states = _whole(student, len(layer_map.sources(patched)))
     with torch.no_grad():
         theirs, their_states = _whole(teacher, layer_map.teacher_layers)
     cross_entropy = F.cross_entropy(ours[:, :-1].flatten(0, 1), tokens()[:, 1:].flatten())
     logs = [F.log_softmax(logits.flatten(0, 1), -1) for logits in (ours, theirs)]
     kl = F.kl_div(*logs, log_target=True, reduction="batchmean")
-    aligned = [(our_states[i], their_states[j]) for i, j in layer_map.aligned_states]
+    aligned = [(our_states[i], their_states[j]) for i, j in layer_map.states_at_blocks(patched)]
     cosine = torch.stack([(1 - F.cosine_similarity(one, other, dim=-1)).mean() for one, other in aligned]).mean()
     return cross_entropy + 0.1 * kl + 2.0 * cosine, cross_entropy, kl, cosine
 

@@ -74,7 +74,7 @@ def check_exact(
     for kept in kept_sets:
         student = teacher.parent / f"student-{len(kept)}"
         init_student(teacher, output=student, keep=kept)
-        _disturb(student)
+        disturb(student)
         small = _load(student)
         for number, (layers, order) in enumerate(models):
             output = teacher.parent / f"patched-{len(kept)}-{number}"
@@ -100,7 +100,7 @@ def _load(folder: Path) -> PreTrainedModel:
     return model
 
 
-def _disturb(student: Path) -> None:
+def disturb(student: Path) -> None:
     """Make a student's weights its own."""
     generator = torch.Generator().manual_seed(7)
     for path in student.glob("*.safetensors"):
@@ -123,7 +123,7 @@ def _put_together(
     for index, layer in enumerate(layers):
         source = used.get(index)
         if source is None:
-            layer.forward = _does_nothing(layer.forward)
+            layer.forward = does_nothing(layer.forward)
         elif source.owner == "student":
             layer.load_state_dict(own[source.index].state_dict())
     first = _runs_first(model, stack)
@@ -152,7 +152,7 @@ def layer_stack(model: PreTrainedModel) -> str:
     return min(decoders or deepest, key=lambda name: name.count("."))
 
 
-def _does_nothing(forward: Callable[..., Any]) -> Callable[..., Any]:
+def does_nothing(forward: Callable[..., Any]) -> Callable[..., Any]:
     def identity(*arguments: Any, **named: Any) -> Any:
         hidden_states = arguments[0] if arguments else named["hidden_states"]
         given = forward(*arguments, **named)

@@ -156,6 +156,28 @@ _OWN: dict[str, dict[str, Any]] = {
         "indexer_compress_ratio": 4,
         "ple_embed_dim": 16,
     },
+    "phi4_multimodal": {
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+            "crop_size": 28,
+            "image_token_id": 3,
+        },
+        "audio_config": {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_blocks": 2,
+            "num_attention_heads": 2,
+            "ext_pw_out_channel": 32,
+            "depthwise_separable_out_channel": 32,
+            "nemo_conv_channels": 32,
+            "audio_token_id": 4,
+        },
+    },
     "xmod": {"default_language": "en_XX"},
     "zaya": {"num_experts_per_tok": 1},
     "dbrx": {
@@ -179,31 +201,39 @@ def tiny_config(model_type: str, *, absent: Collection[str] = (), **changes: Any
         absent: fields that are left to the class, and with them all lists.
     """
     kind = CONFIG_MAPPING[model_type]
-    defaults = kind().to_dict()
-    sizes = {
-        field: _SIZE_OF[field]
-        for field, value in defaults.items()
-        if field in _SIZE_OF and type(value) is int and (value > 0 or field == "first_k_dense_replace")
-    }
-    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    given = {**sizes, **tokens, **_OWN.get(model_type, {}), **changes}
+    given = {**small_sizes(kind), **changes}
     given = {field: value for field, value in given.items() if field not in absent}
     config: PreTrainedConfig = kind(**given)
     if absent:
         return config
-    mixed = dict(given)
-    for number, (field, values) in enumerate(_per_layer(config).items()):
-        seen = {str(value): value for value in [*(defaults.get(field) or ()), *values]}
-        kinds = [value for _, value in sorted(seen.items())]
-        order = range(DEPTH) if len(kinds) > 2 else _PATTERNS[number % len(_PATTERNS)]
-        mixed.setdefault(field, [kinds[each % len(kinds)] for each in order])
     try:
-        irregular: PreTrainedConfig = kind(**mixed)
+        irregular: PreTrainedConfig = kind(**{**mixed_lists(config), **given})
         with torch.device("meta"):
             MODEL_FOR_CAUSAL_LM_MAPPING[kind]._from_config(irregular)
     except Exception:  # a class that asks for a rule
         return config
     return irregular
+
+
+def small_sizes(kind: type[PreTrainedConfig]) -> dict[str, Any]:
+    """Return what makes a model of a class small."""
+    sizes = {
+        field: _SIZE_OF[field]
+        for field, value in kind().to_dict().items()
+        if field in _SIZE_OF and type(value) is int and (value > 0 or field == "first_k_dense_replace")
+    }
+    return {**sizes, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **_OWN.get(kind.model_type, {})}
+
+
+def mixed_lists(config: PreTrainedConfig) -> dict[str, Any]:
+    """Return the per-layer lists of a configuration, with their values in an order that follows no rule."""
+    defaults, mixed = type(config)().to_dict(), {}
+    for number, (field, values) in enumerate(_per_layer(config).items()):
+        seen = {str(value): value for value in [*(defaults.get(field) or ()), *values]}
+        kinds = [value for _, value in sorted(seen.items())]
+        order = range(DEPTH) if len(kinds) > 2 else _PATTERNS[number % len(_PATTERNS)]
+        mixed[field] = [kinds[each % len(kinds)] for each in order]
+    return mixed
 
 
 def build_problem(model_type: str) -> str | None:

@@ -74,13 +74,14 @@ def make_trainer(
     text: Sequences | None = None,
     texts: list[IterableDataset[Any]] | None = None,
     evaluation: torch.Tensor | None = None,
+    layer_map: LayerMap = LAYER_MAP,
     **options: Any,
 ) -> DistillationTrainer:
     student, teacher = models or (neox(3), neox(4))
     trainer = DistillationTrainer(
         student=student,
         teacher=teacher.eval().requires_grad_(False),
-        layer_map=LAYER_MAP,
+        layer_map=layer_map,
         recipe=recipe,
         arguments=training_arguments(recipe, folder),
         texts=texts or [text or Sequences()],

@@ -56,8 +56,9 @@ def distill(
         str,
         typer.Option(
             help="paper: the published students', on text; adapt: for post-trained teachers, on text and then on "
-            "conversations, with cosine 10. Other options override its values, --dry-run prints them.",
-            metavar="paper|adapt",
+            "conversations, with cosine 10; between: for the models in between, see --patched-share and --alignment. "
+            "Other options override its values, --dry-run prints them.",
+            metavar="paper|adapt|between",
         ),
     ] = "paper",
     data: Annotated[
@@ -129,15 +130,33 @@ def distill(
     kl_weight: Annotated[float | None, _of_recipe("Weight of the KL divergence to the teacher.", "kl_weight")] = None,
     cosine_weight: Annotated[
         float | None,
-        _of_recipe("Weight of the cosine loss, divided by the number of aligned hidden states.", "cosine_weight"),
+        _of_recipe("Weight of the loss on hidden states, divided by their number.", "cosine_weight"),
     ] = None,
     temperature: Annotated[float | None, _of_recipe("Of both models in the KL divergence.", "temperature")] = None,
     no_cross_entropy: Annotated[
         bool, typer.Option("--no-cross-entropy", help="Leave out the loss on the text itself.")
     ] = False,
     no_kl: Annotated[bool, typer.Option("--no-kl", help="Leave out the KL divergence.")] = False,
-    no_cosine: Annotated[bool, typer.Option("--no-cosine", help="Leave out the cosine loss.")] = False,
-    seed: Annotated[int | None, _of_recipe("Of the order of the text.", "seed")] = None,
+    no_cosine: Annotated[bool, typer.Option("--no-cosine", help="Leave out the loss on hidden states.")] = False,
+    alignment: Annotated[
+        Literal["cosine", "relative"] | None,
+        _of_recipe(
+            "What is compared of hidden states: their directions (cosine), or also their lengths, as the squared error "
+            "relative to the teacher's (relative).",
+            "alignment",
+        ),
+    ] = None,
+    patched_share: Annotated[
+        float | None,
+        _of_recipe(
+            "Share of the steps, from 0 to 1, that train the student as a part of a model in between: some blocks are "
+            "the teacher's there, others in each step. Models in between come out better, the student itself worse.",
+            "patched_share",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, _of_recipe("Of the order of the text, and of what --patched-share draws.", "seed")
+    ] = None,
     repeat: Annotated[bool, typer.Option("--repeat", help="Read a text that is too short again.")] = False,
     micro_batch_size: Annotated[
         str, typer.Option(parser=_auto_or_number, metavar="auto|N", help="Sequences that run at once on each GPU.")
@@ -209,6 +228,8 @@ def distill(
                 cross_entropy=not no_cross_entropy,
                 kl=not no_kl,
                 cosine=not no_cosine,
+                alignment=alignment,
+                patched_share=patched_share,
                 seed=seed,
                 repeat=repeat,
                 micro_batch_size=micro_batch_size,  # type: ignore[arg-type]

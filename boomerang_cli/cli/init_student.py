@@ -124,7 +124,10 @@ def init_student(
         out.plan(result, result.plan)
         return
     out.result(result, str(result.path))
-    if result.weight_delta is None and result.patchable_blocks and not is_encoder(result.plan.config):
+    if result.patchable_blocks and result.plan.multimodal:
+        if command := patch_command(result.path, result.teacher):
+            out.hint(command, "train it as a model of its class, then patch it")
+    elif result.weight_delta is None and result.patchable_blocks and not is_encoder(result.plan.config):
         out.hint(distill_command(result.path, result.teacher), "distil it")
     elif result.weight_delta and (command := patch_command(result.path, result.teacher)):
         out.hint(command, "make a size between it and its teacher")

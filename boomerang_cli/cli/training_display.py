@@ -98,8 +98,7 @@ def _pace(progress: TrainingProgress) -> str:
 def _losses(progress: TrainingProgress) -> str:
     parts: list[str] = []
     if losses := progress.losses:
-        names = {"cross entropy": "cross_entropy", "kl": "kl", "cosine": "cosine"}
-        each = ", ".join(f"{name} {losses[key]:.3f}" for name, key in names.items())
+        each = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in losses.items() if key != "total")
         parts += [f"loss {losses['total']:.3f} ({each})", f"learning rate {progress.learning_rate:.1e}"]
     if progress.evaluation:
         parts.append(f"held-out perplexity {progress.evaluation['perplexity']:.2f}")

@@ -19,8 +19,10 @@ from boomerang_cli.engine.distillation.identity import contents_of
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.parts import check_seen_by_all
+from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.processes import decide, processes
 from boomerang_cli.engine.distillation.progress import ProgressCallback
+from boomerang_cli.engine.distillation.recipe import Alignment, Sampling, Schedule
 from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.distillation.start import find_start
 from boomerang_cli.engine.distillation.step_end import check_save_every
@@ -29,7 +31,9 @@ from boomerang_cli.engine.distillation.text import check_sequence_lengths, open_
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError
+from boomerang_cli.engine.models.compose import LoadedPair
 from boomerang_cli.engine.models.model_class import check_pair
+from boomerang_cli.engine.models.patched_student import PatchedStudents
 from boomerang_cli.engine.models.same_layers import check_plans
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, check_writable
 from boomerang_cli.engine.output.plan import Plan
@@ -44,7 +48,8 @@ class DistillResult:
     Attributes:
         path: the student folder.
         tokens: that the student was trained on, without padding; of a dry run, at most.
-        losses: ``total cross_entropy kl cosine``, means over the steps that were logged last, all of the last phase.
+        losses: ``total cross_entropy kl``, and ``cosine`` or ``relative``, the recipe's alignment: means over the steps
+            that were logged last, all of the last phase.
         eval: ``loss perplexity`` of the student on the evaluation text; empty without one.
         seconds: of training, all parts of a resumed run together.
         peak_memory_bytes: of this process: the GPU's memory, or resident memory without a GPU.
@@ -95,6 +100,10 @@ def distill(
     cross_entropy: bool | None = None,
     kl: bool | None = None,
     cosine: bool | None = None,
+    alignment: Alignment | None = None,
+    patched_share: float | None = None,
+    patched_schedule: Schedule | None = None,
+    patched_sampling: Sampling | None = None,
     seed: int | None = None,
     repeat: bool | None = None,
     micro_batch_size: int | Literal["auto"] = "auto",
@@ -112,8 +121,8 @@ def distill(
     Loss a token: cross entropy + ``kl_weight`` * ``temperature``^2 * KL(teacher || student) + ``cosine_weight`` * the
     mean of 1 - cos over aligned hidden states (arXiv 2510.05064). The recipe ``paper`` is the published students',
     ``adapt`` that for post-trained teachers (arXiv 2608.22854): ``steps`` on text, then ``sft_steps`` on conversations
-    of which the responses alone count, with one warm-up and one schedule over both. A value that is None is the
-    recipe's.
+    of which the responses alone count, with one warm-up and one schedule over both; ``between`` trains for the sizes
+    between student and teacher too. A value that is None is the recipe's.
 
     Checkpoints stand in ``<output>.training`` until the student is written. In a process that torchrun started, this
     is one part of the same training; rank 0 alone writes. A script for torchrun must call this under ``if __name__ ==
@@ -125,7 +134,7 @@ def distill(
         teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
         keep: the teacher layers that the student copied, ascending from 0; for a student without
             ``student_config.json``.
-        recipe: ``paper`` or ``adapt`` (see ``recipes.RECIPES``).
+        recipe: ``paper``, ``adapt`` or ``between`` (see ``recipes.RECIPES``).
         data: text to train on: Hub datasets ``owner/name[:config[:split]][@revision]``, ``.txt``, ``.jsonl``,
             ``.json``, ``.csv`` or ``.parquet`` files, also compressed, or folders of them.
         text_column: of rows, the one that holds the text; ``text``.
@@ -148,7 +157,13 @@ def distill(
         kl_weight, cosine_weight: weights of two parts of the loss; 0 or more.
         temperature: of both models' logits in the KL divergence; above 0.
         cross_entropy, kl, cosine: whether the part belongs to the loss; at least one does.
-        seed: of the order of the text.
+        alignment: what is compared of aligned states: ``cosine`` is their direction; ``relative`` is length too, the
+            squared error over the squared length of the teacher's, in the place of 1 - cos.
+        patched_share: of the steps, those that train the student as a part of a model in between: some blocks are the
+            teacher's there, frozen (see ``PatchedSteps``); 0 to 1.
+        patched_schedule: of that share: ``constant``, ``rising`` from 0, or ``falling`` to 0.
+        patched_sampling: of those blocks: the first ones of the pair's ``order``, ``random`` ones, or ``mixed``.
+        seed: of the order of the text, and of the steps and blocks that are drawn for ``patched_share``.
         repeat: read a text that is too short again.
         micro_batch_size: sequences that run at once in each process, a divisor of its share of the batch; ``auto``
             measures how many fit. But for rounding, the result does not depend on it.
@@ -197,6 +212,10 @@ def distill(
         cross_entropy=cross_entropy,
         kl=kl,
         cosine=cosine,
+        alignment=alignment,
+        patched_share=patched_share,
+        patched_schedule=patched_schedule,
+        patched_sampling=patched_sampling,
         seed=seed,
         repeat=repeat,
     )
@@ -210,6 +229,7 @@ def distill(
     pair = _open_student_init(student_init, teacher, keep)
     check_utf8(target, pair.student.folder, pair.teacher.folder)
     check_sequence_lengths(pair.teacher, chosen)
+    patched_steps = PatchedSteps.of(chosen, pair)
     plan = plan_student(pair, dtype)
     check_plans([plan], pair.teacher, pair.family)
     check_pair(pair)
@@ -240,9 +260,10 @@ def distill(
         start = decide(lambda: find_start(folder, identity, chosen, resume=resume, overwrite=overwrite))
         text = open_text(sources, chosen, pair, start.progress.get("step", 0), start.progress.get("position"))
         interrupts = Interrupts(on_request=lambda: trainer.report(stopping=True))
+        trained, frozen = load_student(pair, arguments.device), load_teacher(pair, arguments.device)
         trainer = DistillationTrainer(
-            student=load_student(pair, arguments.device),
-            teacher=load_teacher(pair, arguments.device),
+            student=trained,
+            teacher=frozen,
             layer_map=pair.layer_map,
             recipe=chosen,
             arguments=arguments,
@@ -251,6 +272,8 @@ def distill(
             folder=folder,
             interrupts=interrupts,
             identity=identity,
+            patched_steps=patched_steps,
+            between=PatchedStudents(LoadedPair(pair, {"student": trained, "teacher": frozen})),
             save_every=save_every,
             on_progress=on_progress,
         )

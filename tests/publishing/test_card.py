@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from boomerang_cli.engine.checkpoint.families import ENCODERS, MASKED
 from boomerang_cli.engine.publishing.card import is_ours, model_card
-from boomerang_cli.engine.publishing.card_metadata import metadata_of
+from boomerang_cli.engine.publishing.card_metadata import task_of
 from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import read_license
 
@@ -159,7 +159,7 @@ def test_a_model_of_masked_words_is_loaded_and_listed_as_one_where_it_has_such_a
 
 
 def test_an_encoder_that_is_set_to_be_a_decoder_continues_a_text() -> None:
-    assert metadata_of(made(), {"model_type": "roberta", "is_decoder": True})["pipeline_tag"] == "text-generation"
+    assert task_of({"model_type": "roberta", "is_decoder": True}, multimodal=False) == "text-generation"
 
 
 def test_a_students_card_names_its_teacher_as_the_base() -> None:

@@ -17,11 +17,14 @@ def as_transformers_config(config: Mapping[str, Any]) -> Any:
     """Return the configuration object of a ``config.json``, without anything in it that makes readers fetch code."""
     from transformers import CONFIG_MAPPING, PreTrainedConfig
 
+    from boomerang_cli.engine.quiet import quiet_transformers
+
     # A repository may name code to fetch: a class of its own, or a kernel from the Hub.
     plain = {key: value for key, value in config.items() if key != "auto_map" and not key.endswith("_implementation")}
     # Infinity stands as {"__float__": "Infinity"}; AutoConfig reads it, from_dict does not.
     decode = getattr(PreTrainedConfig, "_decode_special_floats", dict)
-    return CONFIG_MAPPING[config["model_type"]].from_dict(decode(plain))
+    with quiet_transformers():  # classes warn of fields that have new names, and of tokens that differ from defaults
+        return CONFIG_MAPPING[config["model_type"]].from_dict(decode(plain))
 
 
 def completed_config(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from boomerang_cli.engine.checkpoint.class_config import completed_config
+from boomerang_cli.engine.checkpoint.wrappers import Wrapper
 from boomerang_cli.engine.errors import UnsupportedModelError
 
 MASKED = {"bert", "distilbert"}
@@ -75,6 +77,7 @@ class Family:
         requires: fields that must have a value for layers to move, with it (a list's values are all meant), and why.
         first_apart: whether the first layer has other tensors than those of its kind.
         more_rows: whether the class's matrices have more rows than ``vocab_size``.
+        wrapper: where the text model stands within a multimodal one, if it does; what else that holds is ``before``.
     """
 
     base: str = "model."
@@ -105,6 +108,7 @@ class Family:
     repeated: tuple[str, ...] = ()
     depth_scaled: tuple[str, ...] = ()
     requires: tuple[tuple[str, Any, str], ...] = ()
+    wrapper: Wrapper | None = None
 
     @property
     def embedding(self) -> str:
@@ -115,10 +119,17 @@ class Family:
         """Prefixes of what follows the layers inside the body, in the order in which it runs."""
         return tuple(name for name in self.after if name.startswith(self.base))
 
+    def text_config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the part of a ``config.json`` that speaks of the layers: all of it, but for a multimodal model."""
+        return self.wrapper.text_config(config) if self.wrapper else config
+
     def teacher_depth(self, config: Mapping[str, Any]) -> int:
-        depth = config.get(self.depth_field)
-        if depth is None and self.depth_list and isinstance(listed := config.get(self.depth_list), list):
+        text = self.text_config(config)
+        depth = text.get(self.depth_field)
+        if depth is None and self.depth_list and isinstance(listed := text.get(self.depth_list), list):
             depth = len(listed)
+        if depth is None and self.wrapper:  # older files hold what differs from the text class's defaults
+            depth = self.text_config(completed_config(config, "the model")).get(self.depth_field)
         if not isinstance(depth, int) or isinstance(depth, bool) or depth < 1:
             raise UnsupportedModelError(f"config.json has no usable {self.depth_field}: {depth!r}")
         return depth
@@ -147,6 +158,8 @@ FAMILIES: dict[str, Family] = {
     "mistral": _BASE,
     "mixtral": _BASE,
     "phi3": _BASE,
+    # Its towers stand within the body, where a text alone never runs them.
+    "phi4_multimodal": replace(_BASE, before=("model.embed_tokens.weight", "model.embed_tokens_extend.")),
     "olmo2": _BASE,
     "olmo3": replace(_BASE, order="first", layer_lists=("layer_types",)),
     "qwen2": replace(_BASE, layer_lists=("layer_types",)),

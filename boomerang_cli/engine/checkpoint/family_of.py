@@ -27,11 +27,13 @@ def family_of(checkpoint: Checkpoint) -> Family:
         return family
     from boomerang_cli.engine.checkpoint.derivation.derive import derive
     from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
+    from boomerang_cli.engine.quiet import quiet_transformers
 
     refuse_quantised(checkpoint.tensors, checkpoint.config, checkpoint.files, checkpoint.name)
     model_type = checkpoint.config["model_type"]
     try:
-        family = derive(checkpoint.config, list(checkpoint.tensors))
+        with quiet_transformers():
+            family = derive(checkpoint.config, list(checkpoint.tensors))
     except NotDerivableError as error:
         raise UnsupportedModelError(
             f"{checkpoint.name}: unknown model_type {model_type!r}: {error} ({_way_out(model_type)})"

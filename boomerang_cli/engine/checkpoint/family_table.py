@@ -14,6 +14,7 @@ from typing import Any
 
 from boomerang_cli.engine.checkpoint.class_config import completed_config
 from boomerang_cli.engine.checkpoint.families import FAMILIES, Family
+from boomerang_cli.engine.checkpoint.wrappers import Wrapper
 from boomerang_cli.engine.errors import UnsupportedModelError
 
 REFUSED = {
@@ -28,7 +29,7 @@ REFUSED = {
 }
 
 _TABLE = "families.json"
-_PAIRS = ("numbered", "thresholds")
+_PAIRS = ("numbered", "thresholds", "spellings")
 _DEFAULTS = Family()
 
 
@@ -46,17 +47,40 @@ def known_family(config: Mapping[str, Any], name: str) -> Family | None:
     if config.get("scale_attn_by_inverse_layer_idx"):
         raise UnsupportedModelError(f"{name}: layers cannot be moved, scale_attn_by_inverse_layer_idx is set")
     if family := FAMILIES.get(model_type):
-        _check_required(config, family, name)
+        check_required(config, family, name)
         return family
-    row = derived_rows().get(model_type)
+    row = _row_of_type(model_type, config, name)
     if row is not None and "refused" in row:
         raise UnsupportedModelError(f"{name}: layers of {model_type} cannot be moved, {row['refused']}")
-    return None if row is None else family_from_row(row)
+    if row is None:
+        return None
+    family = family_from_row(row)
+    check_required(config, family, name)
+    return family
 
 
-def _check_required(config: Mapping[str, Any], family: Family, name: str) -> None:
+def _row_of_type(model_type: str, config: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """Return the row of a type; of a multimodal one, that of the text model within it: ``llava``, ``llava/mistral``."""
+    section = config.get("text_config")
+    text_type = section.get("model_type") if isinstance(section, dict) else None
+    if not isinstance(text_type, str | None):
+        raise UnsupportedModelError(f"text_config in config.json of {name} has no usable model_type: {text_type!r}")
+    row = derived_rows().get(f"{model_type}/{text_type}") or derived_rows().get(model_type)
+    if row is not None and "wrapper" in row and text_type not in (None, row["wrapper"]["text_type"]):
+        return None
+    return row
+
+
+def check_required(config: Mapping[str, Any], family: Family, name: str) -> None:
+    """Check that the fields without whose values layers cannot be moved have them.
+
+    Raises:
+        UnsupportedModelError: one has not; says why that matters.
+    """
+    text = family.text_config(config)
     for field, needed, reason in family.requires:
-        value = completed_config(config, name).get(field) if config.get(field) is None else config[field]
+        value = text.get(field)
+        value = family.text_config(completed_config(config, name)).get(field) if value is None else value
         if any(each not in (None, needed) for each in (value if isinstance(value, list) else [value])):
             raise UnsupportedModelError(f"{name}: layers of {config['model_type']} cannot be moved, {reason} ({field})")
 
@@ -71,11 +95,23 @@ def derived_rows() -> dict[str, dict[str, Any]]:
 def family_from_row(row: Mapping[str, Any]) -> Family:
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
     values |= {key: tuple(row[key].items()) for key in _PAIRS if key in row}
+    if "requires" in row:
+        values["requires"] = tuple(map(tuple, row["requires"]))
+    if "wrapper" in row:
+        spellings = tuple(row["wrapper"].get("spellings", {}).items())
+        values["wrapper"] = Wrapper(**{**row["wrapper"], "spellings": spellings})
     return Family(**values)
 
 
 def row_of(family: Family) -> dict[str, Any]:
     """Return a family as a row of ``families.json``; the opposite of :func:`family_from_row`."""
-    row = {field.name: getattr(family, field.name) for field in fields(family)}
-    row = {key: value for key, value in row.items() if value != getattr(_DEFAULTS, key)}
+    row = _differing(family, _DEFAULTS)
+    if family.wrapper:
+        row["wrapper"] = _differing(family.wrapper, Wrapper(""))
+    return row
+
+
+def _differing(made: Family | Wrapper, default: Family | Wrapper) -> dict[str, Any]:
+    row = {field.name: getattr(made, field.name) for field in fields(made)}
+    row = {key: value for key, value in row.items() if value != getattr(default, key)}
     return {key: dict(value) if key in _PAIRS else value for key, value in sorted(row.items())}

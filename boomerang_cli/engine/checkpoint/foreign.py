@@ -70,8 +70,9 @@ def refuse_quantised(
     Raises:
         UnsupportedModelError: says what was seen.
     """
-    if seen := next((key for key in _QUANTISED_CONFIG if config.get(key) is not None), None):
-        method = config[seen].get("quant_method") if isinstance(config[seen], dict) else None
+    stated = {key: value for part in _parts(config) for key, value in part.items() if value is not None}
+    if seen := next((key for key in _QUANTISED_CONFIG if key in stated), None):
+        method = stated[seen].get("quant_method") if isinstance(stated[seen], dict) else None
         what, way_out = f"{seen} in config.json" + (f", {method}" if method else ""), ""
     elif tensor := next(filter(_is_quantised, tensors.values()), None):
         what, way_out = f"{tensor.name} in {tensor.dtype}", ""
@@ -82,6 +83,11 @@ def refuse_quantised(
     raise UnsupportedModelError(
         f"{model} holds quantised weights or their scales ({what}): give the unquantised model{way_out}"
     )
+
+
+def _parts(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a configuration and those within it: of a multimodal model, the text model's may be quantised alone."""
+    return [config, *(part for field, part in config.items() if field.endswith("_config") and isinstance(part, dict))]
 
 
 def _is_quantised(tensor: Tensor) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.class_config import completed_config
 from boomerang_cli.engine.checkpoint.families import PREDICTION_LAYERS, Family
 from boomerang_cli.engine.checkpoint.weights import NAMED_BY_CONFIG
-from boomerang_cli.engine.errors import UnsupportedModelError
+from boomerang_cli.engine.checkpoint.wrappers import Wrapper
+from boomerang_cli.engine.errors import SelectionError, UnsupportedModelError
 
 # Top-level lists that may happen to be as long as a model is deep, and have nothing to do with its layers.
 _NOT_PER_LAYER = {"architectures", "eos_token_id", "pad_token_id", "bos_token_id", "mlp_only_layers", "suppress_tokens"}
@@ -37,17 +38,17 @@ def layer_values(config: Mapping[str, Any], family: Family, name: str) -> dict[s
     depth = family.teacher_depth(config)
     values = layer_lists(config, family, name)
     for field, first in family.numbered:
-        listed = _given(config, field, name) or []
+        listed = _given(config, family, field, name) or []
         if not isinstance(listed, list) or any(type(number) is not int for number in listed):
             raise UnsupportedModelError(f"config.json has no usable {field}: {listed!r}")
         values[field] = [layer + first in listed for layer in range(depth)]
     for field, side in family.thresholds:
-        limit = whole_number({field: _given(config, field, name)}, field, 0)
+        limit = whole_number({field: _given(config, family, field, name)}, field, 0)
         values[field] = [layer < limit if side == "below" else layer >= depth - limit for layer in range(depth)]
     if family.sparse_steps:
-        steps = {**config, "mlp_only_layers": _given(config, "mlp_only_layers", name)}
+        steps = {**family.text_config(config), "mlp_only_layers": _given(config, family, "mlp_only_layers", name)}
         values["mlp_only_layers"] = [is_dense(steps, layer) for layer in range(depth)]
-    if overrides := _overrides(config):
+    if overrides := _overrides(family.text_config(config)):
         values[_PER_LAYER] = [overrides.get(layer) for layer in range(depth)]
     return values
 
@@ -60,16 +61,16 @@ def layer_lists(config: Mapping[str, Any], family: Family, name: str) -> dict[st
     """
     depth = family.teacher_depth(config)
     for field, value in _unknown_lists(config, family).items():
-        if len(value) == depth and not _old(config, field, name):
+        if len(value) == depth and not _old(config, family, field, name):
             raise UnsupportedModelError(
                 f"{name}: config.json has {field}, a list of {depth} values that may be one a layer"
             )
         if len(value) != depth and "layer" in field and value and all(type(each) is int for each in value):
             raise UnsupportedModelError(f"{name}: config.json has {field}, a list that may hold layers' numbers")
     lists: dict[str, list[Any]] = {}
-    for field in (*family.layer_lists, *_listed(config, depth)):
-        explicit = config.get(field)
-        lists[field] = _absent_list(config, field, depth, name) if explicit is None else explicit
+    for field in (*family.layer_lists, *_listed(family.text_config(config), depth)):
+        explicit = family.text_config(config).get(field)
+        lists[field] = _absent_list(config, family, field, name) if explicit is None else explicit
         if field in family.repeated and isinstance(lists[field], list) and 0 < len(lists[field]) < depth:
             lists[field] = (lists[field] * depth)[:depth]
         if not isinstance(lists[field], list) or len(lists[field]) != depth:
@@ -105,22 +106,33 @@ def config_for_layers(
     Every other value stays as it is, in its place. ``teacher_layers`` is ascending, so thresholds such as
     ``max_window_layers`` become the number of layers below them.
     """
-    depth = family.teacher_depth(config)
-    resized = {**config, family.depth_field: len(teacher_layers)}
-    resized |= {field: len(teacher_layers) for field in _DEPTHS if config.get(field) == depth}
+    resized = _resized_text(config, family, teacher_layers, name)
+    if family.wrapper:
+        _check_reached(config, family.wrapper, teacher_layers, name)
+        resized = family.wrapper.with_text_config(config, _without_code(resized))
+    resized.pop(NAMED_BY_CONFIG, None)  # a file of the teacher's
+    return _without_code(resized)
+
+
+def _resized_text(
+    config: Mapping[str, Any], family: Family, teacher_layers: Sequence[int], name: str
+) -> dict[str, Any]:
+    depth, text = family.teacher_depth(config), family.text_config(config)
+    resized = {**text, family.depth_field: len(teacher_layers)}
+    resized |= {field: len(teacher_layers) for field in _DEPTHS if text.get(field) == depth}
     for threshold in _COUNTED:
-        if config.get(threshold) is not None:
-            value = whole_number(config, threshold, 0)
+        if text.get(threshold) is not None:
+            value = whole_number(text, threshold, 0)
             resized[threshold] = sum(layer < value for layer in teacher_layers)
     values = layer_values(config, family, name)
-    for field in (*family.layer_lists, *_listed(config, depth)):
+    for field in (*family.layer_lists, *_listed(text, depth)):
         resized[field] = [values[field][layer] for layer in teacher_layers]
     for field, listed in _unknown_lists(config, family).items():
         if len(listed) == depth:
             resized[field] = [listed[layer] for layer in teacher_layers]
-    _cut_patterns(resized, config, teacher_layers, depth)
+    _cut_patterns(resized, text, teacher_layers, depth)
     for field in family.depth_scaled:
-        if (scale := _given(config, field, name)) is not None:
+        if (scale := _given(config, family, field, name)) is not None:
             resized[field] = scale * math.sqrt(len(teacher_layers) / depth)
     if family.last_apart and teacher_layers[-1] != depth - 1:
         raise UnsupportedModelError(
@@ -132,20 +144,34 @@ def config_for_layers(
             f"is one of {last}: keep the last layer"
         )
     for field, first in family.numbered:
-        if _given(config, field, name) is not None:
+        if _given(config, family, field, name) is not None:
             resized[field] = [index + first for index, layer in enumerate(teacher_layers) if values[field][layer]]
     for field, _ in family.thresholds:
         resized[field] = sum(values[field][layer] for layer in teacher_layers)
-    if family.sparse_steps or "mlp_only_layers" in config or "decoder_sparse_step" in config:
-        dense = values.get("mlp_only_layers") or [is_dense(config, layer) for layer in range(depth)]
+    if family.sparse_steps or "mlp_only_layers" in text or "decoder_sparse_step" in text:
+        dense = values.get("mlp_only_layers") or [is_dense(text, layer) for layer in range(depth)]
         resized["mlp_only_layers"] = [index for index, layer in enumerate(teacher_layers) if dense[layer]]
         resized["decoder_sparse_step"] = 1
-    if config.get(_PER_LAYER):
-        overrides = _overrides(config)
+    if text.get(_PER_LAYER):
+        overrides = _overrides(text)
         resized[_PER_LAYER] = {str(i): overrides[layer] for i, layer in enumerate(teacher_layers) if layer in overrides}
-    resized |= {field: 0 for field in PREDICTION_LAYERS if config.get(field)}
-    resized.pop(NAMED_BY_CONFIG, None)  # a file of the teacher's
-    return {key: value for key, value in resized.items() if not _names_code(key, value)}
+    resized |= {field: 0 for field in PREDICTION_LAYERS if text.get(field)}
+    return resized
+
+
+def _check_reached(config: Mapping[str, Any], wrapper: Wrapper, teacher_layers: Sequence[int], name: str) -> None:
+    """Refuse to move layers that image features are added behind by their numbers.
+
+    Raises:
+        SelectionError: says which layers must be kept.
+    """
+    reached = wrapper.reached_layers(config, name)
+    if tuple(teacher_layers[:reached]) != tuple(range(reached)):
+        first = ",".join(map(str, range(reached)))
+        raise SelectionError(
+            f"{name}: {config['model_type']} adds image features behind layers {first} by their numbers, and kept are "
+            f"{','.join(map(str, teacher_layers))}: begin with {first} in --keep, or give --keep-first {reached}"
+        )
 
 
 def _cut_patterns(resized: dict[str, Any], config: Mapping[str, Any], layers: Sequence[int], depth: int) -> None:
@@ -156,6 +182,10 @@ def _cut_patterns(resized: dict[str, Any], config: Mapping[str, Any], layers: Se
             resized[field] = "".join(pattern[layer] for layer in layers)
 
 
+def _without_code(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if not _names_code(key, value)}
+
+
 def _names_code(key: str, value: Any) -> bool:
     """Tell whether a value makes readers fetch code: classes of the repository, or a kernel from the Hub."""
     return key == "auto_map" or (key.endswith("_implementation") and isinstance(value, str) and "/" in value)
@@ -163,26 +193,27 @@ def _names_code(key: str, value: Any) -> bool:
 
 def _unknown_lists(config: Mapping[str, Any], family: Family) -> dict[str, list[Any]]:
     known = {*family.layer_lists, *dict(family.numbered), *_NOT_PER_LAYER}
-    known |= {*_listed(config, family.teacher_depth(config))}
-    return {field: value for field, value in config.items() if isinstance(value, list) and field not in known}
+    text = family.text_config(config)
+    known |= {*_listed(text, family.teacher_depth(config))}
+    return {field: value for field, value in text.items() if isinstance(value, list) and field not in known}
 
 
 def _listed(config: Mapping[str, Any], depth: int) -> list[str]:
     return [field for field in _LISTED if isinstance(config.get(field), list) and len(config[field]) == depth]
 
 
-def _old(config: Mapping[str, Any], field: str, name: str) -> bool:
+def _old(config: Mapping[str, Any], family: Family, field: str, name: str) -> bool:
     """Tell whether a field is an older name for what the class holds in the known lists: it takes the value out."""
     try:
-        return field not in completed_config(config, name)
+        return field not in family.text_config(completed_config(config, name))
     except UnsupportedModelError:
         return False
 
 
-def _given(config: Mapping[str, Any], field: str, name: str) -> Any:
+def _given(config: Mapping[str, Any], family: Family, field: str, name: str) -> Any:
     """Return a field's value, the class's own where ``config.json`` has none."""
-    value = config.get(field)
-    return completed_config(config, name).get(field) if value is None else value
+    value = family.text_config(config).get(field)
+    return family.text_config(completed_config(config, name)).get(field) if value is None else value
 
 
 def _overrides(config: Mapping[str, Any]) -> dict[int, Any]:
@@ -197,13 +228,14 @@ def _overrides(config: Mapping[str, Any]) -> dict[int, Any]:
     return {int(key): value for key, value in given.items()}
 
 
-def _absent_list(config: Mapping[str, Any], field: str, depth: int, name: str) -> Any:
+def _absent_list(config: Mapping[str, Any], family: Family, field: str, name: str) -> Any:
     """Return a list that ``config.json`` leaves to the class: by a rule known here, else the class is asked."""
-    if field == "no_rope_layers" and config.get("model_type") == "smollm3":
-        return _no_rope_layers(config, depth)
-    if field == "layer_types" and (types := _layer_types(config, depth)) is not None:
+    depth, text = family.teacher_depth(config), family.text_config(config)
+    if field == "no_rope_layers" and text.get("model_type") == "smollm3":
+        return _no_rope_layers(text, depth)
+    if field == "layer_types" and (types := _layer_types(text, depth)) is not None:
         return types
-    return completed_config(config, name).get(field)
+    return family.text_config(completed_config(config, name)).get(field)
 
 
 def _layer_types(config: Mapping[str, Any], depth: int) -> list[str] | None:

@@ -72,7 +72,8 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
         raise CheckpointError(
             f"{checkpoint.name} holds {len(checkpoint.tensors)} tensors, and its config.json counts {depth} layers"
         )
-    extra = max(whole_number(checkpoint.config, field, 0) for field in PREDICTION_LAYERS)
+    text = family.text_config(checkpoint.config)
+    extra = max(whole_number(text, field, 0) for field in PREDICTION_LAYERS)
     tensors, tied = _tie(tensors, checkpoint.config, family)
     before: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}
@@ -126,6 +127,8 @@ def _without_dropped(tensors: Mapping[str, Tensor], family: Family) -> Mapping[s
 
 def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:
     """Give tensors the names that transformers reads them by, where files leave out a prefix or are older."""
+    if family.wrapper and not any(name.startswith(family.layers) for name in checkpoint.tensors):
+        return {family.wrapper.spelled(name): tensor for name, tensor in checkpoint.tensors.items()}
     lacking = _lacking_prefix(checkpoint.tensors, family.base)
     outside = tuple(name for name in family.after if not name.startswith(family.base))
     named: dict[str, Tensor] = {}
@@ -155,7 +158,7 @@ def _check_complete(checkpoint: Checkpoint, family: Family, parts: Parts) -> Non
         raise CheckpointError(f"{checkpoint.name} lacks the tensor {missing[0]}")
     if family.final_norm and not any(name.startswith(family.final_norm) for name in parts.after):
         raise CheckpointError(f"{checkpoint.name} lacks the tensors {family.final_norm}*")
-    vocabulary = checkpoint.config.get("vocab_size")
+    vocabulary = family.text_config(checkpoint.config).get("vocab_size")
     for name in needed:
         rows = found[name].shape[:1]
         if isinstance(vocabulary, int) and rows != (vocabulary,) and not (family.more_rows and rows > (vocabulary,)):

@@ -25,6 +25,8 @@ def is_tied(config: Mapping[str, Any], family: Family) -> bool:
         UnsupportedModelError: it does not say so with true or false.
     """
     tied = config.get("tie_word_embeddings", family.tied_by_default)
+    if family.wrapper and family.wrapper.tied_text is not None and tied is False:
+        tied = family.text_config(config).get("tie_word_embeddings", family.wrapper.tied_text)
     if not isinstance(tied, bool):  # readers disagree about "false" and null
         raise UnsupportedModelError(f"config.json has no usable tie_word_embeddings: {tied!r}")
     if tied and not family.ties:  # some readers go by config.json, others by the class

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.distillation.losses import distillation_loss
+from boomerang_cli.engine.distillation.losses import DistillationLosses, distillation_loss
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.distillation.progress import PARTS
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.sharding import with_whole_root
 from boomerang_cli.engine.distillation.vocabulary_loss import Counted
+from boomerang_cli.engine.models.patched_student import PatchedStudents
 from boomerang_cli.engine.pair.layers import LayerMap
 
 
@@ -25,6 +25,7 @@ class BatchLosses:
 
     Attributes:
         autocast: makes the context that the models compute in.
+        between: what gives the models in between, for a training that has steps of them.
     """
 
     student: PreTrainedModel
@@ -32,30 +33,40 @@ class BatchLosses:
     layer_map: LayerMap
     recipe: Recipe
     autocast: Callable[[], AbstractContextManager[Any]]
+    between: PatchedStudents | None = None
 
     def of_phase(
-        self, phase: Phase, input_ids: torch.Tensor, counted: Counted | None = None
+        self,
+        phase: Phase,
+        input_ids: torch.Tensor,
+        counted: Counted | None = None,
+        patched: Collection[int] = (),
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss to differentiate, and ``[total, cross_entropy, kl, cosine]`` float32, detached.
+        """Return the loss to differentiate, and it and its three parts, float32 ``[4]``, detached.
 
         Args:
             input_ids: int64 ``[sequences, up to sequence_length]``.
             counted: what counts of them; None is every token.
+            patched: blocks that are the teacher's; so it is the loss of a model of ``between``.
         """
-        return self._of(input_ids, counted, cross_entropy=phase.cross_entropy, kl=phase.kl, cosine=phase.cosine)
+        return self._of(
+            input_ids, counted, patched, cross_entropy=phase.cross_entropy, kl=phase.kl, cosine=phase.cosine
+        )
 
     def cross_entropy(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return the student's mean cross entropy a token, a float32 scalar."""
-        _, values = self._of(input_ids, None, cross_entropy=True, kl=False, cosine=False)
-        return values[PARTS.index("cross_entropy")]
+        _, values = self._of(input_ids, None, (), cross_entropy=True, kl=False, cosine=False)
+        return values[DistillationLosses._fields.index("cross_entropy")]
 
-    def _of(self, input_ids: torch.Tensor, counted: Counted | None, **parts: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def _of(
+        self, input_ids: torch.Tensor, counted: Counted | None, patched: Collection[int], **parts: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         values: list[torch.Tensor] = []
 
         def forward() -> torch.Tensor:
             with self.autocast():
                 losses = distillation_loss(
-                    self.student,
+                    self._trained(patched),
                     self.teacher,
                     self.layer_map,
                     input_ids,
@@ -66,8 +77,10 @@ class BatchLosses:
                     cross_entropy=parts["cross_entropy"],
                     kl=parts["kl"],
                     cosine=parts["cosine"],
+                    alignment=self.recipe.alignment,
+                    patched=patched,
                 )
-            values.extend(getattr(losses, part).detach().float() for part in PARTS)
+            values.extend(value.detach().float() for value in losses)
             total: torch.Tensor = losses.total
             return total
 
@@ -77,6 +90,13 @@ class BatchLosses:
             with_whole_root(self.teacher, lambda: totals.append(forward()))
             return totals[0]
 
-        needs_teacher = parts["kl"] or parts["cosine"]
+        needs_teacher = parts["kl"] or parts["cosine"] or patched
         total = with_whole_root(self.student, forward_beside_teacher if needs_teacher else forward)
         return total, torch.stack(values)
+
+    def _trained(self, patched: Collection[int]) -> PreTrainedModel:
+        """Return the student, or the model that it is a part of; to be asked for while both roots are whole."""
+        if not patched:
+            return self.student
+        assert self.between is not None
+        return self.between.model(patched)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from boomerang_cli.engine.distillation.progress import PARTS, Standing
+from boomerang_cli.engine.distillation.progress import Standing
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import TrainingError
 
@@ -18,20 +18,25 @@ def zero_sums(count: int, device: torch.device) -> torch.Tensor:
 
 
 class LossSums:
-    """Adds up micro-batches' losses on the device, so that nothing waits for it before they are recorded."""
+    """Adds up micro-batches' losses on the device, so that nothing waits for it before they are recorded.
 
-    def __init__(self, device: torch.device) -> None:
-        self._sums = zero_sums(len(PARTS) + 1, device)
+    Args:
+        parts: the names of a loss and of its parts.
+    """
+
+    def __init__(self, parts: Sequence[str], device: torch.device) -> None:
+        self._parts = tuple(parts)
+        self._sums = zero_sums(len(self._parts) + 1, device)
 
     def add(self, values: torch.Tensor) -> None:
-        """Add one micro-batch's ``[total, cross_entropy, kl, cosine]``."""
+        """Add one micro-batch's loss and its parts, as they are named."""
         self._sums += torch.cat([values, values.new_ones(1)]).to(self._sums)
 
     def take_means(self, sum_over_processes: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
         """Return each part's mean over all micro-batches of all processes, and begin anew."""
         *sums, count = sum_over_processes(self._sums).tolist()  # the one wait for the device
         self._sums.zero_()
-        return {part: value / count for part, value in zip(PARTS, sums, strict=True)}
+        return {part: value / count for part, value in zip(self._parts, sums, strict=True)}
 
 
 def check_finite(losses: Mapping[str, float], gradient_norm: float, step: int, folder: TrainingFolder) -> None:
@@ -55,7 +60,7 @@ def training_record(standing: Standing, step: int, learning_rate: float, gradien
     """Return a line of ``metrics.jsonl``, but for what Trainer adds to it."""
     return {
         "loss": standing.losses["total"],
-        **{part: standing.losses[part] for part in PARTS[1:]},
+        **{part: standing.losses[part] for part in standing.recipe.parts[1:]},
         "learning_rate": learning_rate,
         "grad_norm": gradient_norm,
         "tokens": standing.tokens,

@@ -1,7 +1,8 @@
 """The distillation loss: three formulas, and the same formulas chunk by chunk, so that logits never stand whole.
 
 Loss a token (arXiv 2510.05064; FACTS.md 1): ``CE + kl_weight * tau^2 * KL(teacher || student) + cosine_weight / A *
-sum over the A aligned states of (1 - cos)``. Each part is a mean over its real positions.
+sum over the A aligned states of (1 - cos)``, or of the relative squared error instead. Each part is a mean over its
+real positions.
 
 On responses alone (arXiv 2608.22854) each part is a mean over the positions whose next token is a response's: the
 states there, and the logits that are made of them, are what a response is written with.
@@ -9,13 +10,15 @@ states there, and the logits that are made of them, are what a response is writt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from boomerang_cli.engine.distillation.recipe import Alignment
+from boomerang_cli.engine.distillation.relative_error import relative_error_loss
 from boomerang_cli.engine.distillation.vocabulary_loss import Counted, real_positions, shares_of, vocabulary_loss
 from boomerang_cli.engine.models.head import (
     IGNORED_LABEL,
@@ -34,7 +37,8 @@ class DistillationLosses(NamedTuple):
 
     Attributes:
         kl: tau^2 * KL, before its weight.
-        cosine: the mean of 1 - cos over aligned states and real positions, before its weight.
+        cosine: the mean over aligned states and real positions of 1 - cos, or of the relative squared error, before its
+            weight.
     """
 
     total: Tensor
@@ -57,18 +61,21 @@ def distillation_loss(
     cross_entropy: bool = True,
     kl: bool = True,
     cosine: bool = True,
+    alignment: Alignment = "cosine",
+    patched: Collection[int] = (),
     chunk_bytes: int | None = None,
 ) -> DistillationLosses:
     """Return the loss of one batch. What a part that is switched off would need is not computed.
 
     Args:
+        student: or the model in which the blocks in ``patched`` are the teacher's.
         input_ids: ``[batch, sequence]``.
         attention_mask: ``[batch, sequence]``, 1 at real positions; None means that all are.
         counted: the positions that all parts are taken of, instead of the real ones.
         cosine_weight: the total over all aligned states.
         chunk_bytes: see ``vocabulary_loss``.
     """
-    aligned = layer_map.aligned_states if cosine else ()
+    aligned = layer_map.states_at_blocks(patched) if cosine else ()
     teacher_states: dict[int, Tensor] = {}
     if kl or cosine:
         # Not inference mode: its tensors cannot be saved for the backward pass of the cosine loss, and copies of them
@@ -78,7 +85,7 @@ def distillation_loss(
                 teacher, input_ids, attention_mask, [index for _, index in aligned], layer_map.teacher_layers
             )
     student_states = hidden_states_at(
-        student, input_ids, attention_mask, [index for index, _ in aligned], layer_map.student_layers
+        student, input_ids, attention_mask, [index for index, _ in aligned], len(layer_map.sources(patched))
     )
 
     zero = torch.zeros((), device=input_ids.device)
@@ -101,7 +108,8 @@ def distillation_loss(
             cosine=zero,
         )
     if cosine:
-        distance = cosine_loss(
+        distance_of = {"cosine": cosine_loss, "relative": relative_error_loss}[alignment]
+        distance = distance_of(
             [student_states[index] for index, _ in aligned],
             [teacher_states[index] for _, index in aligned],
             attention_mask if counted is None else counted.positions,

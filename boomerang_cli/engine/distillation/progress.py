@@ -13,8 +13,6 @@ from boomerang_cli.engine.distillation.recipe import Recipe
 if TYPE_CHECKING:
     from boomerang_cli.engine.distillation.steps import Step
 
-PARTS = ("total", "cross_entropy", "kl", "cosine")
-
 
 @dataclass(frozen=True)
 class TrainingProgress:
@@ -23,7 +21,8 @@ class TrainingProgress:
     Attributes:
         tokens_per_step: over all processes; at most, where a sequence is a conversation.
         micro_batch_size: sequences that run at once in each process.
-        losses: ``total cross_entropy kl cosine``, means over the steps that were last logged; empty before.
+        losses: ``total cross_entropy kl``, and ``cosine`` or ``relative``: means over the steps that were last logged;
+            empty before.
         evaluation: ``loss perplexity`` on the evaluation text, as last measured; empty before.
         seconds_left: of training, at the speed so far; None before the first step.
         stopping: a Ctrl-C was seen, the step will be finished and saved.
@@ -75,7 +74,7 @@ class Standing:
     """Where a training stands, beside its step; a resumed run goes on from what the earlier one had reached.
 
     Attributes:
-        losses: ``total cross_entropy kl cosine``, as last recorded; empty before.
+        losses: ``total cross_entropy kl``, and ``cosine`` or ``relative``, as last recorded; empty before.
         evaluation: ``loss perplexity``, as last measured; empty before.
         phases: by name ``steps tokens counted_tokens`` so far, and ``rows_cut rows_left_out`` of conversations.
     """

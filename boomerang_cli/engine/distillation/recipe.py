@@ -7,12 +7,18 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal, get_args
 
 from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.errors import TrainingError
 
 DEFAULT_DATA = ("EleutherAI/the_pile_deduplicated",)
+Alignment = Literal["cosine", "relative"]
+"""How far aligned states are from one another: 1 - cos, or the relative squared error."""
+Schedule = Literal["constant", "rising", "falling"]
+"""Of a share of the steps: the same at all of them; from 0 at the first to itself at the last; the other way round."""
+Sampling = Literal["mixed", "order", "random"]
+"""Of k blocks: the first in the order that the pair is patched in; any; either, half of the time each."""
 
 _LEAST = {
     "steps": 0,
@@ -21,6 +27,11 @@ _LEAST = {
     "sft_steps": 0,
     "sft_batch_size": 1,
     "sft_sequence_length": 2,
+}
+_NAMED: Mapping[str, tuple[str, ...]] = {
+    "alignment": get_args(Alignment),
+    "patched_schedule": get_args(Schedule),
+    "patched_sampling": get_args(Sampling),
 }
 
 
@@ -41,6 +52,9 @@ class Recipe:
         sft_kl: whether the KL divergence belongs to the loss there, if it does at all.
         warmup_ratio: the share of all steps over which the learning rate rises.
         cosine_weight: the total over all aligned states.
+        alignment: what is taken of aligned states, with that weight.
+        patched_share: of the steps, those that train the student as a part of a model in between; 0 to 1.
+        patched_schedule, patched_sampling: of that share, and of the blocks that are the teacher's in such a step.
         repeat: whether a text that is too short is read again.
 
     Raises:
@@ -69,6 +83,10 @@ class Recipe:
     cross_entropy: bool = True
     kl: bool = True
     cosine: bool = True
+    alignment: Alignment = "cosine"
+    patched_share: float = 0.0
+    patched_schedule: Schedule = "constant"
+    patched_sampling: Sampling = "mixed"
     seed: int = 0
     repeat: bool = False
 
@@ -85,6 +103,11 @@ class Recipe:
                 raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be 0 or more")
         if not 0 <= self.warmup_ratio < 1:
             raise TrainingError(f"--warmup-ratio {self.warmup_ratio} must be a share of the steps, from 0 to below 1")
+        if not 0 <= self.patched_share <= 1:
+            raise TrainingError(f"--patched-share {self.patched_share} must be a share of the steps, from 0 to 1")
+        for name, known in _NAMED.items():
+            if getattr(self, name) not in known:
+                raise TrainingError(f"{_flag(name)} {getattr(self, name)} is unknown: give one of {', '.join(known)}")
         if not 0 <= self.seed < 2**32:
             raise TrainingError(f"--seed {self.seed} must be from 0 to {2**32 - 1}")
 
@@ -123,6 +146,11 @@ class Recipe:
             **parts,
         )
         return tuple(phase for phase in (text, conversations) if phase.steps)
+
+    @property
+    def parts(self) -> tuple[str, str, str, str]:
+        """Return the names of a loss and of its parts, as they are recorded."""
+        return ("total", "cross_entropy", "kl", self.alignment)
 
     @property
     def total_steps(self) -> int:

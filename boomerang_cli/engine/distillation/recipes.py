@@ -23,6 +23,9 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "sft_sequence_length": 1024,
         "cosine_weight": 10.0,
     },
+    # For the models in between: half of the steps train the student as a part of one, and its states are to have the
+    # teacher's length too, whose layers they meet there.
+    "between": {"patched_share": 0.5, "alignment": "relative"},
 }
 
 

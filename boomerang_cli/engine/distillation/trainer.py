@@ -19,6 +19,7 @@ from boomerang_cli.engine.distillation.held_out import score_held_out
 from boomerang_cli.engine.distillation.interrupts import Interrupts
 from boomerang_cli.engine.distillation.loss_record import LossSums, check_finite, training_record
 from boomerang_cli.engine.distillation.micro_batch import choose_micro_batch_size
+from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.processes import as_told_by, is_distributed, processes, rank
 from boomerang_cli.engine.distillation.progress import ProgressCallback, Standing
@@ -29,6 +30,7 @@ from boomerang_cli.engine.distillation.step_end import StepEnd
 from boomerang_cli.engine.distillation.steps import Step, StepReader
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.distillation.training_state import Saved, save_checkpoint
+from boomerang_cli.engine.models.patched_student import PatchedStudents
 from boomerang_cli.engine.models.position_scaling import positions_depend_on_length
 from boomerang_cli.engine.pair.layers import LayerMap
 
@@ -45,6 +47,8 @@ class DistillationTrainer(ResumableTrainer):
         texts: of each phase of the recipe, what yields ``{"input_ids": [sequence_length], "position": [...]}``, where
             ``position`` says how to go on after this sequence; see ``ChatSequences`` where responses alone count.
         evaluation_sequences: int64 ``[sequences, length]``, the same in every process, or None.
+        patched_steps: those that train the student as a part of a model in between; None is none.
+        between: what gives these models.
         save_every: steps between checkpoints; None is every ten minutes.
     """
 
@@ -66,6 +70,8 @@ class DistillationTrainer(ResumableTrainer):
         folder: TrainingFolder,
         interrupts: Interrupts,
         identity: Mapping[str, Any],
+        patched_steps: PatchedSteps | None = None,
+        between: PatchedStudents | None = None,
         save_every: int | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> None:
@@ -81,8 +87,11 @@ class DistillationTrainer(ResumableTrainer):
         self.standing = Standing(recipe)
         self.position: torch.Tensor | None = None
         self._phase = recipe.phases[0]
-        self._batch_losses = BatchLosses(student, teacher, layer_map, recipe, self.accelerator.autocast)
-        self._loss_sums = LossSums(arguments.device)
+        self._patched_steps = patched_steps
+        self._patched: tuple[int, ...] = ()
+        self._patched_count = 0
+        self._batch_losses = BatchLosses(student, teacher, layer_map, recipe, self.accelerator.autocast, between)
+        self._loss_sums = LossSums(recipe.parts, arguments.device)
         self._steps = StepReader(
             texts,
             recipe,
@@ -128,10 +137,12 @@ class DistillationTrainer(ResumableTrainer):
         self.args.per_device_train_batch_size = self._train_batch_size = min(self.micro_batch_sizes)
 
     def _run_to_measure(self, phase: Phase, input_ids: torch.Tensor) -> None:
-        total, _ = self._batch_losses.of_phase(phase, input_ids)
-        split_root(self.teacher)
-        total.backward()  # type: ignore[no-untyped-call]
-        self.student.zero_grad(set_to_none=True)
+        heaviest = self._patched_steps.heaviest if self._patched_steps else ()
+        for patched in dict.fromkeys(((), heaviest)):  # the one has more gradients, the other more layers
+            total, _ = self._batch_losses.of_phase(phase, input_ids, patched=patched)
+            total.backward()  # type: ignore[no-untyped-call]
+            split_root(self.teacher)  # only now: the gradient may have passed through its final norm
+            self.student.zero_grad(set_to_none=True)
 
     # Data
 
@@ -157,7 +168,7 @@ class DistillationTrainer(ResumableTrainer):
         # No dropout: the teacher's states are exact targets, and a mask would depend on how the batch is split.
         self.student.eval()  # type: ignore[no-untyped-call]
         counted: Any = inputs.get("counted")
-        total, values = self._batch_losses.of_phase(self._phase, inputs["input_ids"], counted)
+        total, values = self._batch_losses.of_phase(self._phase, inputs["input_ids"], counted, self._patched)
         self._loss_sums.add(values)
         return total
 
@@ -168,6 +179,8 @@ class DistillationTrainer(ResumableTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         self._phase, self.position = inputs.phase, inputs.position
+        self._patched = self._patched_steps.blocks(self.state.global_step) if self._patched_steps else ()
+        self._patched_count += bool(self._patched)
         self.current_gradient_accumulation_steps = len(inputs.micro_batches)
         losses = []
         for micro_batch in inputs.micro_batches:
@@ -226,7 +239,10 @@ class DistillationTrainer(ResumableTrainer):
         step, gradient_norm = self.state.global_step, logs.get("grad_norm", 0.0)
         self.standing.clock.stop(step)
         check_finite(self.standing.losses, gradient_norm, step, self.folder)
-        return training_record(self.standing, step, logs["learning_rate"], gradient_norm)
+        record = training_record(self.standing, step, logs["learning_rate"], gradient_norm)
+        if self.recipe.patched_share:  # losses of models in between are smaller: not to be taken for the student's
+            record["patched_steps"], self._patched_count = self._patched_count, 0
+        return record
 
     def report(self, *, stopping: bool = False) -> None:
         """Tell the progress callback, at rank 0, where training stands."""

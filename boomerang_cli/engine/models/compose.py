@@ -23,7 +23,7 @@ from boomerang_cli.engine.quiet import quiet_transformers
 
 @dataclass(frozen=True)
 class LoadedPair:
-    """A student and its teacher in memory: in evaluation mode, without gradients, in one dtype on one device."""
+    """A student and its teacher in memory, on one device; as ``load_pair`` loads them, or as they are trained."""
 
     pair: Pair
     models: Mapping[Owner, PreTrainedModel]
@@ -40,7 +40,7 @@ class LoadedPair:
 
 
 def load_pair(pair: Pair, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> LoadedPair:
-    """Load both models of a pair.
+    """Load both models of a pair: in evaluation mode, without gradients, in one dtype.
 
     Raises:
         UnsupportedModelError, CheckpointError: see ``loading.load_model``.
@@ -60,6 +60,16 @@ def compose(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedMod
     those of the written model; weights and buffers are the pair's own tensors, none is copied. What stands before
     the layers is that of the first layer's owner, what follows them that of the last layer's (SPEC.md, rule 3).
     """
+    model = blank_model(loaded, sources)
+    for name, (owner, own_name) in origins(model, loaded.pair.family, sources).items():
+        set_tensor(model, name, get_tensor(loaded.models[owner], own_name))
+    model.generation_config = loaded.models["teacher"].generation_config
+    model.requires_grad_(False)
+    return model
+
+
+def blank_model(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedModel:
+    """Return the model that has these layers as ``patch`` configures it, without memory, in evaluation mode."""
     pair, first, last = loaded.pair, sources[0].owner, sources[-1].owner
     layers = [source.teacher_layer for source in sources]
     settings = config_for_layers(pair.teacher.config, pair.family, layers, pair.teacher.name)
@@ -71,19 +81,22 @@ def compose(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedMod
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config, dtype=teacher.dtype, attn_implementation=teacher.config._attn_implementation
         )
-    prefix, origin = _layers_prefix(model, len(sources)), _origins(model, pair.family)
+    model.train(False)
+    return model
+
+
+def origins(model: PreTrainedModel, family: Family, sources: Sequence[LayerSource]) -> dict[str, tuple[Owner, str]]:
+    """Return of each parameter and buffer of a composed model whose it is, and its name there; of tied ones, both."""
+    prefix, origin = layers_prefix(model, len(sources)), _origins(model, family)
+    found: dict[str, tuple[Owner, str]] = {}
     for name, is_computed in _tensor_names(model):
         if name.startswith(prefix):
             index, _, rest = name.removeprefix(prefix).partition(".")
             source = sources[int(index)]
-            owner, own_name = source.owner, f"{prefix}{source.index}.{rest}"
+            found[name] = source.owner, f"{prefix}{source.index}.{rest}"
         else:
-            owner, own_name = origin(name, is_computed, first, last), name
-        _set_tensor(model, name, _get_tensor(loaded.models[owner], own_name))
-    model.generation_config = teacher.generation_config
-    model.train(False)
-    model.requires_grad_(False)
-    return model
+            found[name] = origin(name, is_computed, sources[0].owner, sources[-1].owner), name
+    return found
 
 
 def _tensor_names(model: nn.Module) -> Iterator[tuple[str, bool]]:
@@ -93,7 +106,7 @@ def _tensor_names(model: nn.Module) -> Iterator[tuple[str, bool]]:
     yield from [(name, name not in saved) for name, _ in model.named_buffers(remove_duplicate=False)]
 
 
-def _layers_prefix(model: PreTrainedModel, depth: int) -> str:
+def layers_prefix(model: PreTrainedModel, depth: int) -> str:
     """Return what stands before the layers' numbers in the modules' names; files may have another name for it."""
     layers = decoder_layers(model, depth)
     return next(f"{name}." for name, module in model.named_modules() if module is layers)
@@ -111,7 +124,7 @@ def _origins(model: PreTrainedModel, family: Family) -> Callable[[str, bool, Own
     return origin
 
 
-def _get_tensor(model: nn.Module, name: str) -> Tensor:
+def get_tensor(model: nn.Module, name: str) -> Tensor:
     tensor = model
     for attribute in name.split("."):
         tensor = getattr(tensor, attribute)
@@ -119,6 +132,6 @@ def _get_tensor(model: nn.Module, name: str) -> Tensor:
     return tensor
 
 
-def _set_tensor(model: nn.Module, name: str, tensor: Tensor) -> None:
+def set_tensor(model: nn.Module, name: str, tensor: Tensor) -> None:
     module, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(module), attribute, tensor)

@@ -69,20 +69,25 @@ def _dtype_name(dtype: torch.dtype | str | None) -> str:
 def _materialise(plan: Plan, pair: Pair) -> PreTrainedModel:
     import torch
 
-    from boomerang_cli.engine.models.loading import causal_class, set_generation_config
+    from boomerang_cli.engine.models.loading import causal_class, multimodal_class, set_generation_config
     from boomerang_cli.engine.models.model_class import check_tensors
     from boomerang_cli.engine.quiet import quiet_transformers
 
-    settings, family = causal_class(plan.config, pair.teacher.name)
-    check_tensors({copy.name: copy.source for copy in plan.copies}, plan.config, pair.family, pair.teacher.name)
+    settings, family = (multimodal_class if plan.multimodal else causal_class)(plan.config, pair.teacher.name)
+    if not plan.multimodal:  # towers have names of several versions in files, all of which transformers reads
+        check_tensors({copy.name: copy.source for copy in plan.copies}, plan.config, pair.family, pair.teacher.name)
     with quiet_transformers():
-        model: PreTrainedModel = family.from_pretrained(
+        loaded: Any = family.from_pretrained(
             None,
             config=settings,
             state_dict={copy.name: _LazyTensor(copy) for copy in plan.copies},
             dtype=getattr(torch, plan.dtype),
+            output_loading_info=True,
         )
+        model: PreTrainedModel = loaded[0]
         set_generation_config(model, pair.teacher.folder)
+    if missing := sorted(loaded[1]["missing_keys"]):  # transformers would go on with random values
+        raise CheckpointError(f"{pair.teacher.name} cannot be loaded: it holds no weights for {missing[0]}")
     return model
 
 

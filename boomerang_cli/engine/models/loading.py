@@ -69,7 +69,7 @@ def causal_class(config: Mapping[str, Any], name: str) -> tuple[Any, Any]:
     """Return transformers' configuration and class of a causal language model.
 
     Raises:
-        UnsupportedModelError: the family has none; ``name`` is the model's, for the error.
+        UnsupportedModelError: the family has none, or one within a multimodal model; ``name`` is the model's.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -79,7 +79,28 @@ def causal_class(config: Mapping[str, Any], name: str) -> tuple[Any, Any]:
             f"{name}: {model_type} predicts masked words; only models that continue a text can be distilled and scored"
         )
     settings = as_transformers_config(config)
+    if type(settings) not in MODEL_FOR_CAUSAL_LM_MAPPING or settings.get_text_config() is not settings:
+        raise UnsupportedModelError(
+            f"{name}: {model_type} is a multimodal model, which init-student and patch work on; only models of text "
+            "alone can be distilled and scored"
+        )
     return settings, MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
+
+
+def multimodal_class(config: Mapping[str, Any], name: str) -> tuple[Any, Any]:
+    """Return transformers' configuration and class of a model that reads images and writes text.
+
+    Raises:
+        UnsupportedModelError: there is none; ``name`` is the model's, for the error.
+    """
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    settings = as_transformers_config(config)
+    if type(settings) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise UnsupportedModelError(
+            f"{name}: the installed transformers has no multimodal model of {config['model_type']}"
+        )
+    return settings, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(settings)]
 
 
 def set_generation_config(model: PreTrainedModel, folder: Path) -> None:

@@ -20,7 +20,7 @@ def with_random_weights(plan: Plan, family: Family, folder: Path, max_shard_size
         CheckpointError: the model's class does not have one of the tensors.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForPreTraining
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForPreTraining
 
     from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
     from boomerang_cli.engine.models.saving import save_by_names
@@ -28,6 +28,8 @@ def with_random_weights(plan: Plan, family: Family, folder: Path, max_shard_size
     settings = as_transformers_config(plan.config)
     # What is trained on masked words is stored with all of its heads, and the pooler.
     kind: Any = AutoModelForPreTraining if settings.model_type in MASKED else AutoModelForCausalLM
+    if family.wrapper:
+        kind = AutoModelForImageTextToText
     torch.manual_seed(0)
     with quiet_transformers():
         model = kind.from_config(settings, dtype=torch.float32)

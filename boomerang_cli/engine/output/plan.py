@@ -112,6 +112,7 @@ class Plan:
         companions: files that are copied as they are: tokenizer, generation config, chat template, licence.
         documents: the content of generated files beside ``config.json`` and the index.
         sources: where each layer comes from.
+        multimodal: whether its text model stands within one that reads images too.
     """
 
     shards: tuple[Shard, ...]
@@ -119,6 +120,7 @@ class Plan:
     companions: tuple[File, ...]
     sources: tuple[LayerSource, ...]
     documents: Mapping[str, str] = field(default_factory=dict)
+    multimodal: bool = False
 
     @cached_property
     def copies(self) -> tuple[Copy, ...]:
@@ -199,6 +201,7 @@ def plan_model(
         config=_adapted(config, tied, family, copies),
         companions=companions(teacher.files),
         sources=tuple(sources),
+        multimodal=family.wrapper is not None,
     )
 
 
@@ -210,6 +213,9 @@ def _output_dtype(name: str, tensor: Tensor, dtype: str | None, family: Family) 
 
 
 def _adapted(config: dict[str, Any], tied: bool, family: Family, copies: Sequence[Copy]) -> dict[str, Any]:
+    if is_tied(config, family) != tied and family.wrapper:  # some readers go by the text model's part alone
+        text = {**family.text_config(config), "tie_word_embeddings": tied}
+        config = family.wrapper.with_text_config(config, text)
     if is_tied(config, family) != tied or "tie_word_embeddings" not in config:
         config["tie_word_embeddings"] = tied
     sizes = {
@@ -221,7 +227,17 @@ def _adapted(config: dict[str, Any], tied: bool, family: Family, copies: Sequenc
         raise UnsupportedModelError(f"none of the {len(copies)} tensors holds floating-point numbers")
     for key in [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]:  # two names of one value
         config[key] = CONFIG_NAMES[max(sizes, key=lambda dtype: sizes[dtype])]
+    if family.wrapper and any(copy.converts for copy in copies):
+        return {field: _with_dtype(value, config) for field, value in config.items()}
     return config
+
+
+def _with_dtype(part: Any, config: Mapping[str, Any]) -> Any:
+    """Return a part of a multimodal model's configuration with the dtype of the whole, where it names one."""
+    if not isinstance(part, dict):
+        return part
+    dtype = config.get("torch_dtype") or config["dtype"]
+    return {key: dtype if key in ("dtype", "torch_dtype") and value else value for key, value in part.items()}
 
 
 def _lay_out(copies: Sequence[Copy], max_shard_bytes: int) -> tuple[Shard, ...]:

@@ -50,6 +50,8 @@ def _by_rule(
     keep_last: int | None,
 ) -> LayerMap:
     first = family.keep_first if keep_first is None else keep_first
+    if keep_first is None and family.wrapper:
+        first = max(first, family.wrapper.reached_layers(teacher.config, teacher.name))
     last = family.keep_last if keep_last is None else keep_last
     layer_map = LayerMap(len(kinds), layers_in_mix(kinds, every=every, keep_first=first, keep_last=last))
     if not layer_map.patchable:

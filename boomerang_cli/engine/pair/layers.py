@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Literal
 
 from boomerang_cli.engine.errors import SelectionError
@@ -100,7 +100,15 @@ class LayerMap:
         Numbered as transformers does: 0 is the embedding's output, j the output of layer j - 1, -1 the output of the
         final norm. There are ``student_layers + 1`` pairs.
         """
-        return (*enumerate(self.kept), (-1, -1))
+        return self.states_at_blocks(())
+
+    def states_at_blocks(self, patched: Collection[int]) -> tuple[tuple[int, int], ...]:
+        """Return the same pairs of the model in which the blocks in ``patched`` are the teacher's (its state, theirs).
+
+        They are what enters each block, and what leaves the final norm: as many at any size, at the same places.
+        """
+        entered = accumulate((len(step) for step in self.steps(patched)), initial=0)
+        return (*zip(entered, self.kept, strict=False), (-1, -1))  # what leaves the last block is not normed yet
 
     def order(self, order: str | Sequence[int]) -> tuple[int, ...]:
         """Return the patchable blocks in the sequence in which they are patched.

@@ -207,8 +207,9 @@ def check_pair(pair: Pair) -> None:
     if ours.get("model_type") != theirs.get("model_type"):
         raise PairError(f"{together}: model_type {ours.get('model_type')} and {theirs.get('model_type')}")
     known_family(ours, pair.student.name)
+    our_text, their_text = pair.family.text_config(ours), pair.family.text_config(theirs)
     for key in _SAME_VALUES:
-        values: tuple[Any, Any] = (ours.get(key), theirs.get(key))
+        values: tuple[Any, Any] = (our_text.get(key), their_text.get(key))
         if not any(value is None or isinstance(value, list) for value in values) and values[0] != values[1]:
             raise PairError(f"{together}: {key} {values[0]} and {values[1]}")
     layer_map = pair.layer_map

@@ -9,7 +9,7 @@ from boomerang_cli.engine.output.plan import Plan, as_json_text
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.publishing import card_sections as sections
 from boomerang_cli.engine.publishing import plain_yaml
-from boomerang_cli.engine.publishing.card_metadata import metadata_of
+from boomerang_cli.engine.publishing.card_metadata import metadata_of, task_of
 from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE, delta_provenance, provenance
 from boomerang_cli.version import __version__
@@ -37,19 +37,24 @@ def model_documents(
         name: the folder's.
     """
     made = provenance(plan, pair, order=order, patched_blocks=patched_blocks)
-    card = model_card(made, name=name, config=plan.config)
+    card = model_card(made, name=name, config=plan.config, multimodal=plan.multimodal)
     return {PROVENANCE_FILE: as_json_text(made), CARD_FILE: card}
 
 
 def delta_documents(plan: Plan, teacher: Checkpoint, parts: Parts, delta: Delta, *, name: str) -> dict[str, str]:
     """Return the same of a student with a weight delta (see :func:`provenance.delta_provenance`)."""
     made = delta_provenance(plan, teacher, parts, delta)
-    card = model_card(made, name=name, config=plan.config)
+    card = model_card(made, name=name, config=plan.config, multimodal=plan.multimodal)
     return {PROVENANCE_FILE: as_json_text(made), CARD_FILE: card}
 
 
 def model_card(
-    made: Mapping[str, Any], *, name: str, config: Mapping[str, Any], results: Sequence[Mapping[str, Any]] = ()
+    made: Mapping[str, Any],
+    *,
+    name: str,
+    config: Mapping[str, Any],
+    multimodal: bool = False,
+    results: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return the card of a patched model or of a student; no path of this disk is in it.
 
@@ -57,9 +62,10 @@ def model_card(
         made: the content of ``boomerang.json`` (see ``provenance.py``), or the same of a student.
         name: what the model is loaded by: a Hub id, or a folder.
         config: the content of its ``config.json``.
+        multimodal: whether it reads images too.
         results: rows of a sweep, one a size.
     """
-    made = public(made)
+    made, task = public(made), task_of(config, multimodal=multimodal)
     text = [
         f"# {name.rpartition('/')[2]}",
         sections.summary(made),
@@ -69,11 +75,11 @@ def model_card(
         "## Distillation\n\n" + sections.recipe(made["distillation"]) if made.get("distillation") else "",
         "## Results\n\n" + sections.results(made, results) if results else "",
         "## Samples\n\n" + written if (written := sections.samples(made, results)) else "",
-        "## Use\n\n" + sections.usage(name, config),
+        "## Use\n\n" + sections.usage(name, task),
         "## Other sizes\n\n" + sections.other_sizes(made, name),
         "## Licence\n\n" + sections.licence(made),
         "## Citation\n\n" + sections.CITATION,
     ]
-    front = plain_yaml.dump(metadata_of(made, config))
+    front = plain_yaml.dump(metadata_of(made, task))
     mark = f"{_MARK} {__version__}: `boomerang push` writes this card anew while this line stands -->"
     return f"---\n{front}---\n{mark}\n\n" + "\n\n".join(filter(None, text)) + "\n"

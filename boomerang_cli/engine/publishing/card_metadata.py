@@ -13,12 +13,19 @@ _SOURCES = ("teacher", "student", "delta_student", "base")
 """The models that a model is made of."""
 
 
-def metadata_of(made: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+def task_of(config: Mapping[str, Any], *, multimodal: bool) -> str:
+    """Return what the model of a ``config.json`` does, as the Hub's pipelines are called."""
+    if multimodal:
+        return "image-text-to-text"
+    return "fill-mask" if predicts_masked_words(config) else "text-generation"
+
+
+def metadata_of(made: Mapping[str, Any], task: str) -> dict[str, Any]:
     """Return what stands before the card's text; keys without a value are left out.
 
     Args:
         made: as for ``card.model_card``, with nothing private in it.
-        config: the model's ``config.json``.
+        task: see :func:`task_of`.
     """
     sources = [made.get(role) for role in _SOURCES]
     bases = [source["name"] for source in sources if source and is_repo_id(source["name"])]
@@ -29,7 +36,7 @@ def metadata_of(made: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str,
         "base_model": bases,
         "base_model_relation": ("merge" if _is_merge(made) else "finetune") if bases else None,
         "library_name": "transformers",
-        "pipeline_tag": "fill-mask" if predicts_masked_words(config) else "text-generation",
+        "pipeline_tag": task,
         **(_common_licence(made) or {}),
         "datasets": [each for each in dict.fromkeys(datasets) if is_repo_id(each)],
         "tags": ["boomerang-distillation", "model-size-interpolation", *(["merge"] if _is_merge(made) else [])],

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.families import predicts_masked_words
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.publishing.card_metadata import as_mapping
@@ -169,13 +168,20 @@ def _shown(value: Any) -> str:
     return " ".join(text.split()).replace("|", "\\|")  # a cell of a table is one line
 
 
-def usage(name: str, config: Mapping[str, Any]) -> str:
-    """Return the Python that loads the model of a ``config.json``."""
-    loader = "AutoModelForMaskedLM" if predicts_masked_words(config) else "AutoModelForCausalLM"
+_LOADERS = {
+    "fill-mask": ("AutoTokenizer", "AutoModelForMaskedLM"),
+    "text-generation": ("AutoTokenizer", "AutoModelForCausalLM"),
+    "image-text-to-text": ("AutoProcessor", "AutoModelForImageTextToText"),
+}
+
+
+def usage(name: str, task: str) -> str:
+    """Return the Python that loads the model."""
+    reader, loader = _LOADERS[task]
     lines = [
-        f"from transformers import AutoTokenizer, {loader}",
+        f"from transformers import {reader}, {loader}",
         "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
+        f'{reader.removeprefix("Auto").lower()} = {reader}.from_pretrained("{name}")',
         f'model = {loader}.from_pretrained("{name}", dtype="auto")',
     ]
     return "```python\n" + "\n".join(lines) + "\n```"

@@ -129,7 +129,10 @@ def _texts(
     card = folder / CARD_FILE
     if made is not None and (not card.is_file() or is_ours(card.read_text("utf-8", "replace"))):
         try:
-            texts[CARD_FILE] = model_card(made, name=repo_id, config=checkpoint.config, results=results)
+            multimodal = family.wrapper is not None
+            texts[CARD_FILE] = model_card(
+                made, name=repo_id, config=checkpoint.config, multimodal=multimodal, results=results
+            )
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise CheckpointError(
                 f"{folder / PROVENANCE_FILE} does not tell how the model was made: {error!r}"

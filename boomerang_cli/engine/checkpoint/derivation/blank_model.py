@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
+from boomerang_cli.engine.checkpoint.class_config import as_transformers_config, completed_config
 from boomerang_cli.engine.quiet import quiet_transformers
 
 LAYER_NUMBERS = frozenset({"layer_idx", "layer_id", "layer_number", "layer_index", "block_idx"})
@@ -28,14 +28,64 @@ class Names:
     to_disk: Callable[[str], str]
 
 
+@dataclass(frozen=True)
+class Blueprint:
+    """What a model is built from: its configuration, which holds that of its text model in a section if it has others.
+
+    Attributes:
+        section: the field that holds the text model's; empty if it is the whole.
+    """
+
+    config: Mapping[str, Any]
+    section: str = ""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Blueprint:
+        """Raises whatever the configuration's class does."""
+        from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+        settings = as_transformers_config(config)
+        text = settings.get_text_config()
+        if text is settings or type(settings) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+            return cls(config)
+        return cls(config, next(field for field in settings.sub_configs if getattr(settings, field) is text))
+
+    def whole(self, text: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**self.config, self.section: text} if self.section else text
+
+    def untied(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a configuration whose section, if it has one, says nothing of tied weights."""
+        section = config.get(self.section)
+        if not isinstance(section, dict):
+            return config
+        return {**config, self.section: {**section, "tie_word_embeddings": False}}
+
+    def build(self, text: Mapping[str, Any]) -> Any:
+        """Build the model of another text configuration; raises whatever its class does."""
+        return build(self.whole(text))
+
+    def completed(self, text: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a text configuration with what its class adds."""
+        whole = completed_config(self.whole(text), "it")
+        return whole[self.section] if self.section else whole
+
+
 def build(config: Mapping[str, Any]) -> Any:
-    """Build the language model of a ``config.json``, a causal one if there is; raises whatever its class does."""
+    """Build the model of a ``config.json``: multimodal, else causal if there is one; raises as its class does."""
     import torch
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        MODEL_FOR_MASKED_LM_MAPPING,
+    )
 
     settings = as_transformers_config(config)
-    causal = type(settings) in MODEL_FOR_CAUSAL_LM_MAPPING
-    kind: Any = (MODEL_FOR_CAUSAL_LM_MAPPING if causal else MODEL_FOR_MASKED_LM_MAPPING)[type(settings)]
+    mapping = (
+        MODEL_FOR_CAUSAL_LM_MAPPING if type(settings) in MODEL_FOR_CAUSAL_LM_MAPPING else MODEL_FOR_MASKED_LM_MAPPING
+    )
+    if Blueprint.of(config).section:
+        mapping = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    kind: Any = mapping[type(settings)]
     with torch.device("meta"), quiet_transformers():
         return kind._from_config(settings, dtype=torch.float32).eval()
 
@@ -78,10 +128,13 @@ def layers_of(model: Any, stack: str) -> Any:
     return layers
 
 
-def signatures(model: Any, stack: str) -> list[Any]:
+def signatures(model: Any, stack: str, *, follow_layers: bool = True) -> list[Any]:
     """Return for each layer what its class made of it: every module's class and plain values, every tensor's shape.
 
     Layers of equal signatures compute the same with equal weights, but for what code does with the layer's number.
+
+    Args:
+        follow_layers: whether lists as long as the model is deep are taken to be one value a layer, which follow it.
     """
     layers = layers_of(model, stack)
     return [
@@ -89,7 +142,7 @@ def signatures(model: Any, stack: str) -> list[Any]:
             (
                 name,
                 type(module).__name__,
-                _plain_values(module, len(layers)),
+                _plain_values(module, len(layers) if follow_layers else 0),
                 [(key, tuple(each.shape)) for key, each in module._parameters.items() if each is not None],
             )
             for name, module in layer.named_modules()

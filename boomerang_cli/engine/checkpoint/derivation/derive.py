@@ -9,6 +9,7 @@ from typing import Any
 
 from boomerang_cli.engine.checkpoint.class_config import completed_config
 from boomerang_cli.engine.checkpoint.derivation.blank_model import (
+    Blueprint,
     Names,
     build,
     layers_of,
@@ -20,7 +21,9 @@ from boomerang_cli.engine.checkpoint.derivation.guards import check_kept, check_
 from boomerang_cli.engine.checkpoint.derivation.layer_fields import find_layer_fields, find_stack
 from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
 from boomerang_cli.engine.checkpoint.derivation.run_order import runs_before
-from boomerang_cli.engine.checkpoint.families import ENCODERS, UNREAD, Family
+from boomerang_cli.engine.checkpoint.derivation.wrapped import carried_prefixes, spellings, with_rules_of, wrapper_of
+from boomerang_cli.engine.checkpoint.families import ENCODERS, FAMILIES, UNREAD, Family
+from boomerang_cli.engine.checkpoint.family_table import check_required
 from boomerang_cli.engine.checkpoint.layer_config import layer_values
 from boomerang_cli.engine.errors import UnsupportedModelError
 
@@ -40,20 +43,29 @@ def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
     # 1. The model, without weights, and its names.
     _check_class(config)
     model = _built(config)
-    whole = completed_config(config, "it")
+    blueprint = replace(Blueprint.of(config), config=completed_config(config, "it"))
+    whole = blueprint.config[blueprint.section] if blueprint.section else blueprint.config
     names = names_of(model)
     modules = {name: names.to_module(name) for name in tensors}
     # 2. The layers: one numbered run of tensors, as long as the field that makes it longer.
-    prefixes = _disk_prefixes(modules)
-    stack, depth_field = find_stack(whole, _stacks(model, modules.values(), names))
-    fields = find_layer_fields(whole, stack, depth_field, model)
+    stack, depth_field = find_stack(blueprint, whole, _stacks(model, modules.values(), names))
+    prefixes = _disk_prefixes(modules, stack)
+    fields = find_layer_fields(blueprint, whole, stack, depth_field, model)
     # 3. What keeps layers where they are.
     check_sharing(model, stack)
-    if problem := code_problem(model, stack, list(fields.lists)):
+    wrapper = wrapper_of(blueprint, config) if blueprint.section else None
+    known = FAMILIES.get(wrapper.text_type) if wrapper else None
+    read_by_hand = known or (wrapper and wrapper.reached)
+    if not read_by_hand and (problem := code_problem(model, stack, list(fields.lists))):
         raise NotDerivableError(problem)
     # 4. What runs before and after them.
-    before, after, head = _around(model, stack, modules, names)
+    body = f"{stack.rstrip('.').rpartition('.')[0]}." if wrapper else ""
+    before, after, head = _around(model, stack, modules, names, body)
     base = _common_prefix(before[0], prefixes[stack])
+    if wrapper:
+        text = [prefixes[stack], *before, *after, head]
+        before += carried_prefixes(modules, text)
+        wrapper = replace(wrapper, spellings=spellings(modules, [*before, prefixes[stack], *after, head], names))
     family = Family(
         base=base,
         layers=prefixes[stack],
@@ -62,9 +74,9 @@ def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
         final_norm=_final_norm(after, base),
         head=head,
         tied_bias=_tied_bias(model, names),
-        tied_by_default=_tied_by_default(config),
+        tied_by_default=_tied_by_default(blueprint.untied(config)),
         depth_field=depth_field,
-        dropped=(*_unread(names), *_dropped(model, modules, names)),
+        dropped=(*_unread(names), *_dropped(model, modules, names), *(_prediction_names(model) if wrapper else ())),
         float32=_kept_in_float32(model, "_keep_in_fp32_modules_strict"),
         float32_in_float16=_kept_in_float32(model, "_keep_in_fp32_modules"),
         layer_lists=tuple(fields.lists),
@@ -73,13 +85,18 @@ def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
         sparse_steps="mlp_only_layers" in whole and "decoder_sparse_step" in whole,
         ties=_ties(model),
         more_rows=_rows(model) > int(whole.get("vocab_size") or 0) > 0,
+        wrapper=wrapper,
     )
     family = replace(family, first_apart=_first_apart(config, family, model, stack))
-    if whole.get("tie_word_embeddings") and not family.ties:
+    if known:
+        family = with_rules_of(family, known)
+        _check_required(config, family)
+    if blueprint.config.get("tie_word_embeddings") and not family.ties:
         raise NotDerivableError("config.json says tie_word_embeddings, and its class never ties")
     # 5. The proof of the fields: shorter models' layers are their origins'.
     try:
-        for kept in _kept_sets(fields.depth):
+        reached = wrapper.reached_layers(config, "it") if wrapper else 0
+        for kept in _kept_sets(fields.depth, reached):
             check_kept(config, family, stack, kept)
     except NotDerivableError as error:
         patterns = f" (see {', '.join(fields.patterns)})" if fields.patterns else ""
@@ -88,13 +105,22 @@ def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
 
 
 def _check_class(config: Mapping[str, Any]) -> None:
-    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
     model_type = str(config.get("model_type"))
-    if model_type not in CONFIG_MAPPING or CONFIG_MAPPING[model_type] not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    kind: Any = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None  # noqa: SIM401 (its get is not)
+    multimodal = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and "text_config" in kind.sub_configs
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING and not multimodal:
         raise NotDerivableError("the installed transformers has no causal language model of the type")
-    if CONFIG_MAPPING[model_type].sub_configs and any(isinstance(config.get(each), dict) for each in _INNER):
+    if not multimodal and kind.sub_configs and any(isinstance(config.get(each), dict) for each in _INNER):
         raise NotDerivableError("its text model stands within another")
+
+
+def _check_required(config: Mapping[str, Any], family: Family) -> None:
+    try:
+        check_required(config, family, "its text model")
+    except UnsupportedModelError as error:
+        raise NotDerivableError(str(error)) from None
 
 
 def _built(config: Mapping[str, Any]) -> Any:
@@ -105,12 +131,12 @@ def _built(config: Mapping[str, Any]) -> Any:
         raise NotDerivableError(f"transformers cannot build it: {reason[:120]}") from None
 
 
-def _disk_prefixes(modules: Mapping[str, str]) -> dict[str, str]:
-    """Return by what stands before the numbers of the modules what does in the files."""
+def _disk_prefixes(modules: Mapping[str, str], stack: str) -> dict[str, str]:
+    """Return by what stands before the numbers of the layers' modules what does in the files."""
     prefixes: dict[str, str] = {}
     for name, module in modules.items():
         on_disk, in_model = numbered_prefix(name), numbered_prefix(module)
-        if on_disk and in_model:
+        if on_disk and in_model and in_model[0] == stack:
             same = prefixes.setdefault(in_model[0], on_disk[0]) == on_disk[0]
             if not same or on_disk[1] != in_model[1]:
                 raise NotDerivableError(f"{name} has another number in the model, {module}")
@@ -127,17 +153,28 @@ def _stacks(model: Any, modules: Iterable[str], names: Names) -> dict[str, int]:
     return {prefix: length for prefix, length in lengths.items() if found[prefix] == set(range(length))}
 
 
-def _around(model: Any, stack: str, modules: Mapping[str, str], names: Names) -> tuple[list[str], list[str], str]:
-    """Return what runs before the layers, the embedding first, what runs after, and the head, as named on disk."""
+def _around(
+    model: Any, stack: str, modules: Mapping[str, str], names: Names, body: str
+) -> tuple[list[str], list[str], str]:
+    """Return what runs before the layers, the embedding first, what runs after, and the head, as named on disk.
+
+    Args:
+        body: what stands before the names of the text model's body; no other modules but the head are told.
+    """
     by_identity = {id(module): name for name, module in model.named_modules()}
-    embedding = by_identity.get(id(model.get_input_embeddings()))
-    head = by_identity.get(id(model.get_output_embeddings()))
+    try:
+        embedding = by_identity.get(id(model.get_input_embeddings()))
+        head = by_identity.get(id(model.get_output_embeddings()))
+    except NotImplementedError:  # of a class whose parts have other names than most
+        embedding = head = None
     if embedding is None or head is None:
         raise NotDerivableError("it has no embedding or no head of its own")
     on_disk = {module: name for name, module in modules.items()}
 
     def disk_name(module: str) -> str:
-        for name in (on_disk.get(module), module, names.to_disk(module)):
+        # What no file of a tied model holds: within another, a head has its old name in files.
+        spelled = (names.to_disk(module), module) if body else (module, names.to_disk(module))
+        for name in (on_disk.get(module), *spelled):
             if name and names.to_module(name) == module:
                 return name
         raise NotDerivableError(f"it is not known what {module} is called in the files")
@@ -146,7 +183,9 @@ def _around(model: Any, stack: str, modules: Mapping[str, str], names: Names) ->
     before: list[str] = [disk_name(f"{embedding}.weight")]
     after: list[str] = []
     for name, module in modules.items():
-        if module not in names.known or module.startswith(stack) or module in (f"{embedding}.weight", f"{head}.weight"):
+        if module not in names.known or module.startswith(stack) or not module.startswith(body):
+            continue
+        if module in (f"{embedding}.weight", f"{head}.weight"):
             continue
         owner = module.rpartition(".")[0]
         if owner == head:
@@ -220,6 +259,11 @@ def _dropped(model: Any, modules: Mapping[str, str], names: Names) -> list[str]:
     return sorted(dropped)
 
 
+def _prediction_names(model: Any) -> list[str]:
+    """Return the patterns of layers that predict several tokens at once: files hold them, and the class has none."""
+    return [each for each in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or () if "mtp" in each]
+
+
 def _kept_in_float32(model: Any, attribute: str) -> tuple[str, ...]:
     return tuple(sorted(getattr(model, attribute, None) or ()))
 
@@ -245,8 +289,12 @@ def _common_prefix(one: str, other: str) -> str:
     return "".join(parts)
 
 
-def _kept_sets(depth: int) -> list[tuple[int, ...]]:
-    """Return two choices of layers, one with the last and one without; neither follows a period."""
-    with_last = {0, 2, 4, 5, *range(7, depth, 2), depth - 1}
-    without_last = {0, 1, 3, *range(6, depth - 1, 3)}
+def _kept_sets(depth: int, reached: int) -> list[tuple[int, ...]]:
+    """Return two choices of layers, one with the last and one without; neither follows a period.
+
+    Args:
+        reached: how many of the first layers must be kept.
+    """
+    with_last = {*range(reached), 0, 2, 4, 5, *range(7, depth, 2), depth - 1}
+    without_last = {*range(reached), 0, 1, 3, *range(6, depth - 1, 3)}
     return [tuple(sorted(layer for layer in kept if layer < depth)) for kept in (with_last, without_last)]

@@ -51,34 +51,45 @@ def check_layers(
     """
     listed = ",".join(map(str, kept))
     try:
-        ours = signatures(build(shorter), stack)
+        model = build(shorter)
     except Exception as error:  # whatever a class raises for values that it does not expect
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise NotDerivableError(f"transformers refuses the configuration of layers {listed}: {reason[:120]}") from None
-    theirs = _whole_signatures(json.dumps(config), stack)
+    ours, as_ours = _both_signatures(model, stack)
+    theirs, as_theirs = _whole_signatures(json.dumps(config), stack)
     if len(ours) != len(kept):
         raise NotDerivableError(f"the class makes {len(ours)} layers of {len(kept)}")
+    # A list may have the model's length by chance, and then says the same of every layer.
     for index, layer in enumerate(kept):
-        if ours[index] != theirs[layer]:
+        if ours[index] != theirs[layer] and as_ours[index] != as_theirs[layer]:
             how = difference(theirs[layer], ours[index])
             raise NotDerivableError(f"layer {layer} is another as layer {index}: {how}")
-    said, lists = completed_config(shorter, "it"), layer_lists(config, family, "it")
+    said, lists = family.text_config(completed_config(shorter, "it")), layer_lists(config, family, "it")
     for field, values in lists.items():
         changed = said.get(field)
         if changed is not None and changed != [values[layer] for layer in kept]:
             raise NotDerivableError(f"transformers changes {field} of layers {listed} to {changed}")
+    section = family.wrapper.section if family.wrapper else None
     with quiet_transformers():  # it warns of properties that are going to leave
-        _check_computed(config, shorter, kept)
+        _check_computed(_settings(config, section), _settings(shorter, section), kept)
 
 
 @lru_cache(maxsize=1)
-def _whole_signatures(config: str, stack: str) -> list[Any]:
-    return signatures(build(json.loads(config)), stack)
+def _whole_signatures(config: str, stack: str) -> tuple[list[Any], list[Any]]:
+    return _both_signatures(build(json.loads(config)), stack)
 
 
-def _check_computed(config: Mapping[str, Any], shorter: Mapping[str, Any], kept: Sequence[int]) -> None:
+def _both_signatures(model: Any, stack: str) -> tuple[list[Any], list[Any]]:
+    return signatures(model, stack), signatures(model, stack, follow_layers=False)
+
+
+def _settings(config: Mapping[str, Any], section: str | None) -> Any:
+    settings = as_transformers_config(config)
+    return getattr(settings, section) if section else settings
+
+
+def _check_computed(whole: Any, short: Any, kept: Sequence[int]) -> None:
     """Compare the lists that a configuration class computes, one value a layer, without holding them."""
-    whole, short = as_transformers_config(config), as_transformers_config(shorter)
     for name in dir(type(whole)):
         if name.startswith("_") or not isinstance(getattr(type(whole), name, None), property):
             continue

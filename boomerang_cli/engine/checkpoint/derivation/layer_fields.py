@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.class_config import completed_config
-from boomerang_cli.engine.checkpoint.derivation.blank_model import build, layers_of, signatures
+from boomerang_cli.engine.checkpoint.derivation.blank_model import Blueprint, layers_of, signatures
 from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
 
 _NOT_LISTS = {
@@ -36,11 +35,11 @@ class LayerFields:
     patterns: list[str] = field(default_factory=list)
 
 
-def find_stack(config: Mapping[str, Any], stacks: Mapping[str, int]) -> tuple[str, str]:
+def find_stack(blueprint: Blueprint, config: Mapping[str, Any], stacks: Mapping[str, int]) -> tuple[str, str]:
     """Return the prefix of the layers, and the field that makes them one more.
 
     Args:
-        config: completed by its class.
+        config: that of the text model, completed by its class.
         stacks: the numbered runs of tensors, by prefix, with their lengths.
 
     Raises:
@@ -50,7 +49,7 @@ def find_stack(config: Mapping[str, Any], stacks: Mapping[str, int]) -> tuple[st
     for name, value in config.items():
         if type(value) is int and value in stacks.values() and re.search("layer|block", name):
             try:
-                longer = build(_longer(config, name))
+                longer = blueprint.build(_longer(config, name))
             except Exception:  # a field that only happens to have the value
                 continue
             lengths = {prefix: len(layers_of(longer, prefix) or ()) for prefix in stacks}
@@ -63,26 +62,28 @@ def find_stack(config: Mapping[str, Any], stacks: Mapping[str, int]) -> tuple[st
     return min(found, key=lambda each: ("layer" not in each[1], each[1] != "num_hidden_layers"))
 
 
-def find_layer_fields(config: Mapping[str, Any], stack: str, depth_field: str, model: Any) -> LayerFields:
+def find_layer_fields(
+    blueprint: Blueprint, config: Mapping[str, Any], stack: str, depth_field: str, model: Any
+) -> LayerFields:
     """Find what else of a completed configuration speaks of layers.
 
     Raises:
         NotDerivableError: a field that may, in a way that is not known.
     """
     fields = LayerFields(depth_field, config[depth_field])
-    _find_lists(config, fields)
+    _find_lists(blueprint, config, fields)
     built = signatures(model, stack)
     for name, value in config.items():
         if name in fields.lists or name in _NOT_LISTS or name == depth_field:
             continue
         if _may_number_layers(value, fields.depth):
-            _probe_numbers(config, name, value, fields, stack, built)
+            _probe_numbers(blueprint, config, name, value, fields, stack, built)
         elif type(value) is int and 0 < value <= fields.depth + 1 and _COUNTS.search(name):
-            _probe_count(config, name, value, fields, stack, built)
+            _probe_count(blueprint, config, name, value, fields, stack, built)
     return fields
 
 
-def _find_lists(config: Mapping[str, Any], fields: LayerFields) -> None:
+def _find_lists(blueprint: Blueprint, config: Mapping[str, Any], fields: LayerFields) -> None:
     for name, value in config.items():
         if not isinstance(value, list) or len(value) != fields.depth or name in _NOT_LISTS:
             continue
@@ -90,7 +91,7 @@ def _find_lists(config: Mapping[str, Any], fields: LayerFields) -> None:
             continue  # every layer's number
         without = {key: each for key, each in _longer(config, fields.depth_field).items() if key != name}
         try:
-            again = completed_config(without, "it").get(name)
+            again = blueprint.completed(without).get(name)
         except Exception:
             again = None
         if (isinstance(again, list) and len(again) == fields.depth + 1) or _PER_LAYER.search(name):
@@ -106,11 +107,17 @@ def _may_number_layers(value: Any, depth: int) -> bool:
 
 
 def _probe_numbers(
-    config: Mapping[str, Any], name: str, value: list[int], fields: LayerFields, stack: str, built: list[Any]
+    blueprint: Blueprint,
+    config: Mapping[str, Any],
+    name: str,
+    value: list[int],
+    fields: LayerFields,
+    stack: str,
+    built: list[Any],
 ) -> None:
     """Leave out one number at a time: each changes its own layer, counted from 0 or from 1."""
     hits = [
-        (_changed(config, name, [other for other in value if other != each], fields, stack, built), each)
+        (_changed(blueprint, config, name, [other for other in value if other != each], fields, stack, built), each)
         for each in value
     ]
     for first in (0, 1):
@@ -124,11 +131,17 @@ def _probe_numbers(
 
 
 def _probe_count(
-    config: Mapping[str, Any], name: str, value: int, fields: LayerFields, stack: str, built: list[Any]
+    blueprint: Blueprint,
+    config: Mapping[str, Any],
+    name: str,
+    value: int,
+    fields: LayerFields,
+    stack: str,
+    built: list[Any],
 ) -> None:
     """Count one and two less: a threshold moves by one layer and by two, from below or from above."""
-    one = _changed(config, name, value - 1, fields, stack, built)
-    two = _changed(config, name, value - 2, fields, stack, built) if value > 1 else None
+    one = _changed(blueprint, config, name, value - 1, fields, stack, built)
+    two = _changed(blueprint, config, name, value - 2, fields, stack, built) if value > 1 else None
     if one == {value - 1} and two in (None, {value - 1, value - 2}):
         fields.thresholds[name] = "below"
     elif one == {fields.depth - value} and two in (None, {fields.depth - value, fields.depth - value + 1}):
@@ -138,13 +151,19 @@ def _probe_count(
 
 
 def _changed(
-    config: Mapping[str, Any], name: str, value: Any, fields: LayerFields, stack: str, built: list[Any]
+    blueprint: Blueprint,
+    config: Mapping[str, Any],
+    name: str,
+    value: Any,
+    fields: LayerFields,
+    stack: str,
+    built: list[Any],
 ) -> set[int] | None:
     """Return which layers another value changes; None if transformers refuses it."""
     changed = {**config, name: value}
     try:
-        ours = signatures(build(changed), stack)
-        says = completed_config(changed, "it")
+        ours = signatures(blueprint.build(changed), stack)
+        says = blueprint.completed(changed)
     except Exception:
         return None
     return {

@@ -1,0 +1,274 @@
+"""What an objective makes of the sizes in between: one pair's students, distilled by several recipes, scored at each k.
+
+Each run is a `distill` and a `sweep` in a process of one thread; a run that is done is kept in the output folder, so
+that the same command goes on where it stopped. Seeds change the order of the text and the draws of patched steps. After
+equal steps come equal times, if asked for: as many steps as the processor time of the paper's recipe allows, by what
+the runs of equal steps took (processor time, so that it does not matter what else the machine does).
+
+    python benchmarks/curve.py --output curve-demo
+    python benchmarks/curve.py --output curve-demo --equal time --recipes paper relative-0.5
+    python benchmarks/curve.py --output curve-neox --teacher models/neox-16l --data train.txt --eval-data valid.txt
+
+The last lines are the tables: KL to the teacher in nats for each k, mean and standard deviation over seeds; its area,
+the mean of the curve over parameters from student to teacher; and what became of the student alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+ORDERS = ("last", "first", "exact")
+_BETWEEN = {"alignment": "relative", "patched_share": 0.5}
+RECIPES: dict[str, dict[str, Any]] = {
+    "undistilled": {},
+    "paper": {},
+    "relative": {"alignment": "relative"},
+    **{f"cosine-{share}": {"patched_share": share} for share in (0.25, 0.5, 0.75)},
+    **{f"relative-{share}": {"alignment": "relative", "patched_share": share} for share in (0.25, 0.5, 0.75)},
+    **{f"relative-weight-{weight}": {"alignment": "relative", "cosine_weight": weight} for weight in (0.5, 1.0, 4.0)},
+    **{f"relative-0.5-weight-{weight}": {**_BETWEEN, "cosine_weight": weight} for weight in (0.5, 1.0, 4.0)},
+    **{f"relative-0.5-{name}": {**_BETWEEN, "patched_schedule": name} for name in ("rising", "falling")},
+    **{f"relative-0.5-{name}": {**_BETWEEN, "patched_sampling": name} for name in ("order", "random")},
+    **{
+        f"relative-{share}-falling": {**_BETWEEN, "patched_share": share, "patched_schedule": "falling"}
+        for share in (0.75, 1.0)
+    },
+}
+"""By name, what each changes of the paper's; a new objective is a line here."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One student: a recipe, a seed, and how long it is trained; all runs of a folder share the rest."""
+
+    recipe: str
+    seed: int
+    steps: int
+
+    def folder(self, output: Path) -> Path:
+        return output / self.recipe / f"seed-{self.seed}-steps-{self.steps}"
+
+    def result(self, output: Path) -> dict[str, Any] | None:
+        file = self.folder(output) / "result.json"
+        found: dict[str, Any] | None = json.loads(file.read_text()) if file.is_file() else None
+        return found
+
+
+# One run, in a process of its own
+
+
+def carry_out(run: Run, settings: Mapping[str, Any], output: Path) -> None:
+    import torch
+
+    from boomerang_cli.engine.distill import distill
+    from boomerang_cli.engine.sweep import sweep
+
+    torch.set_num_threads(1)
+    folder = run.folder(output)
+    shutil.rmtree(folder, ignore_errors=True)  # what a run that was killed left
+    folder.mkdir(parents=True)
+    student, spent = output / "student-init", 0.0
+    if run.recipe != "undistilled":
+        before = _processor_seconds()
+        student = distill(
+            student,
+            output=folder / "student",
+            data=[settings["data"]],
+            steps=run.steps,
+            seed=run.seed,
+            repeat=True,
+            **{key: settings[key] for key in ("batch_size", "sequence_length", "learning_rate")},
+            **RECIPES[run.recipe],
+        ).path
+        spent = _processor_seconds() - before
+    swept = sweep(
+        student=student,
+        data=[settings["eval_data"]],
+        sequences=settings["windows"],
+        sequence_length=settings["sequence_length"],
+        order=ORDERS,
+        yes=True,
+        output=folder / "sweep",
+        device="cpu",
+    )
+    rows = [
+        {key: asdict(row)[key] for key in ("order", "layers", "parameters", "kl", "perplexity")} for row in swept.rows
+    ]
+    result = {**asdict(run), "values": RECIPES[run.recipe], "processor_seconds": spent, "rows": rows}
+    for name in ("student", "sweep"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "result.partial").write_text(json.dumps(result, indent=1))
+    (folder / "result.partial").rename(folder / "result.json")
+
+
+def _processor_seconds() -> float:
+    """Return what this process and those that it has waited for took: the reading one is waited for at the end."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def carry_out_all(runs: Sequence[Run], settings: Mapping[str, Any], output: Path, jobs: int) -> None:
+    missing = [run for run in runs if run.result(output) is None]
+    print(f"{len(runs)} runs, {len(runs) - len(missing)} of them done before", file=sys.stderr, flush=True)
+
+    def start(run: Run) -> None:
+        command = [sys.executable, __file__, "--output", str(output), "--one", json.dumps(asdict(run))]
+        one_thread = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        done = subprocess.run(command, env=os.environ | one_thread, capture_output=True, text=True)
+        if done.returncode:
+            print(f"{run} failed: {done.stderr[-2000:]}", file=sys.stderr, flush=True)
+            return
+        (line,) = table([run], output, ("last",))[2:]
+        print(f"seed {run.seed} {line}", file=sys.stderr, flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(start, missing))
+
+
+# The pair and its text
+
+
+def prepare(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that all runs of the folder share; those of a folder that was begun stay as they are."""
+    file = options.output / "settings.json"
+    keys = ("teacher", "steps", "batch_size", "sequence_length", "learning_rate", "windows")
+    settings = {key: getattr(options, key) for key in keys}
+    if not file.is_file():
+        from boomerang_cli.engine.init_student import init_student
+
+        options.output.mkdir(parents=True, exist_ok=True)
+        settings |= _texts(options)
+        init_student(options.teacher, output=options.output / "student-init", overwrite=True)
+        file.write_text(json.dumps(settings, indent=1))
+    kept: dict[str, Any] = json.loads(file.read_text())
+    if differing := [key for key in keys if kept[key] != settings[key]]:
+        sys.exit(f"{options.output} was begun with another {', '.join(differing)}: give another --output")
+    return kept
+
+
+def _texts(options: argparse.Namespace) -> dict[str, str]:
+    if options.data and options.eval_data:
+        return {"data": str(options.data.resolve()), "eval_data": str(options.eval_data.resolve())}
+    if options.data or options.eval_data or options.teacher != "builtin:demo":
+        sys.exit("give --data and --eval-data; the built-in teacher alone brings its own")
+    from boomerang_cli.demo.text import held_out_files, read_text, training_files
+    from boomerang_cli.engine.distillation.readers import END_OF_TEXT
+
+    paths = {"data": options.output / "train.txt", "eval_data": options.output / "held-out.txt"}
+    for path, files in zip(paths.values(), (training_files(), held_out_files()), strict=True):
+        path.write_text(END_OF_TEXT.join(map(read_text, files)), encoding="utf-8")
+    return {key: str(path.resolve()) for key, path in paths.items()}
+
+
+# Which runs, and what came of them
+
+
+def runs_of_equal_steps(recipes: Sequence[str], seeds: Sequence[int], steps: int) -> list[Run]:
+    """Seeds first: a folder that is not finished compares all recipes, by fewer seeds."""
+    runs = [Run(recipe, seed, steps) for seed in seeds for recipe in recipes]
+    return [run for run in runs if run.recipe != "undistilled" or run.seed == seeds[0]]
+
+
+def runs_of_equal_time(recipes: Sequence[str], seeds: Sequence[int], steps: int, output: Path) -> list[Run]:
+    def seconds(recipe: str) -> float:
+        done = [Run(recipe, seed, steps).result(output) for seed in seeds]
+        return statistics.median(each["processor_seconds"] for each in done if each)
+
+    trained = [recipe for recipe in recipes if recipe != "undistilled"]
+    allowed = {recipe: max(1, round(steps * seconds("paper") / seconds(recipe))) for recipe in trained}
+    untrained = [Run("undistilled", seeds[0], steps)] if "undistilled" in recipes else []
+    return [*untrained, *(Run(recipe, seed, allowed[recipe]) for seed in seeds for recipe in trained)]
+
+
+def curve_of(result: Mapping[str, Any], order: str) -> list[dict[str, Any]]:
+    """Return the rows of an order by k."""
+    return sorted((row for row in result["rows"] if row["order"] == order), key=lambda row: row["layers"])
+
+
+def area_of(curve: Sequence[Mapping[str, Any]]) -> float:
+    """Return the mean of KL over parameters, from the student's to the teacher's (trapezoids)."""
+    pieces = [
+        (after["parameters"] - before["parameters"]) * (after["kl"] + before["kl"]) / 2
+        for before, after in pairwise(curve)
+    ]
+    return sum(pieces) / (curve[-1]["parameters"] - curve[0]["parameters"])
+
+
+def table(runs: Sequence[Run], output: Path, orders: Sequence[str] = ORDERS) -> list[str]:
+    """Return lines of Markdown: of each order and recipe, over the seeds that are done."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        if (result := run.result(output)) is not None:
+            found.setdefault(run.recipe, []).append(result)
+    if not found:
+        return []
+    sizes = range(len(curve_of(next(iter(found.values()))[0], orders[0])))
+    head = ["order", "recipe", "seeds", "steps", "processor s", "area", *(f"KL k={k}" for k in sizes), "student's ppl"]
+    return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *_lines(found, orders)]
+
+
+def _lines(found: Mapping[str, Sequence[Mapping[str, Any]]], orders: Sequence[str]) -> Iterator[str]:
+    for order in orders:
+        for recipe, results in found.items():
+            curves = [curve_of(result, order) for result in results]
+            cells = [order, recipe, str(len(results)), str(results[0]["steps"])]
+            cells += [f"{statistics.mean(result['processor_seconds'] for result in results):.0f}"]
+            cells += [_spread([area_of(curve) for curve in curves])]
+            cells += [_spread([row["kl"] for row in rows]) for rows in zip(*curves, strict=True)]
+            cells += [_spread([curve[0]["perplexity"] for curve in curves], digits=2)]
+            yield f"| {' | '.join(cells)} |"
+
+
+def _spread(values: Sequence[float], digits: int = 4) -> str:
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("curve"))
+    parser.add_argument("--teacher", default="builtin:demo")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--eval-data", type=Path)
+    parser.add_argument(
+        "--recipes", nargs="+", choices=RECIPES, default=[*RECIPES], metavar="NAME", help=", ".join(RECIPES)
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--equal", choices=("steps", "time"), default="steps")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--sequence-length", type=int, default=256)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--windows", type=int, default=64)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, of one thread each")
+    parser.add_argument("--one", type=lambda text: Run(**json.loads(text)), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        carry_out(options.one, json.loads((options.output / "settings.json").read_text()), options.output)
+        return
+    settings = prepare(options)
+    runs = runs_of_equal_steps(options.recipes, options.seeds, options.steps)
+    carry_out_all(runs, settings, options.output, options.jobs)
+    if options.equal == "time":
+        runs = runs_of_equal_time(options.recipes, options.seeds, options.steps, options.output)
+        carry_out_all(runs, settings, options.output, options.jobs)
+    print("\n".join(table(runs, options.output)))
+
+
+if __name__ == "__main__":
+    main()
