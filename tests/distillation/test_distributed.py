@@ -85,12 +85,8 @@ def what_it_holds(trainer: DistillationTrainer, *models: PreTrainedModel) -> dic
         "units": [isinstance(layer, FSDPModule) for model in models for layer in decoder_layers(model)],
         "split": [isinstance(each, DTensor) for model in models for each in model.parameters()],
         "split_state": [isinstance(moment, DTensor) for moment in moments],
-        "weights": {name: whole(tensor) for name, tensor in models[0].state_dict().items()},
+        "weights": small.whole_state(models[0]),
     }
-
-
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def train_in_two(folder: Path, *words: Any, **options: Any) -> dict[str, Any]:
