@@ -74,13 +74,23 @@ def torchrun(*arguments: str) -> Fork:
     return Fork(_torchrun, *arguments)
 
 
-def in_two_processes(function: Callable[..., object], *arguments: object) -> None:
+def start_two(function: Callable[..., object], *arguments: object) -> list[Fork]:
     """Call a function in two copies of this process that find one another as those of ``torchrun`` do."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    both = [Fork(_alone, function, *arguments, RANK=rank, LOCAL_RANK=rank, **shared) for rank in "01"]
+    return [Fork(_alone, function, *arguments, RANK=rank, LOCAL_RANK=rank, **shared) for rank in "01"]
+
+
+def two_boomerangs(*arguments: str) -> list[Fork]:
+    """Start ``boomerang`` with these arguments in two processes, without a launcher that would end them."""
+    return start_two(_boomerang, *arguments)
+
+
+def in_two_processes(function: Callable[..., object], *arguments: object) -> None:
+    """Call a function in two processes, to its end in both."""
+    both = start_two(function, *arguments)
     wait_for(lambda: any(each.poll() for each in both) or all(each.poll() == 0 for each in both))
     for each in both:
         if each.poll() is None:

@@ -15,7 +15,7 @@ from tiny_models import LAYERS, save_pair
 
 from boomerang_cli.cli.error_line import error
 from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
-from boomerang_cli.engine.distillation.training_state import load_tensors
+from boomerang_cli.engine.distillation.training_state import Saved
 from boomerang_cli.engine.errors import BoomerangError, TrainingError
 from boomerang_cli.engine.models.loading import load_tokenizer
 from boomerang_cli.engine.patch import patch
@@ -82,9 +82,11 @@ def test_pickled_weights_are_not_opened(name: str, pair: tuple[Path, Path], tmp_
 
 
 def test_a_pickle_in_place_of_a_training_checkpoint_does_not_run(tmp_path: Path) -> None:
-    (tmp_path / "training.pt").write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
-    with pytest.raises(TrainingError):
-        load_tensors(tmp_path)
+    for name in ("training.json", "training-00001-of-00001.safetensors"):
+        (tmp_path / name).write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
+        with pytest.raises(TrainingError):
+            Saved.open(tmp_path)
+        (tmp_path / "training.json").write_text('{"parts": 1}')
     assert not (tmp_path / "ran").exists()
 
 

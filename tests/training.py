@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.utils.data import IterableDataset
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
@@ -63,6 +64,12 @@ def tied_llama(layers: int) -> PreTrainedModel:
             tie_word_embeddings=True,
         )
     )
+
+
+def whole_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Return a model's state whole in each of the processes that it may be split over."""
+    state = model.state_dict()
+    return {name: each.full_tensor() if isinstance(each, DTensor) else each for name, each in state.items()}
 
 
 def make_trainer(

@@ -23,6 +23,7 @@ from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.measured_rate import measure_rate
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.needs import Machine, Needs, check_plan_options, needs_of
+from boomerang_cli.engine.distillation.parts import check_seen_by_all
 from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.processes import decide, processes
 from boomerang_cli.engine.distillation.progress import ProgressCallback
@@ -280,8 +281,9 @@ def distill(
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
         arguments = training_arguments(chosen, folder.path, report_to=report_to, levers=levers)  # connects processes
-        stack.enter_context(failing_together())
+        stack.enter_context(failing_together(folder.way_out, on_note))
         decide(lambda: stack.enter_context(folder.held()))
+        check_seen_by_all(folder.path)
         for phase in chosen.phases:
             phase.accumulation_steps(1 if micro_batch_size == "auto" else micro_batch_size, processes())
         identity = {

@@ -15,7 +15,7 @@ from tiny_models import FAMILIES, KEPT, load, save_pair, text
 
 from boomerang_cli.engine.distillation.models import load_student
 from boomerang_cli.engine.distillation.recipe import Recipe
-from boomerang_cli.engine.distillation.student import plan_student, write_student
+from boomerang_cli.engine.distillation.student import plan_student, write_student, write_weights
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.pair.student_config import read_student_config
@@ -99,8 +99,9 @@ def test_patching_takes_the_student_and_finds_its_teacher(project: Path, tmp_pat
 def test_weights_are_written_under_the_familys_names_on_disk(tmp_path: Path, family: str) -> None:
     student = save_pair(tmp_path, family)[1]
     pair = open_pair(student)
-    tensors = load_student(pair, torch.device("cpu")).state_dict()
-    write_student(tensors, plan_student(pair), tmp_path / "out", tmp_path / "scratch", overwrite=False)
+    plan = plan_student(pair)
+    write_weights(load_student(pair, torch.device("cpu")), plan, tmp_path / "scratch")
+    write_student(plan, tmp_path / "out", tmp_path / "scratch", overwrite=False)
     assert tensor_bytes(tmp_path / "out") == tensor_bytes(student)
     load(tmp_path / "out")
     assert names(tmp_path) == ["out", "student", "teacher"]
@@ -134,7 +135,7 @@ def test_a_full_disk_at_the_end_keeps_the_training(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("boomerang_cli.engine.distillation.student._save", full)
+        broken.setattr("boomerang_cli.engine.distillation.student.write_tensors", full)
         with pytest.raises(OutputError, match=r"No space left.*go on with --resume"):
             distil(folder, steps=2)
     assert names(folder / "student.training") == ["checkpoint-2"]

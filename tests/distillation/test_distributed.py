@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 import torch
 import training as small
+from files import names
 from processes import in_two_processes
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.distillation import sharding, training_folder
+from boomerang_cli.engine.distillation import parts, sharding, training_folder
 from boomerang_cli.engine.distillation.arguments import training_arguments
 from boomerang_cli.engine.distillation.launch import launch
 from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.processes import is_distributed, rank
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
-from boomerang_cli.engine.distillation.training_state import gather_tensors
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.models.hidden_states import decoder_layers
 
@@ -90,7 +90,7 @@ def what_it_holds(trainer: DistillationTrainer, *models: PreTrainedModel) -> dic
         "units": [isinstance(layer, FSDPModule) for model in models for layer in decoder_layers(model)],
         "split": [isinstance(each, DTensor) for model in models for each in model.parameters()],
         "split_state": [isinstance(moment, DTensor) for moment in moments],
-        "weights": gather_tensors(models[0], optimizer)["model"],
+        "weights": small.whole_state(models[0]),
     }
 
 
@@ -162,6 +162,51 @@ def test_levers_give_the_losses_and_weights_of_one_without_also_across_a_stop(
     assert values(resumed, "loss") == pytest.approx(values(one, "loss"), rel=1e-5)
     for name, weight in one["weights"].items():
         torch.testing.assert_close(resumed["weights"][name], weight, rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_of_two_goes_on_in_two_bit_for_bit(two: dict[str, Any], tmp_path: Path) -> None:
+    train_in_two(tmp_path, stop=True)
+    assert names(tmp_path / "checkpoint-2") == [
+        "progress.json",
+        "trainer_state.json",
+        "training-00001-of-00002.safetensors",
+        "training-00002-of-00002.safetensors",
+        "training.json",
+    ]
+    resumed = train_in_two(tmp_path, resume=True)
+    assert values(resumed, "loss") == values(two, "loss")
+    assert all(torch.equal(resumed["weights"][name], weight) for name, weight in two["weights"].items())
+
+
+def test_a_run_of_one_goes_on_in_two(one: dict[str, Any], tmp_path: Path) -> None:
+    train(tmp_path, 2, stop=True)
+    resumed = train_in_two(tmp_path, resume=True)
+    assert values(resumed, "loss") == pytest.approx(values(one, "loss"), rel=1e-5)
+
+
+def fill_disk_of_one(folder: Path) -> None:
+    """Let process 1 meet a full disk at its second checkpoint."""
+    saves, write = [], parts.write_tensors
+
+    def write_or_fail(path: Path, *content: Any) -> None:
+        saves.append(path)
+        if rank() == 1 and len(saves) == 2:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        write(path, *content)
+
+    parts.write_tensors = write_or_fail
+    message = (
+        r"step 4 could not be saved in .*: process 1: No space left on device; go on from .*checkpoint-2 with --res"
+    )
+    with pytest.raises(TrainingError, match=message):
+        train(folder, 1)
+
+
+def test_a_full_disk_of_one_process_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    in_two_processes(fill_disk_of_one, tmp_path)
+    assert names(tmp_path) == ["checkpoint-2"]
+    assert len(names(tmp_path / "checkpoint-2")) == 5
 
 
 def test_tied_embeddings_are_one_parameter_in_two_processes_too(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from distilling import RECIPE, make_project
-from processes import MODULE, Fork, boomerang, start, torchrun, wait_for
+from processes import MODULE, Fork, boomerang, start, torchrun, two_boomerangs, wait_for
+
+from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 
 SECONDS = 20
 """A busy machine takes ten where a quiet one takes one; what still waits is ended by torchrun after 30."""
@@ -109,6 +111,20 @@ def test_a_killed_process_takes_the_one_that_reads_with_it(project: Path) -> Non
     process.kill()
     _, errors = process.communicate(timeout=SECONDS)  # returns when nobody holds the other end
     assert (process.returncode, errors) == (-9, "")
+
+
+@pytest.mark.parametrize("which", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_when_one_process_is_killed_the_other_ends_with_one_line_and_the_run_goes_on(project: Path, which: int) -> None:
+    both = two_boomerangs(*DISTILL, "--data", "train.txt", "--steps", "100000", "--save-every", "1")
+    wait_for(lambda: list(project.glob("student.training/checkpoint-?")), both[1])
+    both[which].kill()
+    lines, seconds = ending(both[1 - which])
+    assert [line.partition(":")[2].split(":")[0] for line in lines] == [
+        " one of 2 processes was killed, or its machine was lost"
+    ]
+    assert (both[1 - which].returncode, seconds < SECONDS) == (1, True)
+    reached = TrainingFolder.of(project / "student").newest()
+    assert f"go on from {reached.relative_to(project)} with --resume" in lines[0]  # type: ignore[union-attr]
 
 
 @pytest.mark.slow

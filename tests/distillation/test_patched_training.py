@@ -22,7 +22,6 @@ from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.processes import is_distributed, rank
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
-from boomerang_cli.engine.distillation.training_state import gather_tensors
 from boomerang_cli.engine.models.compose import LoadedPair
 from boomerang_cli.engine.models.patched_student import PatchedStudents
 from boomerang_cli.engine.pair.pair import open_pair
@@ -66,7 +65,7 @@ def train(student: Path, folder: Path, micro_batch_size: int) -> dict[str, Any]:
     trainer = make_trainer(student, folder, "auto")  # measuring must leave nothing behind
     trainer.set_micro_batch_size(micro_batch_size)
     trainer.train()
-    weights = gather_tensors(trainer.student, trainer._plain_optimizer())["model"]
+    weights = small.whole_state(trainer.student)
     log = [record for record in trainer.state.log_history if "loss" in record]
     return {key: [record[key] for record in log] for key in ("loss", "relative", "kl", "grad_norm")} | weights
 

@@ -147,7 +147,7 @@ def test_a_training_of_a_version_without_phases_is_refused(broken: Path) -> None
     saved = json.loads(path.read_text())
     del saved["phases"]
     path.write_text(json.dumps(saved))
-    with pytest.raises(TrainingError, match="begun by a version that knew no phases"):
+    with pytest.raises(TrainingError, match="begun by a version that wrote other checkpoints"):
         train(broken, resume=True)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine.distillation import training_state
 from boomerang_cli.engine.distillation.device import device_name
 from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
 from boomerang_cli.engine.distillation.processes import decide, processes
-from boomerang_cli.engine.distillation.student import student_documents, write_student
+from boomerang_cli.engine.distillation.student import student_documents, write_student, write_weights
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import WEIGHTS
 from boomerang_cli.engine.errors import OutputError
@@ -31,11 +31,14 @@ def write_trained_student(
     """
     steps, folder = trainer.recipe.total_steps, trainer.folder
     documents = student_documents(pair, _record_of(trainer, pair), trainer.state.log_history)
-    tensors = training_state.gather_model(trainer.student)
+    scratch = folder.path / WEIGHTS
 
     def write() -> None:
         try:
-            write_student(tensors, plan.with_documents(documents), target, folder.path / WEIGHTS, overwrite=overwrite)
+            if failed:
+                shutil.rmtree(scratch, ignore_errors=True)
+                raise failed
+            write_student(plan.with_documents(documents), target, scratch, overwrite=overwrite)
             sync_tree(target)
             sync_name(target)
         except (OutputError, OSError) as error:
@@ -44,6 +47,7 @@ def write_trained_student(
         folder.clear()  # not before the student would outlive a power cut
 
     try:
+        failed = write_weights(trainer.student, plan, scratch)
         decide(write)
     except KeyboardInterrupt:
         raise TrainingInterrupted(folder.of_step(steps), steps, steps) from None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from transformers import PreTrainedModel
 
 from boomerang_cli.engine.distillation.device import has_bfloat16
-from boomerang_cli.engine.distillation.processes import in_turns, is_distributed, rank
-from boomerang_cli.engine.distillation.sharding import shard
+from boomerang_cli.engine.distillation.processes import in_turns, is_distributed, processes
+from boomerang_cli.engine.distillation.sharding import shard, split_root, with_whole_root
 from boomerang_cli.engine.models.agreement import check_parts
 from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.models.loading import load_model
+from boomerang_cli.engine.models.split_loading import reads_by_rows
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
 
@@ -39,15 +42,30 @@ def load_teacher(pair: Pair, device: torch.device) -> PreTrainedModel:
 def _load(
     pair: Pair, owner: Owner, dtype: torch.dtype, device: torch.device, *, offload: bool = False
 ) -> PreTrainedModel:
-    def load() -> PreTrainedModel:
-        split = is_distributed()
-        model = load_model(pair.checkpoint(owner), pair.config(owner), dtype=dtype, device="cpu" if split else device)
+    """Load a model; of several processes each reads its own part alone, where that can be (``reads_by_rows``).
+
+    Otherwise the processes of a machine load the model whole, one after the other, and keep their parts.
+    """
+    checkpoint, config = pair.checkpoint(owner), pair.config(owner)
+    depth = pair.layer_map.student_layers if owner == "student" else pair.layer_map.teacher_layers
+
+    def split(model: PreTrainedModel) -> None:
         model.requires_grad_(owner == "student")
-        depth = pair.layer_map.student_layers if owner == "student" else pair.layer_map.teacher_layers
-        if rank() == 0:
-            check_parts(model, depth, pair.checkpoint(owner).name)
-        if split:
-            shard(model, decoder_layers(model, depth), device, offload=offload)
+        shard(model, decoder_layers(model, depth), device, offload=offload)
+
+    def load_whole() -> PreTrainedModel:
+        model = load_model(checkpoint, config, dtype=dtype)
+        split(model)
         return model
 
-    return in_turns(load)
+    if not is_distributed():
+        model = load_model(checkpoint, config, dtype=dtype, device=device)
+        model.requires_grad_(owner == "student")
+    elif reads_by_rows(config, checkpoint.name, processes()):
+        home = torch.device("cpu") if offload else device
+        model = load_model(checkpoint, config, dtype=dtype, device=home, split=split)
+    else:
+        model = in_turns(load_whole)
+    check_parts(model, depth, checkpoint.name, partial(with_whole_root, model))
+    split_root(model)
+    return model

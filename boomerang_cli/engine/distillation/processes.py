@@ -70,6 +70,15 @@ def decide(function: Callable[[], Result], group: distributed.ProcessGroup | Non
     return cast(Result, answer[0])
 
 
+def all_values(value: Result, group: distributed.ProcessGroup | None = None) -> list[Result]:
+    """Return the value that each process has, in the order of their ranks."""
+    if not is_distributed():
+        return [value]
+    values: list[Any] = [None] * processes()
+    distributed.all_gather_object(values, value, group=group)
+    return values
+
+
 def as_told_by(teller: int, value: Result, group: distributed.ProcessGroup | None = None) -> Result:
     """Return the ``value`` that one process has, in all of them."""
     if not is_distributed():

@@ -10,7 +10,7 @@ from typing import Any
 from boomerang_cli.engine.distillation.identity import check_same_contents
 from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.recipe import Recipe
-from boomerang_cli.engine.distillation.training_folder import TrainingFolder, read_progress
+from boomerang_cli.engine.distillation.training_folder import TABLE, TrainingFolder, read_progress
 from boomerang_cli.engine.errors import OutputError, TrainingError
 
 
@@ -45,10 +45,10 @@ def find_start(
         if checkpoint is None:
             raise TrainingError(f"nothing to resume: {folder.path} holds no complete checkpoint; leave out --resume")
         progress = read_progress(checkpoint)
-        if "phases" not in progress:
+        if "phases" not in progress or not (checkpoint / TABLE).exists():
             raise TrainingError(
-                "the run to resume was begun by a version that knew no phases: go on with that version, or start anew "
-                "with --overwrite"
+                "the run to resume was begun by a version that wrote other checkpoints: go on with that version, or "
+                "start anew with --overwrite"
             )
         recipe.check_same(progress.get("recipe", {}))
         levers.check_same(progress.get("levers"))

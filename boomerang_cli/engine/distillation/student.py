@@ -9,21 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, read_checkpoint
-from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
 from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
+from boomerang_cli.engine.checkpoint.tensors import read_header
+from boomerang_cli.engine.checkpoint.weights import SINGLE_FILE
+from boomerang_cli.engine.distillation.processes import rank
 from boomerang_cli.engine.errors import OutputError
-from boomerang_cli.engine.models.saving import save_by_names
+from boomerang_cli.engine.models.tensor_files import write_tensors
+from boomerang_cli.engine.models.whole_tensors import WholeTensors
 from boomerang_cli.engine.output.plan import Plan, as_json_text, plan_model
 from boomerang_cli.engine.output.writer import write_model
 from boomerang_cli.engine.pair.layers import LayerSource
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
-from boomerang_cli.engine.quiet import quiet_transformers
 from boomerang_cli.engine.sizes import parse_bytes
 
 METRICS_FILE = "metrics.jsonl"
@@ -69,38 +68,36 @@ def student_documents(pair: Pair, distillation: Mapping[str, Any], log: Iterable
     }
 
 
-def write_student(
-    tensors: dict[str, torch.Tensor], plan: Plan, target: Path, scratch: Path, *, overwrite: bool
-) -> None:
-    """Write ``target`` as planned, with trained weights.
+def write_weights(model: PreTrainedModel, plan: Plan, scratch: Path) -> OutputError | None:
+    """Write a trained model's weights at rank 0, for :func:`write_student`; all processes put them together.
 
-    Args:
-        tensors: of the whole model, on the CPU, by parameter name; they are given up one after the other.
-        scratch: a folder on the same disk, for as many bytes as ``tensors`` hold.
+    A tensor, or a layer where files name what transformers holds otherwise, stands whole in memory at a time.
+
+    Returns:
+        At rank 0, why they could not be written: the others must not be left waiting for a tensor of this one.
+    """
+    whole = WholeTensors.of(model, plan.config, [copy.name for copy in plan.copies])
+    tensors = whole.each(wanted=rank() == 0)
+    try:
+        if rank() == 0:
+            scratch.mkdir(parents=True, exist_ok=True)
+            write_tensors(scratch / SINGLE_FILE, whole.described, tensors)
+    except OSError as error:
+        return OutputError(f"the trained weights cannot be written to {scratch}: {error.strerror or error}")
+    finally:
+        for _ in tensors:
+            pass
+    return None
+
+
+def write_student(plan: Plan, target: Path, scratch: Path, *, overwrite: bool) -> None:
+    """Write ``target`` as planned, with the weights that :func:`write_weights` wrote.
 
     Raises:
         OutputError: there is no room, or the target cannot be written; nothing of it is left behind.
     """
     try:
-        trained = _save(tensors, plan, scratch)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise OutputError(f"the trained weights cannot be written to {scratch}: {reason}") from None
-    else:
-        write_model(plan.with_tensors(trained.tensors), target, "student", overwrite=overwrite)
+        trained = read_header(scratch / SINGLE_FILE)
+        write_model(plan.with_tensors(trained), target, "student", overwrite=overwrite)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _save(tensors: dict[str, torch.Tensor], plan: Plan, folder: Path) -> Checkpoint:
-    """Write weights under the names that the undistilled student's files have, which transformers alone knows.
-
-    Through a model without memory of its own: the trained one may be split over processes.
-    """
-    with quiet_transformers():
-        with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(as_transformers_config(plan.config))  # type: ignore[no-untyped-call]
-        model.load_state_dict(tensors, assign=True, strict=False)
-        model.tie_weights()
-        save_by_names(model, folder, [copy.name for copy in plan.copies], MAX_SHARD_SIZE)
-    return read_checkpoint(folder)

@@ -14,7 +14,6 @@ from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from boomerang_cli.engine.distillation import training_state
 from boomerang_cli.engine.distillation.batch_losses import BatchLosses
 from boomerang_cli.engine.distillation.held_out import score_held_out
 from boomerang_cli.engine.distillation.interrupts import Interrupts
@@ -30,6 +29,7 @@ from boomerang_cli.engine.distillation.sharding import own_parameters, split_roo
 from boomerang_cli.engine.distillation.step_end import StepEnd
 from boomerang_cli.engine.distillation.steps import Step, StepReader
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
+from boomerang_cli.engine.distillation.training_state import Saved, save_checkpoint
 from boomerang_cli.engine.models.patched_student import PatchedStudents
 from boomerang_cli.engine.models.position_scaling import positions_depend_on_length
 from boomerang_cli.engine.pair.layers import LayerMap
@@ -269,8 +269,6 @@ class DistillationTrainer(ResumableTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.standing.clock.stop(self.state.global_step)
-        tensors = training_state.gather_tensors(self.student, self._plain_optimizer())
-        tensors["scheduler"] = self.lr_scheduler.state_dict()  # type: ignore[union-attr]
         assert self.position is not None
         progress = {
             "step": self.state.global_step,
@@ -279,7 +277,8 @@ class DistillationTrainer(ResumableTrainer):
             "log": self.state.log_history,
             **self.identity,
         }
-        training_state.save_checkpoint(self.folder, tensors, self.state, progress, self._control)
+        optimizer, schedule = self._plain_optimizer(), self._plain_schedule()
+        save_checkpoint(self.folder, self.student, optimizer, schedule, self.state, progress, self._control)
         self._step_end.note_saved()
         self.standing.clock.restart(self.state.global_step)
 
@@ -290,8 +289,8 @@ class DistillationTrainer(ResumableTrainer):
             progress: what ``read_progress`` found in the checkpoint, at rank 0's; empty without one.
         """
         if checkpoint is not None:
-            self._tensors = training_state.load_tensors(checkpoint)
-            training_state.restore_model(self.student, self._tensors)
+            self._saved = Saved.open(checkpoint)
+            self._saved.restore_model(self.student)
             self.standing = Standing.from_json(self.recipe, progress)
             self.state.global_step, self.state.log_history = progress["step"], list(progress["log"])
             if progress["step"] >= self.recipe.total_steps:

@@ -16,18 +16,17 @@ from boomerang_cli.engine.errors import OutputError, TrainingError
 from boomerang_cli.engine.output.output_marker import MARKER_FILE, foreign_names, why_not_replaced, write_marker
 from boomerang_cli.engine.output.system_calls import exchange, sync_name, sync_tree, try_lock
 
-TENSORS = "training.pt"
+TABLE = "training.json"
+"""What is no tensor of a training's state; the tensors stand beside it (see ``parts``)."""
 PROGRESS = "progress.json"
 STATE = "trainer_state.json"
 WEIGHTS = "weights"
 """Trained weights, while the student is written."""
 _FILES = (
-    *(f"checkpoint-*/{name}" for name in (TENSORS, PROGRESS, STATE)),
+    *(f"checkpoint-*/{name}" for name in ("training-*.safetensors", TABLE, PROGRESS, STATE)),
     f"{WEIGHTS}/*.safetensors",
     f"{WEIGHTS}/*.json",
 )
-_FULL_BYTES = 2**20
-
 
 _held: set[int] = set()
 """Folders of trainings that this process holds locked."""
@@ -121,18 +120,31 @@ class TrainingFolder:
             raise OutputError(f"{self.path} cannot be written: {error.strerror}") from None
         return descriptor
 
-    def save(self, step: int, write: Callable[[Path], None]) -> Path:
-        """Write a checkpoint under a temporary name, rename it, and remove the older ones once it is on the disk.
+    def begin(self, step: int) -> Path:
+        """Make the folder that a checkpoint is written to under a temporary name, and return it.
 
         Raises:
-            TrainingError: the disk is full, or may not be written; the checkpoint before this one is still there.
+            TrainingError: it cannot be made.
         """
-        final = self.of_step(step)
-        partial = final.with_name(f"{final.name}.partial")
+        partial = self._partial_of(step)
         try:
             shutil.rmtree(partial, ignore_errors=True)
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             partial.mkdir()
+        except OSError as error:
+            raise self._not_saved(step, error) from None
+        return partial
+
+    def save(self, step: int, write: Callable[[Path], None]) -> Path:
+        """Write (the rest of) a checkpoint, rename it, and remove the older ones once it is on the disk.
+
+        Raises:
+            TrainingError: the disk is full, or may not be written; the checkpoint before this one is still there.
+        """
+        final, partial = self.of_step(step), self._partial_of(step)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            partial.mkdir(exist_ok=True)
             write(partial)
             sync_tree(partial)
             if not (final.exists() and exchange(partial, final)):  # a resumed run may save where it started
@@ -140,13 +152,23 @@ class TrainingFolder:
                 partial.rename(final)
             sync_name(final)
         except (OSError, RuntimeError) as error:
-            reason = _reason(error, self.path)
-            shutil.rmtree(partial, ignore_errors=True)
-            kept = self.newest()
-            way_out = f"go on from {kept} with --resume" if kept else "nothing was saved before"
-            raise TrainingError(f"step {step} could not be saved in {self.path}: {reason}; {way_out}") from None
+            raise self._not_saved(step, error) from None
         self.clear(but=final)
         return final
+
+    def _partial_of(self, step: int) -> Path:
+        return self.path / f"checkpoint-{step}.partial"
+
+    def _not_saved(self, step: int, error: OSError | RuntimeError) -> TrainingError:
+        """Remove what was written of a checkpoint, and say why it is none."""
+        reason = _reason(error)
+        shutil.rmtree(self._partial_of(step), ignore_errors=True)
+        return TrainingError(f"step {step} could not be saved in {self.path}: {reason}; {self.way_out()}")
+
+    def way_out(self) -> str:
+        """Say how to go on with a training that ended."""
+        kept = self.newest()
+        return f"go on from {kept} with --resume" if kept else "nothing was saved before"
 
     def clear(self, but: Path | None = None) -> None:
         """Remove what this and earlier trainings wrote, and nothing else that somebody may have put there."""
@@ -155,12 +177,8 @@ class TrainingFolder:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _reason(error: OSError | RuntimeError, folder: Path) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    # torch.save tells of a full disk in words of its own.
-    full = folder.is_dir() and shutil.disk_usage(folder).free < _FULL_BYTES
-    return "No space left on the disk" if full else str(error).splitlines()[0]
+def _reason(error: OSError | RuntimeError) -> str:
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
 def read_progress(checkpoint: Path) -> dict[str, Any]:

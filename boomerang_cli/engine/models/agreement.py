@@ -5,7 +5,7 @@ Families differ in what their code does around layers and after the head. What i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,22 +24,29 @@ _HALF_TOLERANCE = 2e-2
 
 
 @torch.no_grad()
-def check_parts(model: PreTrainedModel, depth: int, name: str) -> None:
+def check_parts(
+    model: PreTrainedModel, depth: int, name: str, run: Callable[[Callable[[], Tensor]], Tensor] = lambda parts: parts()
+) -> None:
     """Check that a model's body and head, as distillation runs them, give the whole model's logits.
 
     Args:
         name: of the model, for the error.
+        run: calls what reads the head's weight, which one that is split over processes has whole for a while only.
 
     Raises:
         UnsupportedModelError: they do not, or cannot be run like that.
     """
     with refusing(model, name, "distilled"):
         input_ids = tokens_for(model)
-        states = hidden_states_at(model, input_ids, None, range(depth), depth)
-        for index, state in sorted(states.items()):
-            if state.shape[:2] != input_ids.shape:
-                raise UnsupportedModelError(f"hidden states {index} of {_TOKENS} tokens are {list(state.shape)}")
-        check_logits(Head.of(model).logits(states[-1]), whole_logits(model, input_ids))
+
+        def parts() -> Tensor:
+            states = hidden_states_at(model, input_ids, None, range(depth), depth)
+            for index, state in sorted(states.items()):
+                if state.shape[:2] != input_ids.shape:
+                    raise UnsupportedModelError(f"hidden states {index} of {_TOKENS} tokens are {list(state.shape)}")
+            return Head.of(model).logits(states[-1])
+
+        check_logits(run(parts), whole_logits(model, input_ids))
 
 
 def tokens_for(model: PreTrainedModel) -> Tensor:

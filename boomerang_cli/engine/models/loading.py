@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
 from boomerang_cli.engine.checkpoint.families import is_encoder
-from boomerang_cli.engine.checkpoint.files import SourceFile
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
 from boomerang_cli.engine.quiet import quiet_transformers
 
@@ -22,29 +21,42 @@ TOKENIZER_FILES = ("tokenizer.json", ".model", "vocab.json", "vocab.txt", ".tikt
 
 
 def load_model(
-    checkpoint: Checkpoint, config: Mapping[str, Any], *, dtype: torch.dtype, device: torch.device | str = "cpu"
+    checkpoint: Checkpoint,
+    config: Mapping[str, Any],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    split: Callable[[PreTrainedModel], None] | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model, in evaluation mode; no code of its repository is run.
 
     Args:
         config: the content of ``config.json`` to use, whatever the checkpoint's own says.
         dtype: of the weights in memory, but for those that the family keeps in float32.
+        split: called with the model before its parameters have memory; of those that it makes DTensors of, this
+            process's rows alone are read. See ``split_loading.reads_by_rows``.
 
     Raises:
         UnsupportedModelError: the family has no causal language model.
         CheckpointError: transformers cannot load it, or finds no weights for a part of the model.
     """
     import torch
-    from safetensors import SafetensorError
+
+    from boomerang_cli.engine.models.tensor_files import LazyTensor
 
     settings, family = causal_class(config, checkpoint.name)
+    # The files that the headers were read from, and no others.
+    tensors = {name: LazyTensor(tensor) for name, tensor in checkpoint.tensors.items()}
+    options: dict[str, Any] = {"config": settings, "state_dict": tensors, "dtype": dtype, "output_loading_info": True}
+    if split is not None:
+        family = _split_when_made(family, split)
+        if torch.device(device).type != "cpu":
+            options["device_map"] = {"": torch.device(device)}
     try:
         with quiet_transformers():
-            loaded: Any = family.from_pretrained(
-                None, config=settings, state_dict=_slices(checkpoint), dtype=dtype, output_loading_info=True
-            )
+            loaded: Any = family.from_pretrained(None, **options)
             set_generation_config(loaded[0], checkpoint.folder)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{checkpoint.name} cannot be loaded: {_first_line(error)}") from None
     model: PreTrainedModel = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):  # transformers would go on with random values
@@ -99,18 +111,19 @@ def set_generation_config(model: PreTrainedModel, folder: Path) -> None:
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
 
 
-def _slices(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return what transformers reads each tensor from: the files that the headers were read from, and no others."""
-    from safetensors import safe_open
+def _split_when_made(family: Any, split: Callable[[PreTrainedModel], None]) -> Any:
+    """Return a class like ``family`` whose models are split as soon as they are made, before they have weights.
 
-    opened: dict[Path, Any] = {}
-    slices = {}
-    for name, tensor in checkpoint.tensors.items():
-        assert isinstance(tensor.file, SourceFile)  # models are downloaded before they are loaded
-        path = tensor.file.path
-        opened[path] = opened.get(path) or safe_open(path, framework="pt")
-        slices[name] = opened[path].get_slice(name)
-    return slices
+    transformers finds the names that files have by the class's name, and FSDP2 gives each model a class of its own.
+    """
+    own = {"__module__": family.__module__}
+
+    def make(model: Any, *arguments: Any, **options: Any) -> None:
+        family.__init__(model, *arguments, **options)
+        split(model)
+        model.__class__ = type(family.__name__, (type(model),), own)
+
+    return type(family.__name__, (family,), {"__init__": make, **own})
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
