@@ -120,12 +120,21 @@ def test_conversations_are_told_of_only_where_there_were_any() -> None:
 def test_results_mark_this_model() -> None:
     rows = [
         {"depth": depth, "parameters": 10**6, "order": "last", "patched_blocks": blocks, "perplexity": 9.87654,
-         "kl": None, "tasks": {"arc": {"acc": 0.5}}}
-        for depth, blocks in ((4, []), (5, [1]))
+         "kl": None, "top1": top1, "acceptance": 0.875, "tasks": {"arc": {"acc": 0.5}}}
+        for depth, blocks, top1 in ((4, [], None), (5, [1], 0.75))
     ]  # fmt: skip
     content = card(results=rows).content
-    assert "| 4 | 1.00M | last | 9.877 |  | 0.5 |" in content
-    assert "| **5** | **1.00M** | **last** | **9.877** |  | **0.5** |" in content
+    assert "| layers | parameters | order | perplexity | top1 | acceptance | arc |\n" in content
+    assert "| 4 | 1.00M | last | 9.877 |  | 0.875 | 0.5 |" in content
+    assert "| **5** | **1.00M** | **last** | **9.877** | **0.75** | **0.875** | **0.5** |" in content
+
+
+def test_what_top1_and_acceptance_mean_is_told_where_they_were_measured() -> None:
+    row = {"depth": 4, "parameters": 10**6, "order": "last", "patched_blocks": [], "kl": 0.25}
+    content = card(results=[{**row, "acceptance": 0.875}]).content
+    assert "| layers | parameters | order | KL to the teacher | acceptance |\n" in content
+    assert "that speculative sampling accepts for the teacher" in content
+    assert "`top1`" not in content
 
 
 def test_what_this_model_writes_is_shown_and_nothing_in_it_is_obeyed() -> None:

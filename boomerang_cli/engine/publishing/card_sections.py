@@ -129,20 +129,39 @@ def recipe(distillation: Mapping[str, Any]) -> str:
     return "The student was distilled once:\n\n| | |\n|---|---|\n" + "\n".join(rows)
 
 
+_MEASURES = {
+    "layers": "depth",
+    "parameters": "parameters",
+    "order": "order",
+    "perplexity": "perplexity",
+    "KL to the teacher": "kl",
+    "top1": "top1",
+    "acceptance": "acceptance",
+}
+"""By the heading in the card, what a sweep calls it."""
+
+_MEASURES_TOLD = {
+    "top1": "`top1`: the share of positions where the most likely token is the teacher's.",
+    "acceptance": "`acceptance`: the share of tokens drafted by the model that speculative sampling accepts for the "
+    "teacher ([arXiv 2211.17192](https://arxiv.org/abs/2211.17192)).",
+}
+
+
 def results(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
-    """Return a sweep's rows as a table, this model's in bold."""
-    tasks = list(dict.fromkeys(task for row in results for task in row.get("tasks") or {}))
-    lines = ["| layers | parameters | order | perplexity | KL to the teacher |" + "".join(f" {t} |" for t in tasks)]
-    lines.append("|---|---|---|---|---|" + "---|" * len(tasks))
-    for row in results:
-        values = [row.get("depth"), show_count(row["parameters"])]
-        values += [row.get("order"), row.get("perplexity"), row.get("kl")]
-        values += [(row.get("tasks") or {}).get(task) for task in tasks]
+    """Return a sweep's rows as a table of what was measured, this model's in bold."""
+    tasks = dict.fromkeys(task for row in results for task in row.get("tasks") or {})
+    columns = {heading: [row.get(key) for row in results] for heading, key in _MEASURES.items()}
+    columns["parameters"] = [show_count(row["parameters"]) for row in results]
+    columns |= {task: [(row.get("tasks") or {}).get(task) for row in results] for task in tasks}
+    columns = {heading: values for heading, values in columns.items() if any(value is not None for value in values)}
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for row, values in zip(results, zip(*columns.values(), strict=True), strict=True):
         cells = list(map(_shown, values))
         if row.get("patched_blocks") == made.get("patched_blocks"):
             cells = [f"**{cell}**" if cell else "" for cell in cells]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n\nBold: this model."
+    notes = ["Bold: this model.", *(told for heading, told in _MEASURES_TOLD.items() if heading in columns)]
+    return "\n".join(lines) + "\n\n" + " ".join(notes)
 
 
 def samples(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
