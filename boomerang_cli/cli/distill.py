@@ -172,8 +172,8 @@ def distill(
     optimizer: Annotated[
         str,
         typer.Option(
-            help="adamw-8bit keeps 2 bytes a trained parameter, not 8; losses differ a little. Needs boomerang-cli"
-            "[low-memory], and compiles for a minute.",
+            help="adamw-8bit keeps 2 bytes a trained parameter, not 8; losses differ a little. In one process; "
+            "needs boomerang-cli[low-memory], and compiles for a minute.",
             metavar="adamw|adamw-8bit",
         ),
     ] = "adamw",

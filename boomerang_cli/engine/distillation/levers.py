@@ -75,11 +75,15 @@ class Levers:
         return asdict(self)
 
     def check_device(self, device: torch.device) -> None:
-        """Refuse to offload where there is nothing to gain, before processes are connected.
+        """Refuse what does not go with the device or the number of processes, before these are connected.
 
         Raises:
-            TrainingError: a CPU, or one process.
+            TrainingError: offloading on a CPU, or of one process; moments in 8 bits of several.
         """
+        if OPTIMIZERS[self.optimizer] and is_launched():
+            raise TrainingError(
+                f"--optimizer {self.optimizer} is for one process: what several hold of it in 8 bits cannot be saved"
+            )
         if self.offload and device.type == "cpu":
             raise TrainingError("--offload moves the student out of a GPU's memory, and this training runs on the CPU")
         if self.offload and not is_launched():

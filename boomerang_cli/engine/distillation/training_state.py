@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerState
 
@@ -138,7 +139,16 @@ def _model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 def _optimizer_tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
     for parameter, values in state["state"].items():
         for key, value in values.items():
-            yield f"optimizer/{parameter}/{key}", value
+            yield from _plain(f"optimizer/{parameter}/{key}", value)
+
+
+def _plain(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield a tensor, or of one in 8 bits those that it is made of: files hold no others."""
+    if isinstance(tensor, DTensor) or not hasattr(tensor, "__tensor_flatten__"):
+        yield name, tensor
+        return
+    inner, _ = tensor.__tensor_flatten__()
+    yield from ((f"{name}/{part}", getattr(tensor, part)) for part in inner)
 
 
 def _random_tensors() -> dict[str, torch.Tensor]:
