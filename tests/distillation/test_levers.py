@@ -11,7 +11,7 @@ import torch
 import training as small
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.distillation import micro_batch
+from boomerang_cli.engine.distillation import micro_batch, training_state
 from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.losses import distillation_loss
 from boomerang_cli.engine.errors import TrainingError
@@ -157,3 +157,35 @@ def test_another_optimisers_state_is_not_gone_on_with() -> None:
         Levers().check_same({"optimizer": "adamw-8bit"})
     Levers(gradient_checkpointing=True).check_same(Levers().as_json())
     Levers().check_same(None)  # of a version without levers
+
+
+def test_moments_in_8_bits_are_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    levers = Levers(optimizer="adamw-8bit")
+    levers.check_device(torch.device("cpu"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="--optimizer adamw-8bit is for one process"):
+        levers.check_device(torch.device("cpu"))
+
+
+class InEightBits(torch.Tensor):
+    """What an optimiser may keep of a moment: codes and their scale."""
+
+    codes: torch.Tensor
+    scale: torch.Tensor
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["codes", "scale"], None
+
+
+def test_a_moment_in_8_bits_is_saved_as_the_tensors_that_it_is_made_of() -> None:
+    moment = torch.zeros(3).as_subclass(InEightBits)
+    moment.codes, moment.scale = torch.ones(3, dtype=torch.uint8), torch.ones(1)
+    state = {"state": {"weight": {"exp_avg": moment, "step": torch.ones(())}}}
+    named = dict(training_state._optimizer_tensors(state))
+    assert sorted(named) == [
+        "optimizer/weight/exp_avg/codes",
+        "optimizer/weight/exp_avg/scale",
+        "optimizer/weight/step",
+    ]
+    assert named["optimizer/weight/exp_avg/codes"] is moment.codes

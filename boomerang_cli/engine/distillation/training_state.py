@@ -60,7 +60,7 @@ def save_checkpoint(
     def write(partial: Path) -> None:
         if failure := next(filter(None, failures), None):
             raise RuntimeError(failure)
-        (partial / TABLE).write_text(json.dumps(table), encoding="utf-8")
+        (partial / TABLE).write_text(json.dumps(table, default=float), encoding="utf-8")  # a tensor, of some optimisers
         state.save_to_json(str(partial / STATE))
         (partial / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
 
@@ -118,7 +118,10 @@ class Saved:
         schedule.load_state_dict(self.table["schedule"])
         groups = schedule.optimizer.param_groups
         for parameters, learning_rate in zip(groups, schedule.get_last_lr(), strict=True):
-            parameters["lr"] = learning_rate
+            if isinstance(parameters["lr"], torch.Tensor):  # of compiled optimisers, which want theirs filled
+                parameters["lr"].fill_(learning_rate)
+            else:
+                parameters["lr"] = learning_rate
 
     def restore_random_state(self) -> None:
         """Put back the random state of rank 0 in all processes: they have one since the seed was set."""
