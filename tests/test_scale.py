@@ -106,7 +106,7 @@ def test_ten_thousand_tensors_in_a_hundred_shards(tmp_path: Path) -> None:
     write_record(tmp_path / "student", [*range(0, 26, 2), 25], 26)
     assert len(open_checkpoint(tmp_path / "teacher").tensors) > 10_000
     models = ("--student", tmp_path / "student", "--teacher", tmp_path / "teacher")
-    peak = run_measured("patch", "--layers", 6, *models, "--max-shard-size", "100KB", "-o", tmp_path / "m", "--verify")
+    peak = run_measured("patch", "--layers", 6, *models, "--max-shard-size", "100KB", "-o", tmp_path / "m")
     assert peak < PEAK_BYTES
     assert len(list((tmp_path / "m").glob("*.safetensors"))) == 40
 

@@ -17,7 +17,7 @@ from processes import Fork
 
 from boomerang_cli.engine.distill import DistillResult
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.distillation.recipes import RECIPES, default_of, recipe_of
+from boomerang_cli.engine.distillation.recipes import default_of, recipe_of
 from boomerang_cli.engine.distillation.training_folder import PROGRESS
 from boomerang_cli.engine.errors import TrainingError
 
@@ -56,7 +56,7 @@ def test_a_phase_without_steps_is_none(given: dict[str, Any]) -> None:
 
 def test_help_shows_what_each_recipe_has() -> None:
     assert (default_of("steps"), default_of("seed")) == ("500; adapt: 240", "0")
-    assert [*RECIPES] == ["paper", "adapt"]
+    assert default_of("alignment") == "cosine; between: relative"
 
 
 def test_steps_belong_to_the_phase_that_they_are_in() -> None:

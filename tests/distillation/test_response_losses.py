@@ -203,7 +203,7 @@ def test_one_warm_up_and_one_schedule_run_over_both_phases_and_kl_over_one(one: 
 
 
 def test_auto_measures_each_phase_by_its_own_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(micro_batch, "_CPU_TOKENS", 16)
+    monkeypatch.setattr(micro_batch, "CPU_TOKENS", 16)
     texts = [small.Sequences(), Conversations()]
     trainer = small.make_trainer(tmp_path, RECIPE, texts=texts, micro_batch_size="auto")
     assert [phase.sequence_length for phase in RECIPE.phases] == [8, 10]
