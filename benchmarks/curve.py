@@ -43,6 +43,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     **{f"relative-weight-{weight}": {"alignment": "relative", "cosine_weight": weight} for weight in (0.5, 1.0, 4.0)},
     **{f"relative-0.5-weight-{weight}": {**_BETWEEN, "cosine_weight": weight} for weight in (0.5, 1.0, 4.0)},
     **{f"relative-0.5-{name}": {**_BETWEEN, "patched_schedule": name} for name in ("rising", "falling")},
+    **{
+        f"relative-0.5-falling-weight-{weight}": {**_BETWEEN, "patched_schedule": "falling", "cosine_weight": weight}
+        for weight in (8.0, 20.0, 50.0)
+    },
     **{f"relative-0.5-{name}": {**_BETWEEN, "patched_sampling": name} for name in ("order", "random")},
     **{
         f"relative-{share}-falling": {**_BETWEEN, "patched_share": share, "patched_schedule": "falling"}

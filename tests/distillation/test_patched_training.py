@@ -150,7 +150,7 @@ def test_the_recipe_is_recorded_and_another_one_is_not_resumed(project: Path) ->
     with pytest.raises(ZeroDivisionError):
         distil(project, recipe="between", save_every=1, on_progress=stop)
     command = ("distill", "--data", "train.txt", *RECIPE, "--quiet", "--resume")
-    assert_refused(*command, "--patched-share", "0.5", message=r"recipe: --alignment cosine \(was relative\), ")
+    assert_refused(*command, "--patched-share", "0.5", message=r"--alignment cosine \(was relative\), ")
     assert_refused(*command, "--alignment", "relative", message=r"--patched-share 0\.0 \(was 0\.5\)")
     result = json.loads(run(*command, "--recipe", "between", "--json").stdout)
     assert [*result["losses"]] == ["total", "cross_entropy", "kl", "relative"]
