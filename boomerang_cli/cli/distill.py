@@ -56,7 +56,7 @@ def distill(
         str,
         typer.Option(
             help="paper: the published students', on text; adapt: for post-trained teachers, on text and then on "
-            "conversations, with cosine 10; between: for the models in between, see --patched-share and --alignment, weight 20. "
+            "conversations, with cosine 10; between: for the models in between, with --patched-share and --alignment. "
             "Other options override its values, --dry-run prints them.",
             metavar="paper|adapt|between",
         ),
