@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from patch import BOOMERANG, MAKE_TEACHER, Run, boomerang, level_the_field, measure, show_against, write_plainly
+from patch import BOOMERANG, MAKE_TEACHER, boomerang, bytes_of, show_against, take_turns, write_plainly
 
 BOUND, MOST_BYTES = 3.0, 400e6  # SPEC.md: of cp's time
 
@@ -51,21 +51,13 @@ def compare(folder: Path, dtype: str, rounds: int) -> None:
     boomerang(*ours, "-o", str(folder / "first"))
     write_plainly(folder / "first", folder / "same")
     shutil.rmtree(folder / "first")
-    output_bytes = sum(path.stat().st_size for path in (folder / "same").iterdir())
     commands = {
         "boomerang": [*BOOMERANG, *ours, "-o", str(folder / "made")],
         "cp": ["cp", "-r", str(folder / "same"), str(folder / "copied")],
     }
-    runs: dict[str, list[Run]] = {name: [] for name in commands}
-    for round_number in range(rounds):
-        for name in list(commands) if round_number % 2 == 0 else list(commands)[::-1]:
-            level_the_field([folder / each for each in ("base", "teacher", "student", "same")], output_bytes)
-            runs[name].append(measure(commands[name]))
-            for output in ("made", "copied"):
-                shutil.rmtree(folder / output, ignore_errors=True)
-            last = runs[name][-1]
-            print(f"round {round_number + 1} {name}: {last.seconds:.2f} s", file=sys.stderr)
-    print(f"boomerang init-student --delta --dtype {dtype}, output {output_bytes / 1e9:.2f} GB")
+    read = [folder / name for name in ("base", "teacher", "student", "same")]
+    runs = take_turns(commands, rounds, read, [folder / "made", folder / "copied"])
+    print(f"boomerang init-student --delta --dtype {dtype}, output {bytes_of(folder / 'same') / 1e9:.2f} GB")
     show_against(runs, BOUND, MOST_BYTES)
 
 

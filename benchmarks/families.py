@@ -60,76 +60,82 @@ DERIVED_ON_THE_SPOT = {"kimi_k25", "qianfan_ocr"}
 TABLE = Path(family_table.__file__).with_name("families.json")
 
 
-def prove(model_type: str) -> tuple[str, str, dict[str, Any] | None]:
-    """Return what became of a type, what is to be said of it, and its row."""
+Proof = tuple[str, str, dict[str, Any] | None]
+"""What became of a type, what is to be said of it, and its row."""
+
+
+def prove(model_type: str) -> Proof:
     if reason := family_table.REFUSED.get(model_type):
         return "refused", reason, None
     if (same := CONFIG_MAPPING[model_type].model_type) != model_type:
         return "same", f"its config.json says {same}", None
     if problem := build_problem(model_type):
         return "refused", problem, {"refused": problem}
-    with tempfile.TemporaryDirectory() as folder:
-        teacher = Path(folder) / "teacher"
-        try:
-            config = save_teacher(model_type, teacher)
-            row = None if model_type in family_table.FAMILIES else derive_row(teacher)
-            if row is not None:
-                use_row(model_type, row)
-            family = family_table.known_family(config, model_type)
-            assert family is not None
-            kept_sets = KEPT_SETS[:1] if family.ends_in or family.last_apart else KEPT_SETS
-            note = check_exact(teacher, family, kept_sets)
-            others = [_tie_flipped(model_type, family, Path(folder)), _lists_absent(model_type, family, Path(folder))]
-            return "exact", ", ".join(filter(None, [*others, note])), row
-        except (NotDerivableError, BoomerangError) as error:
-            reason = str(error).replace(f"{folder}/", "")
-            return "refused", reason, {"refused": reason}
-        except InexactError as error:
-            return "inexact", str(error), None
-        except Exception as error:
-            reason = (str(error).strip().splitlines() or [""])[0][:150]
-            return "inexact", f"{type(error).__name__}: {reason}", None
+    return _proved(_prove, model_type)
 
 
-def prove_wrapper(model_type: str) -> tuple[str, str, dict[str, Any] | None]:
-    """Return the same of a multimodal type."""
-    whole_type = model_type.partition("/")[0]
-    if reason := family_table.REFUSED.get(whole_type):
+def _prove(model_type: str, teacher: Path) -> Proof:
+    config = save_teacher(model_type, teacher)
+    row = None if model_type in family_table.FAMILIES else derive_row(teacher)
+    if row is not None:
+        use_row(model_type, row)
+    family = family_table.known_family(config, model_type)
+    assert family is not None
+    kept_sets = KEPT_SETS[:1] if family.ends_in or family.last_apart else KEPT_SETS
+    note = check_exact(teacher, family, kept_sets)
+    others = [_tie_flipped(model_type, family, teacher.parent), _lists_absent(model_type, family, teacher.parent)]
+    return "exact", ", ".join(filter(None, [*others, note])), row
+
+
+def prove_wrapper(model_type: str) -> Proof:
+    """Do the same with a multimodal type."""
+    if reason := family_table.REFUSED.get(model_type.partition("/")[0]):
         return "refused", reason, None
     if problem := tiny_wrappers.build_problem(model_type):
         return "refused", problem, {"refused": problem}
+    return _proved(_prove_wrapper, model_type)
+
+
+def _prove_wrapper(model_type: str, teacher: Path) -> Proof:
+    config = wrapper_proof.save_teacher(model_type, teacher)
+    if config["model_type"] != model_type.partition("/")[0]:
+        return "same", f"its config.json says {config['model_type']}", None
+    try:
+        wrapper_proof.load(teacher)
+    except InexactError:
+        reason = "transformers cannot read what it writes of the type"
+        return "refused", reason, {"refused": reason}
+    row = derive_row(teacher)
+    family_table.derived_rows()[model_type] = row
+    family = family_table.known_family(config, model_type)
+    assert family is not None
+    reached = family.wrapper.reached_layers(config, model_type) if family.wrapper else 0
+    kept_sets = wrapper_proof.KEPT_SETS[: 1 if family.ends_in or reached > 2 else 2]
+    note = wrapper_proof.check_exact(teacher, kept_sets)
+    if not family.ties:
+        return "exact", note, row
+    tied, flipped = not family.tied_by_default, teacher.parent / "flipped" / "teacher"
+    wrapper_proof.save_teacher(model_type, flipped, tie_word_embeddings=tied)
+    wrapper_proof.check_exact(flipped, wrapper_proof.KEPT_SETS[:1], wrapper_proof.MODELS[1:2])
+    return "exact", f"{note}, {'tied' if tied else 'untied'} too", row
+
+
+def _proved(prove_in: Callable[[str, Path], Proof], model_type: str) -> Proof:
+    """Return what a proof says that works beside a teacher's folder, or what its error says."""
     with tempfile.TemporaryDirectory() as folder:
-        teacher = Path(folder) / "teacher"
         try:
-            config = wrapper_proof.save_teacher(model_type, teacher)
-            if config["model_type"] != whole_type:
-                return "same", f"its config.json says {config['model_type']}", None
-            try:
-                wrapper_proof.load(teacher)
-            except InexactError:
-                reason = "transformers cannot read what it writes of the type"
-                return "refused", reason, {"refused": reason}
-            row = derive_row(teacher)
-            family_table.derived_rows()[model_type] = row
-            family = family_table.known_family(config, model_type)
-            assert family is not None
-            reached = family.wrapper.reached_layers(config, model_type) if family.wrapper else 0
-            kept_sets = wrapper_proof.KEPT_SETS[: 1 if family.ends_in or reached > 2 else 2]
-            note = wrapper_proof.check_exact(teacher, kept_sets)
-            tied = not family.tied_by_default
-            flipped = Path(folder) / "flipped" / "teacher"
-            if family.ties:
-                wrapper_proof.save_teacher(model_type, flipped, tie_word_embeddings=tied)
-                wrapper_proof.check_exact(flipped, wrapper_proof.KEPT_SETS[:1], wrapper_proof.MODELS[1:2])
-            return "exact", f"{note}, {'tied' if tied else 'untied'} too" if family.ties else note, row
+            return prove_in(model_type, Path(folder) / "teacher")
         except (NotDerivableError, BoomerangError) as error:
             reason = str(error).replace(f"{folder}/", "")
             return "refused", reason, {"refused": reason}
         except InexactError as error:
             return "inexact", str(error), None
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [""])[0][:150]
-            return "inexact", f"{type(error).__name__}: {reason}", None
+            return "inexact", _shown(error), None
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:150]}"
 
 
 def _is_wrapper(model_type: str) -> bool:
@@ -167,7 +173,7 @@ def _outcome(check: Callable[[LoadedPair], None], loaded: LoadedPair) -> tuple[s
     except BoomerangError as error:
         return "refused", str(error)
     except Exception as error:
-        return "differs", f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:150]}"
+        return "differs", _shown(error)
     return "agrees", ""
 
 

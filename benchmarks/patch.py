@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,27 +143,45 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     write_plainly(folder / "first", folder / "same")
     shutil.rmtree(folder / "first")
     sources = [str(folder / name) for name in ("teacher", "student")]
-    output_bytes = sum(path.stat().st_size for path in (folder / "same").iterdir())
     commands = {
         "boomerang": [*BOOMERANG, *ours, "-o", str(folder / "patched")],
         "cp": ["cp", "-r", str(folder / "same"), str(folder / "copied")],
     }
     if options.verb == "patch":
         commands["plain way"] = [sys.executable, "-c", PLAIN_WAY, *sources, str(folder / "plain"), str(LAYERS)]
+    read = [folder / name for name in ("teacher", "student", "same")]
+    runs = take_turns(commands, options.rounds, read, [folder / name for name in ("patched", "copied", "plain")])
+    print(f"boomerang {options.verb} --dtype {options.dtype}, output {bytes_of(folder / 'same') / 1e9:.2f} GB")
+    show(runs, options.dtype)
+
+
+def take_turns(
+    commands: Mapping[str, Sequence[str]], rounds: int, read: Sequence[Path], written: Sequence[Path]
+) -> dict[str, list[Run]]:
+    """Run each command so many times, every other round the other way round, from the same state of the machine.
+
+    Args:
+        read: folders that the commands read; the last is as large as the output.
+        written: folders that they write, which are removed.
+    """
     runs: dict[str, list[Run]] = {name: [] for name in commands}
-    for round_number in range(options.rounds):
+    output_bytes = bytes_of(read[-1])
+    for round_number in range(rounds):
         for name in list(commands) if round_number % 2 == 0 else list(commands)[::-1]:
-            level_the_field([folder / name for name in ("teacher", "student", "same")], output_bytes)
-            runs[name].append(measure(commands[name]))
-            for output in ("patched", "copied", "plain"):
-                shutil.rmtree(folder / output, ignore_errors=True)
+            level_the_field(read, output_bytes)
+            runs[name].append(measure(list(commands[name])))
+            for folder in written:
+                shutil.rmtree(folder, ignore_errors=True)
             last = runs[name][-1]
             print(
                 f"round {round_number + 1} {name}: {last.seconds:.2f} s, {last.peak_bytes / 1e6:,.0f} MB",
                 file=sys.stderr,
             )
-    print(f"boomerang {options.verb} --dtype {options.dtype}, output {output_bytes / 1e9:.2f} GB")
-    show(runs, options.dtype)
+    return runs
+
+
+def bytes_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def show(runs: dict[str, list[Run]], dtype: str) -> None:

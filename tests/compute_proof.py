@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from family_proof import InexactError, disturb
-from family_proof import _load as load
-from family_proof import _tokens as tokens
+from family_proof import InexactError, disturb, draw_tokens, load
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -66,7 +64,7 @@ def check_distilled(loaded: LoadedPair) -> None:
     student, teacher = loaded.models["student"], loaded.models["teacher"]
     check_parts(teacher, layer_map.teacher_layers, "it")
     check_parts(student, layer_map.student_layers, "it")
-    found = _with_gradients(student, lambda: tuple(distillation_loss(student, teacher, layer_map, tokens())))
+    found = _with_gradients(student, lambda: tuple(distillation_loss(student, teacher, layer_map, draw_tokens())))
     expected = _with_gradients(student, lambda: _plain_losses(student, teacher, layer_map))
     for part, ours, theirs in zip(("total", "cross entropy", "KL", "cosine"), found[0], expected[0], strict=True):
         _compare(part, ours, theirs)
@@ -85,7 +83,7 @@ def check_patched(loaded: LoadedPair) -> None:
         patch(blocks=blocks, student=pair.student.folder, output=folder)
         written = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()  # attends as the pair does
         model = students.model(blocks)
-        loss = partial(distillation_loss, model, teacher, pair.layer_map, tokens(), patched=blocks)
+        loss = partial(distillation_loss, model, teacher, pair.layer_map, draw_tokens(), patched=blocks)
         found = _with_gradients(loaded.models["student"], lambda loss=loss: tuple(loss()), seen_in=model)
         plain = partial(_plain_losses, written, teacher, pair.layer_map, blocks)
         expected = _with_gradients(written, plain)
@@ -103,7 +101,7 @@ def check_scored(loaded: LoadedPair) -> None:
     Errors are those of :func:`check_distilled`.
     """
     check_stages(loaded)
-    pair, ids = loaded.pair, tokens(2, 13)
+    pair, ids = loaded.pair, draw_tokens(2, 13)
     windows = Windows(ids[:, :-1], ids[:, 1:])
     variants = [Variant(blocks) for blocks in ((), BLOCKS, pair.layer_map.patchable)]
     rows = Scorer(loaded).score(variants, windows, range(len(windows)))
@@ -147,7 +145,7 @@ def _plain_losses(
     ours, our_states = _whole(student, len(layer_map.sources(patched)))
     with torch.no_grad():
         theirs, their_states = _whole(teacher, layer_map.teacher_layers)
-    cross_entropy = F.cross_entropy(ours[:, :-1].flatten(0, 1), tokens()[:, 1:].flatten())
+    cross_entropy = F.cross_entropy(ours[:, :-1].flatten(0, 1), draw_tokens()[:, 1:].flatten())
     logs = [F.log_softmax(logits.flatten(0, 1), -1) for logits in (ours, theirs)]
     kl = F.kl_div(*logs, log_target=True, reduction="batchmean")
     aligned = [(our_states[i], their_states[j]) for i, j in layer_map.states_at_blocks(patched)]
@@ -163,11 +161,11 @@ def _whole(model: PreTrainedModel, depth: int) -> tuple[torch.Tensor, list[torch
         heard.append(args[0] if args else kwargs["hidden_states"])
 
     hooks = [layer.register_forward_pre_hook(listen, with_kwargs=True) for layer in decoder_layers(model, depth)]
-    output = model(tokens(), use_cache=False, output_hidden_states=True)
+    output = model(draw_tokens(), use_cache=False, output_hidden_states=True)
     for hook in hooks:
         hook.remove()
     if output.hidden_states is None or model.config.model_type in AFTER_LAYERS:
-        return output.logits, [*heard, body_of(model)(input_ids=tokens(), use_cache=False).last_hidden_state]
+        return output.logits, [*heard, body_of(model)(input_ids=draw_tokens(), use_cache=False).last_hidden_state]
     return output.logits, list(output.hidden_states)
 
 

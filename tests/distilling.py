@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
+from files import edit_json
 from tiny_models import VOCABULARY, save_pair
 
 from boomerang_cli.engine.distill import DistillResult, distill
@@ -20,6 +22,13 @@ def make_project(folder: Path, family: str = "gpt_neox", **changes: Any) -> Path
     student.rename(folder / "student-init")
     write_text(folder / "train.txt", documents=120, seed=0)
     write_text(folder / "held-out.txt", documents=4, seed=1)
+    return folder
+
+
+def copy_project(made: Path, folder: Path) -> Path:
+    """Copy a project into ``folder``, and let its student record the teacher there."""
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+    edit_json(folder / "student-init" / "student_config.json", teacher=str(folder / "teacher"))
     return folder
 
 

@@ -69,18 +69,18 @@ def check_exact(
     Raises:
         InexactError: the first model whose logits differ.
     """
-    whole = _load(plain or teacher)
+    whole = load(plain or teacher)
     note = ""
     for kept in kept_sets:
         student = teacher.parent / f"student-{len(kept)}"
         init_student(teacher, output=student, keep=kept)
         disturb(student)
-        small = _load(student)
+        small = load(student)
         for number, (layers, order) in enumerate(models):
             output = teacher.parent / f"patched-{len(kept)}-{number}"
             result = patch(layers=layers, order=order, student=student, teacher=teacher, output=output)
-            patched = copy.deepcopy(_load(output))
-            expected = _put_together(whole, small, result.plan.sources, family)
+            patched = copy.deepcopy(load(output))
+            expected = put_together(whole, small, result.plan.sources, _logits)
             differs = (_logits(patched) - _logits(expected)).abs().max().item()
             if differs != 0:
                 raise InexactError(f"kept {kept}, k = {layers}, {order}: the logits differ by {differs:.2g}")
@@ -89,7 +89,7 @@ def check_exact(
     return note
 
 
-def _load(folder: Path) -> PreTrainedModel:
+def load(folder: Path) -> PreTrainedModel:
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
@@ -113,9 +113,22 @@ def disturb(student: Path) -> None:
         save_file(tensors, path, metadata={"format": "pt"})
 
 
-def _put_together(
-    teacher: PreTrainedModel, student: PreTrainedModel, sources: tuple[LayerSource, ...], family: Family
+def put_together(
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    sources: tuple[LayerSource, ...],
+    run: Callable[[PreTrainedModel], Any],
+    *,
+    only_body: bool = False,
 ) -> PreTrainedModel:
+    """Return the full-depth teacher with the student's layers, and what is around them by its owner.
+
+    What runs before the first layer is that layer's owner's, all else the last layer's owner's.
+
+    Args:
+        run: one forward pass, which shows what runs before the layers.
+        only_body: of what is neither in the layers' own body nor the head, all is the first layer's owner's.
+    """
     model = copy.deepcopy(teacher)
     stack = layer_stack(model)
     layers, own = model.get_submodule(stack), student.get_submodule(stack)
@@ -126,7 +139,7 @@ def _put_together(
             layer.forward = does_nothing(layer.forward)
         elif source.owner == "student":
             layer.load_state_dict(own[source.index].state_dict())
-    first = _runs_first(model, stack)
+    first, body = _runs_first(model, stack, run), stack.rpartition(".")[0]
     owners = {"teacher": teacher, "student": student}
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if embedding.weight is head.weight:
@@ -135,12 +148,13 @@ def _put_together(
         for name, module in model.named_modules():
             if name.startswith(f"{stack}.") or name == stack:
                 continue
-            owner = owners[(sources[0] if name in first else sources[-1]).owner]
+            outside = only_body and module is not head and not name.startswith(f"{body}.")
+            owner = owners[sources[0 if name in first or outside else -1].owner].get_submodule(name)
             for key, parameter in module.named_parameters(recurse=False):
-                parameter.copy_(owner.get_submodule(name).get_parameter(key))
+                parameter.copy_(owner.get_parameter(key))
             for key, buffer in module.named_buffers(recurse=False):
                 if key in module.state_dict():
-                    buffer.copy_(owner.get_submodule(name).get_buffer(key))
+                    buffer.copy_(owner.get_buffer(key))
     return model
 
 
@@ -161,26 +175,26 @@ def does_nothing(forward: Callable[..., Any]) -> Callable[..., Any]:
     return identity
 
 
-def _runs_first(model: PreTrainedModel, stack: str) -> set[str]:
+def _runs_first(model: PreTrainedModel, stack: str, run: Callable[[PreTrainedModel], Any]) -> set[str]:
     """Return the names of modules that run before the first layer."""
     seen: set[str] = set()
     reached: list[bool] = []
     hooks = [model.get_submodule(stack)[0].register_forward_pre_hook(lambda *_: reached.append(True))]
     for name, module in model.named_modules():
         hooks.append(module.register_forward_pre_hook(lambda *_, name=name: None if reached else seen.add(name)))
-    _logits(model)
+    run(model)
     for hook in hooks:
         hook.remove()
     return seen
 
 
-def _tokens(rows: int = 2, length: int = 12) -> torch.Tensor:
+def draw_tokens(rows: int = 2, length: int = 12) -> torch.Tensor:
     return torch.randint(3, VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(0))
 
 
 def _logits(model: PreTrainedModel) -> torch.Tensor:
     with torch.no_grad():
-        logits: torch.Tensor = model(_tokens(), use_cache=False).logits
+        logits: torch.Tensor = model(draw_tokens(), use_cache=False).logits
     return logits
 
 
@@ -191,7 +205,7 @@ def _cached_generation(model: PreTrainedModel, teacher: PreTrainedModel) -> str:
 
 
 def _cache_problem(model: PreTrainedModel) -> str | None:
-    prompt = _tokens(1, 6)
+    prompt = draw_tokens(1, 6)
     try:
         with torch.no_grad():
             cached = model.generate(prompt, max_new_tokens=6, do_sample=False, eos_token_id=None)

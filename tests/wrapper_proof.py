@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from family_proof import InexactError, disturb, does_nothing, layer_stack
+from family_proof import InexactError, disturb, put_together
 from tiny_types import VOCABULARY
 from tiny_wrappers import image_batch, tiny_wrapper, tiny_wrapper_config
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from boomerang_cli.engine.init_student import init_student
-from boomerang_cli.engine.pair.layers import LayerSource
 from boomerang_cli.engine.patch import patch
 
 KEPT_SETS = ((0, 1, 2, 4, 5, 7), (0, 1, 3, 6))
@@ -54,7 +53,7 @@ def check_exact(
             output = teacher.parent / f"patched-{len(kept)}-{number}"
             result = patch(layers=layers, order=order, student=student, teacher=teacher, output=output)
             patched = copy.deepcopy(load(output))
-            expected = _put_together(whole, small, result.plan.sources)
+            expected = put_together(whole, small, result.plan.sources, _run, only_body=True)
             for what, batch in batches.items():
                 differs = (logits(patched, batch) - logits(expected, batch)).abs().max().item()
                 if differs != 0:
@@ -89,47 +88,5 @@ def _text() -> dict[str, torch.Tensor]:
     return {"input_ids": torch.randint(12, VOCABULARY, (1, 10), generator=generator)}
 
 
-def _put_together(
-    teacher: PreTrainedModel, student: PreTrainedModel, sources: tuple[LayerSource, ...]
-) -> PreTrainedModel:
-    """Return the full-depth teacher with the student's layers, and all around them by their owners."""
-    model = copy.deepcopy(teacher)
-    stack = layer_stack(model)
-    layers, own = model.get_submodule(stack), student.get_submodule(stack)
-    used = {source.teacher_layer: source for source in sources}
-    for index, layer in enumerate(layers):
-        source = used.get(index)
-        if source is None:
-            layer.forward = does_nothing(layer.forward)
-        elif source.owner == "student":
-            layer.load_state_dict(own[source.index].state_dict())
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    if embedding.weight is head.weight:
-        head.weight = torch.nn.Parameter(head.weight.detach().clone())
-    first, owners = _runs_first(model, stack), {"teacher": teacher, "student": student}
-    body = stack.rpartition(".")[0]
-    with torch.no_grad():
-        for name, module in model.named_modules():
-            if name == stack or name.startswith(f"{stack}."):
-                continue
-            last = module is head or (name.startswith(f"{body}.") and name not in first)
-            owner = owners[sources[-1 if last else 0].owner].get_submodule(name)
-            for key, parameter in module.named_parameters(recurse=False):
-                parameter.copy_(owner.get_parameter(key))
-            for key, buffer in module.named_buffers(recurse=False):
-                if key in module.state_dict():
-                    buffer.copy_(owner.get_buffer(key))
-    return model
-
-
-def _runs_first(model: PreTrainedModel, stack: str) -> set[str]:
-    """Return the names of modules that run before the first layer."""
-    seen: set[str] = set()
-    reached: list[bool] = []
-    hooks = [model.get_submodule(stack)[0].register_forward_pre_hook(lambda *_: reached.append(True))]
-    for name, module in model.named_modules():
-        hooks.append(module.register_forward_pre_hook(lambda *_, name=name: None if reached else seen.add(name)))
+def _run(model: PreTrainedModel) -> None:
     logits(model, _text())
-    for hook in hooks:
-        hook.remove()
-    return seen

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from distilling import RECIPE, make_project
+from distilling import RECIPE, copy_project, make_project
 from files import edit_json, names, tensor_bytes
 from processes import MODULE, Fork, boomerang, torchrun, wait_for
 from running import assert_refused, run
@@ -33,9 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh project, which is the current folder."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    edit_json(tmp_path / "student-init" / "student_config.json", teacher=str(tmp_path / "teacher"))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(copy_project(made, tmp_path))
     return tmp_path
 
 

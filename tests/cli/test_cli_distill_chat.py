@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from chats import CHAT, MARKED, draw_chats, make_chat_project, words, write_rows
-from distilling import RECIPE
-from files import edit_json, names
+from distilling import RECIPE, copy_project
+from files import names
 from running import assert_refused, run
 
 DISTILL = ("distill", "--data", "train.txt", *RECIPE, *CHAT)
@@ -24,9 +23,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh project, which is the current folder."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    edit_json(tmp_path / "student-init" / "student_config.json", teacher=str(tmp_path / "teacher"))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(copy_project(made, tmp_path))
     return tmp_path
 
 
