@@ -14,7 +14,7 @@ from boomerang_cli.cli.next_command import patch_command
 from boomerang_cli.cli.output import Output
 from boomerang_cli.engine.distillation.launch import is_first_process, is_launched, launch, without_option
 from boomerang_cli.engine.distillation.recipe import DEFAULT_DATA
-from boomerang_cli.engine.distillation.recipes import RECIPES, default_of
+from boomerang_cli.engine.distillation.recipes import RECIPES, default_of, recipe_of
 
 
 def _auto_or_number(text: str) -> str | int:
@@ -241,6 +241,35 @@ def distill(
 
     Example: boomerang distill --recipe adapt --sft-data chats.jsonl
     """
+    values: dict[str, Any] = {
+        "data": data or None,
+        "text_column": text_column,
+        "eval_data": eval_data or (),
+        "steps": steps,
+        "batch_size": batch_size,
+        "sequence_length": sequence_length,
+        "sft_data": sft_data or None,
+        "sft_columns": sft_columns,
+        "sft_steps": sft_steps,
+        "sft_batch_size": sft_batch_size,
+        "sft_sequence_length": sft_sequence_length,
+        "sft_kl": False if sft_no_kl else None,
+        "learning_rate": learning_rate,
+        "warmup_ratio": warmup_ratio,
+        "weight_decay": weight_decay,
+        "max_grad_norm": max_grad_norm,
+        "kl_weight": kl_weight,
+        "cosine_weight": cosine_weight,
+        "temperature": temperature,
+        "cross_entropy": not no_cross_entropy,
+        "kl": not no_kl,
+        "cosine": not no_cosine,
+        "alignment": alignment,
+        "patched_share": patched_share,
+        "seed": seed,
+        "repeat": repeat,
+    }
+    recipe_of(recipe, **values)  # what cannot be trained is refused before libraries are loaded
     if not dry_run and not is_launched():
         from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 
@@ -261,32 +290,7 @@ def distill(
                 teacher=teacher,
                 keep=keep,
                 recipe=recipe,
-                data=data or None,
-                text_column=text_column,
-                eval_data=eval_data or (),
-                steps=steps,
-                batch_size=batch_size,
-                sequence_length=sequence_length,
-                sft_data=sft_data or None,
-                sft_columns=sft_columns,
-                sft_steps=sft_steps,
-                sft_batch_size=sft_batch_size,
-                sft_sequence_length=sft_sequence_length,
-                sft_kl=False if sft_no_kl else None,
-                learning_rate=learning_rate,
-                warmup_ratio=warmup_ratio,
-                weight_decay=weight_decay,
-                max_grad_norm=max_grad_norm,
-                kl_weight=kl_weight,
-                cosine_weight=cosine_weight,
-                temperature=temperature,
-                cross_entropy=not no_cross_entropy,
-                kl=not no_kl,
-                cosine=not no_cosine,
-                alignment=alignment,
-                patched_share=patched_share,
-                seed=seed,
-                repeat=repeat,
+                **values,
                 micro_batch_size=micro_batch_size,  # type: ignore[arg-type]
                 gradient_checkpointing=gradient_checkpointing,
                 optimizer=optimizer,
