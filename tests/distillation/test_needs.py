@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from boomerang_cli.engine.distillation.cost import ModelSize, flops_of
 from boomerang_cli.engine.distillation.device import autocast
 from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.losses import distillation_loss
+from boomerang_cli.engine.distillation.measured_rate import measure_rate
 from boomerang_cli.engine.distillation.memory_plan import MemoryPlan, StepMemory
 from boomerang_cli.engine.distillation.needs import Machine, Needs, needs_of
 from boomerang_cli.engine.distillation.phase import Phase
@@ -184,6 +187,13 @@ def test_the_largest_micro_batch_divides_the_share_and_fits() -> None:
 
 
 # Plans
+
+
+def test_a_rate_is_that_of_the_steps_that_were_taken(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(perf_counter=count().__next__)  # a second passes between two looks
+    monkeypatch.setattr("boomerang_cli.engine.distillation.measured_rate.time", clock)
+    rate = measure_rate(pair, replace(RECIPE, batch_size=2), Levers(), seconds=4)
+    assert rate == pytest.approx(4 * 2 * RECIPE.sequence_length / 5)  # four seconds, and a last look
 
 
 def test_the_published_14b_pair_is_planned_from_headers(qwen3_14b: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
