@@ -5,6 +5,7 @@ does, and reads its own peak. The bound is 15 % (what stood there before the mod
 
     python benchmarks/memory_plan.py --model pythia-160m --sequence-length 512 --micro-batch-size 2
     python benchmarks/memory_plan.py --model pythia-410m --processes 2
+    python benchmarks/memory_plan.py --model wide --sequence-length 128 --micro-batch-size 4 --processes 2
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ from boomerang_cli.engine.pair.pair import Pair, open_pair
 BOUND = 0.15
 
 
-def _neox(hidden: int, layers: int, heads: int) -> GPTNeoXConfig:
+def _neox(hidden: int, layers: int, heads: int, vocabulary: int = 50304) -> GPTNeoXConfig:
     return GPTNeoXConfig(
-        vocab_size=50304, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
+        vocab_size=vocabulary, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
         intermediate_size=4 * hidden, max_position_embeddings=2048, rotary_pct=0.25, tie_word_embeddings=False,
     )  # fmt: skip
 
@@ -54,7 +55,13 @@ def _llama() -> LlamaConfig:
     )  # fmt: skip
 
 
-CONFIGS = {"pythia-160m": _neox(768, 12, 12), "pythia-410m": _neox(1024, 24, 16), "llama-160m": _llama()}
+CONFIGS = {
+    "many-words": _neox(256, 8, 4, 20000),
+    "wide": _neox(768, 6, 12, 1000),
+    "pythia-160m": _neox(768, 12, 12),
+    "pythia-410m": _neox(1024, 24, 16),
+    "llama-160m": _llama(),
+}
 
 
 def make_pair(folder: Path, model: str) -> Pair:

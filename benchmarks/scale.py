@@ -7,7 +7,7 @@ each model is loaded whole in turns, as before; then a checkpoint: its wall time
 
     python benchmarks/scale.py
     python benchmarks/scale.py --model 160m --processes 1,2
-    python benchmarks/scale.py --model 70m --kills 30
+    python benchmarks/scale.py --model tiny --kills 30
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 SHAPES = {
+    "tiny": {"hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4, "vocab_size": 512},
     "70m": {"hidden_size": 512, "num_hidden_layers": 6, "num_attention_heads": 8},
     "160m": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
     "410m": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
@@ -45,7 +46,8 @@ def make_pair(folder: Path, model: str) -> None:
     from boomerang_cli.engine.init_student import init_student
 
     shape = SHAPES[model]
-    config = GPTNeoXConfig(vocab_size=50304, intermediate_size=4 * shape["hidden_size"], rotary_pct=0.25, **shape)
+    shape = {"vocab_size": 50304, "intermediate_size": 4 * shape["hidden_size"], **shape}
+    config = GPTNeoXConfig(rotary_pct=0.25, **shape)
     torch.manual_seed(0)
     GPTNeoXForCausalLM(config).half().save_pretrained(folder / "teacher")
     make_tokenizer().save_pretrained(folder / "teacher")

@@ -47,6 +47,11 @@ def test_json_holds_the_plan_of_each_phase() -> None:
     assert phase["flops"] == needs["flops"]
 
 
+def test_a_measured_rate_is_that_of_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("boomerang_cli.engine.distill.measure_rate", lambda *_: 500.0)
+    assert " hours at 1,000 tokens/s (" in run(*PLAN[:-2], "--measure").stdout
+
+
 def test_what_does_not_fit_is_said_with_how_many_gpus_it_takes() -> None:
     shown = run(*PLAN[:-4], "--gpu-memory", "1kB").stdout
     assert "does not fit on 2 GPUs of 1.00 kB: one sequence takes over nine tenths of it" in shown

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +15,10 @@ from tiny_models import save_pair
 from torch.utils.flop_counter import FlopCounterMode
 
 from boomerang_cli.engine.distillation.cost import ModelSize, flops_of
+from boomerang_cli.engine.distillation.device import autocast
 from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.losses import distillation_loss
+from boomerang_cli.engine.distillation.measured_rate import measure_rate
 from boomerang_cli.engine.distillation.memory_plan import MemoryPlan, StepMemory
 from boomerang_cli.engine.distillation.needs import Machine, Needs, needs_of
 from boomerang_cli.engine.distillation.phase import Phase
@@ -136,15 +140,42 @@ def test_a_type_that_cannot_run_without_values_is_estimated(pair: Pair, monkeypa
     assert held.sequence_bytes > 0
 
 
+SPLIT = MemoryPlan(ModelSize((100, 100), 50, 0, 0, 0), ModelSize((100,) * 4, 50, 0, 0, 0), 2, 8.0)
+ROOTS = 4 * 50 + 2 * 50
+
+
 def test_shares_shrink_with_processes_and_what_is_gathered_does_not() -> None:
-    plan = MemoryPlan(ModelSize((100, 100), 50, 0, 0, 0), ModelSize((100,) * 4, 50, 0, 0, 0), 2, 8.0)
-    step = StepMemory(fixed_bytes=30, logits_chunk_bytes=10, sequence_bytes=7)
-    alone, together = plan.memory(step, 1, 2), plan.memory(step, 5, 2)
+    step = StepMemory(fixed_bytes=30, logits_chunk_bytes=10, sequence_bytes=300)
+    alone, together = SPLIT.memory(step, 1, 2), SPLIT.memory(step, 5, 2)
     assert (alone.weights, alone.gradients, alone.optimizer, alone.teacher) == (1000, 1000, 2000, 900)
     assert (together.weights, together.gradients, together.optimizer, together.teacher) == (200, 200, 400, 180)
-    assert (alone.gathered, together.gathered) == (0, 4 * 50 + 2 * 50 + 2 * 400)
-    assert (alone.activations, alone.logits_chunk, alone.working) == (14, 10, 20)
-    assert replace(plan, offload=True).memory(step, 5, 2).weights == 0
+    assert (alone.gathered, together.gathered) == (0, ROOTS + 2 * 100 + 3 * 400)
+    assert (alone.activations, alone.logits_chunk, alone.working) == (600, 10, 20)
+    assert replace(SPLIT, offload=True).memory(step, 5, 2).weights == 0
+
+
+def test_the_highest_moment_of_a_split_step_is_told() -> None:
+    few = MemoryPlan(ModelSize((1, 1), 50, 0, 0, 0), ModelSize((1,) * 4, 50, 0, 0, 0), 2, 8.0)
+    arriving = few.memory(StepMemory(fixed_bytes=3, logits_chunk_bytes=1, sequence_bytes=1), 5, 1)
+    at_loss = SPLIT.memory(StepMemory(fixed_bytes=5000, logits_chunk_bytes=4000, sequence_bytes=1), 5, 1)
+    assert (arriving.gathered, arriving.activations, arriving.working) == (2 * ROOTS, 0, 0)
+    assert (at_loss.gathered, at_loss.logits_chunk, at_loss.working) == (ROOTS + 2 * 100 + 400, 4000, 1000)
+
+
+def test_autocast_keeps_no_weights_and_changes_no_loss(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("boomerang_cli.engine.distillation.device.has_bfloat16", lambda device: True)
+    step, models = step_of(pair, Levers(gradient_checkpointing=True))
+
+    def seen(context: Any) -> tuple[int, list[torch.Tensor]]:
+        models[0].zero_grad(set_to_none=False)
+        with context:
+            rise = rise_of(step, models)
+        return rise, [parameter.grad.clone() for parameter in models[0].parameters()]  # type: ignore[union-attr]
+
+    kept, expected = seen(torch.autocast("cpu", dtype=torch.bfloat16))
+    rise, found = seen(autocast(torch.device("cpu")))
+    assert kept - rise > sum(each.numel() for each in models[0].parameters())
+    assert all(map(torch.equal, found, expected))
 
 
 def test_the_largest_micro_batch_divides_the_share_and_fits() -> None:
@@ -156,6 +187,13 @@ def test_the_largest_micro_batch_divides_the_share_and_fits() -> None:
 
 
 # Plans
+
+
+def test_a_rate_is_that_of_the_steps_that_were_taken(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(perf_counter=count().__next__)  # a second passes between two looks
+    monkeypatch.setattr("boomerang_cli.engine.distillation.measured_rate.time", clock)
+    rate = measure_rate(pair, replace(RECIPE, batch_size=2), Levers(), seconds=4)
+    assert rate == pytest.approx(4 * 2 * RECIPE.sequence_length / 5)  # four seconds, and a last look
 
 
 def test_the_published_14b_pair_is_planned_from_headers(qwen3_14b: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

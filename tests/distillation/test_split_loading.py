@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from files import tensor_bytes
+from files import edit_json, tensor_bytes
+from hub_double import HubDouble
 from processes import in_two_processes
 from tiny_models import make_config, save_pair
 from torch.distributed.tensor import DTensor
@@ -35,9 +36,9 @@ def whole_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {name: each.full_tensor() if isinstance(each, DTensor) else each for name, each in named}
 
 
-def compare_with_whole(folder: Path, *, by_rows: bool) -> None:
+def compare_with_whole(student: Path | str, *, by_rows: bool) -> None:
     """Load a pair in this process, one of two, and compare it with the pair loaded whole."""
-    pair, turns, read = open_pair(folder / "student"), [], []
+    pair, turns, read = open_pair(student), [], []
     in_turns, read_into = models.in_turns, tensor_files._read_into
     models.in_turns = lambda load: turns.append(1) or in_turns(load)  # type: ignore[func-returns-value]
     tensor_files._read_into = lambda data, *where: read.append(len(data)) or read_into(data, *where)  # type: ignore[func-returns-value]
@@ -66,16 +67,31 @@ def compare_written(folder: Path) -> None:
 def compare_families(folder: Path) -> None:
     torch.distributed.init_process_group("gloo")
     for family in BY_ROWS:
-        compare_with_whole(folder / family, by_rows=True)
+        compare_with_whole(folder / family / "student", by_rows=True)
         compare_written(folder / family)
     models.reads_by_rows = lambda *_: False
-    compare_with_whole(folder / "llama", by_rows=False)
+    compare_with_whole(folder / "llama" / "student", by_rows=False)
 
 
 def test_two_processes_hold_what_one_holds_and_read_no_more(tmp_path: Path) -> None:
     for family in BY_ROWS:
         save_pair(tmp_path / family, family)
     in_two_processes(compare_families, tmp_path)
+
+
+def compare_on_the_hub(student: str) -> None:
+    torch.distributed.init_process_group("gloo")
+    compare_with_whole(student, by_rows=True)
+
+
+def test_a_pair_on_the_hub_is_fetched_once_for_two_processes(hub: HubDouble, tmp_path: Path) -> None:
+    folders = save_pair(tmp_path, "llama")
+    edit_json(tmp_path / "student" / "student_config.json", teacher="lab/teacher")
+    for folder in folders:
+        hub.add_model(f"lab/{folder.name}", folder)
+    in_two_processes(compare_on_the_hub, "lab/student")
+    weights = sum((folder / "model.safetensors").stat().st_size for folder in folders)
+    assert weights <= sum(request.bytes_sent for request in hub.requests) < 1.5 * weights
 
 
 def one_cannot_read(student: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -15,6 +17,18 @@ def has_accelerator() -> bool:
 def has_bfloat16(device: torch.device) -> bool:
     """Tell whether the device itself computes in bfloat16."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which matrices are multiplied in bfloat16, where the device computes in it.
+
+    A weight is cast where it is used and not kept, as a weight has one use in a forward pass: torch would keep the
+    copies of a whole student until the pass ends, in each of the processes that hold a part of it, also of layers that
+    gradient checkpointing runs again. Values are the same.
+    """
+    if not has_bfloat16(device):
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 def device_name() -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from functools import partial
 
 import torch
 
 from boomerang_cli.engine.distillation.batch_losses import BatchLosses
-from boomerang_cli.engine.distillation.device import has_bfloat16
+from boomerang_cli.engine.distillation.device import autocast
 from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.micro_batch import choose_micro_batch_size
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
@@ -33,14 +32,7 @@ def measure_rate(pair: Pair, recipe: Recipe, levers: Levers, seconds: float = ME
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     student, teacher = load_student(pair, device), load_teacher(pair, device)
     levers.pull(student, teacher, pair.layer_map)
-    half = has_bfloat16(device)
-    losses = BatchLosses(
-        student,
-        teacher,
-        pair.layer_map,
-        recipe,
-        lambda: torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext(),
-    )
+    losses = BatchLosses(student, teacher, pair.layer_map, recipe, partial(autocast, device))
 
     def run(phase: Phase, input_ids: torch.Tensor) -> None:
         losses.of_phase(phase, input_ids)[0].backward()  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from boomerang_cli.engine.distillation.cost import ModelSize
 from boomerang_cli.engine.distillation.phase import Phase
@@ -31,12 +31,12 @@ class StepMemory:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one GPU at the peak of a step, by part.
+    """Bytes of one GPU at the moment of a step at which they are most, by part.
 
     Attributes:
         weights, gradients, optimizer: the student's share of this process, float32.
         teacher: its share.
-        gathered: what is whole for a moment where models are split: embeddings, norms and heads of both, two layers.
+        gathered: what is whole at that moment where models are split: embeddings, norms and heads of both, layers.
         activations: of all sequences that run at once.
         logits_chunk: cross entropy and KL of a chunk of tokens.
         working: what else stands whatever the number of sequences.
@@ -47,9 +47,9 @@ class Memory:
     optimizer: int
     teacher: int
     gathered: int
-    activations: int
-    logits_chunk: int
-    working: int
+    activations: int = 0
+    logits_chunk: int = 0
+    working: int = 0
 
     @property
     def total(self) -> int:
@@ -76,34 +76,45 @@ class MemoryPlan:
         """Return what each process holds at most while ``sequences`` run at once.
 
         From the second micro-batch on the gradients of the first stand there too, and from the second step on the
-        optimiser's moments.
+        optimiser's moments. Where models are split, a step has three heights: their roots arrive, the vocabulary loss
+        is taken, or its gradient goes back through the last layer.
         """
         share = -(-self.student.parameters // processes)
         on_device = 0 if self.offload else share
-        return Memory(
+        arriving, forward, backward = self._gathered(processes)
+        at_rest = Memory(
             weights=4 * on_device,
             gradients=4 * on_device,
             optimizer=round(self.optimizer_bytes * on_device),
             teacher=self.teacher_bytes * -(-self.teacher.parameters // processes),
-            gathered=self._gathered(processes),
+            gathered=arriving,
+        )
+        going_back = replace(
+            at_rest,
+            gathered=backward,
             activations=step.sequence_bytes * sequences,
-            logits_chunk=step.logits_chunk_bytes,
             working=step.fixed_bytes - step.logits_chunk_bytes,
         )
+        at_loss = replace(going_back, gathered=forward, logits_chunk=step.logits_chunk_bytes)
+        return max(at_rest, at_loss, going_back, key=lambda memory: memory.total)
 
     def host_bytes(self, processes: int) -> int:
         """Return what each process holds of the student in host memory: with moments in float32 for the CPU."""
         return 16 * -(-self.student.parameters // processes) if self.offload else 0
 
-    def _gathered(self, processes: int) -> int:
-        """Return what FSDP2 makes whole: a root from its first use to the end of a step, a layer while it runs.
+    def _gathered(self, processes: int) -> tuple[int, int, int]:
+        """Return what FSDP2 has made whole as the roots arrive, at the loss, and behind the last layer's gradient.
 
-        One layer runs while the next arrives; the teacher's are done before the student's begin.
+        A root is whole from its first use to the end of a step. What arrives is one buffer, which is copied, and let
+        go when the model's next unit has arrived: so at first both roots stand there twice, and later the last layer
+        of the teacher. In the backward pass there are a layer, its gradients, and the buffer of the layer before it.
         """
         if processes == 1 and not self.offload:
-            return 0
-        layer = max(4 * max(self.student.layers), self.teacher_bytes * max(self.teacher.layers))
-        return 4 * self.student.root + self.teacher_bytes * self.teacher.root + 2 * layer
+            return 0, 0, 0
+        roots = 4 * self.student.root + self.teacher_bytes * self.teacher.root
+        theirs = self.teacher_bytes * max(self.teacher.layers)
+        layer = max(4 * max(self.student.layers), theirs)  # a patched student has the teacher's
+        return 2 * roots, roots + theirs + layer, roots + theirs + 3 * layer
 
     def micro_batch_size(
         self, phase: Phase, step: StepMemory, processes: int, memory_bytes: int, at_most: int | None = None
@@ -112,9 +123,9 @@ class MemoryPlan:
         if phase.batch_size % processes:
             return 0
         share = phase.batch_size // processes
-        free = memory_bytes * USABLE_SHARE - self.memory(step, processes, 0).total
-        most = min(share, int(free // max(1, step.sequence_bytes)), at_most or share)
-        return next((size for size in range(most, 0, -1) if share % size == 0), 0)
+        sizes = [size for size in range(min(share, at_most or share), 0, -1) if share % size == 0]
+        usable = memory_bytes * USABLE_SHARE
+        return next((size for size in sizes if self.memory(step, processes, size).total <= usable), 0)
 
     def first_fit(self, phase: Phase, step: StepMemory, memory_bytes: int) -> int | None:
         """Return the smallest number of processes on which a sequence fits; None if there is none."""

@@ -73,7 +73,7 @@ class StepOnNoMemory:
             def step(sequences: int, patched: Collection[int]) -> None:
                 input_ids = torch.zeros(sequences, phase.sequence_length, dtype=torch.int64)
                 trained = between.model(patched) if patched else student
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.on_gpu):
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.on_gpu, cache_enabled=False):
                     losses = distillation_loss(
                         trained,
                         teacher,

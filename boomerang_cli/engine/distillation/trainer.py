@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from boomerang_cli.engine.distillation.batch_losses import BatchLosses
+from boomerang_cli.engine.distillation.device import autocast
 from boomerang_cli.engine.distillation.held_out import score_held_out
 from boomerang_cli.engine.distillation.interrupts import Interrupts
 from boomerang_cli.engine.distillation.loss_record import LossSums, check_finite, training_record
@@ -90,7 +91,8 @@ class DistillationTrainer(ResumableTrainer):
         self._patched_steps = patched_steps
         self._patched: tuple[int, ...] = ()
         self._patched_count = 0
-        self._batch_losses = BatchLosses(student, teacher, layer_map, recipe, self.accelerator.autocast, between)
+        compute = partial(autocast, arguments.device)
+        self._batch_losses = BatchLosses(student, teacher, layer_map, recipe, compute, between)
         self._loss_sums = LossSums(recipe.parts, arguments.device)
         self._steps = StepReader(
             texts,

@@ -11,6 +11,7 @@ from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
 from boomerang_cli.engine.checkpoint.families import is_encoder
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
+from boomerang_cli.engine.models.heap import without_holes
 from boomerang_cli.engine.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def load_model(
         if torch.device(device).type != "cpu":
             options["device_map"] = {"": torch.device(device)}
     try:
-        with quiet_transformers():
+        with quiet_transformers(), without_holes():
             loaded: Any = family.from_pretrained(None, **options)
             set_generation_config(loaded[0], checkpoint.folder)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
