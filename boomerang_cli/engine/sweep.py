@@ -104,8 +104,8 @@ def sweep(
         overwrite: replace an earlier sweep.
         dry_run: return the sizes to choose from, from headers alone; a searched order has those of ``auto``.
         on_progress: called with what is being done, how much of it is done, and how much there is.
-        on_note: called with what is not as might be expected, such as files that are left out of a folder, and with what
-            a search of all sets will take.
+        on_note: called with what is not as might be expected, such as files that are left out of a folder, and with
+            what a search of all sets will take.
 
     Raises:
         ModelNotFoundError: a student or teacher that is not there; says which parameter to give.

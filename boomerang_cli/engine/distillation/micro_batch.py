@@ -46,9 +46,8 @@ def choose_micro_batch_size(
         fitting = [size for size in divisors if first + (size - 1) * step <= limit * _CUDA_SHARE]
     else:
         first = _saved_bytes(run, phase, device)
-        limit = int(free_memory_bytes(device) * _CPU_SHARE) // _local_processes() - int(
-            (4 + optimizer_bytes) * parameters
-        )
+        free = int(free_memory_bytes(device) * _CPU_SHARE) // _local_processes()
+        limit = free - int((4 + optimizer_bytes) * parameters)
         most = max(1, CPU_TOKENS // phase.sequence_length)
         fitting = [size for size in divisors if size * first <= limit and size <= most]
     # The largest over processes of the negative is the smallest; two of the same divisors, so it divides everywhere.

@@ -19,7 +19,7 @@ REACH_SECONDS = 1800
 MOST_EXACT_BLOCKS = 20
 """A million sets: more take weeks."""
 PRUNED_FROM = 9
-"""From so many blocks on, sets that can win no more are given up. Of fewer, all distances are found: so are greedy's."""
+"""From so many blocks on, sets that can win no more are given up. Of fewer, all distances are found, greedy's too."""
 _BEAM = "try --order greedy --beam 8"
 
 

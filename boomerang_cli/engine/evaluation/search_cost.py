@@ -94,7 +94,11 @@ def _rise(scorer: Scorer, sets: Sequence[Blocks], windows: Windows, count: int) 
     rows = torch.zeros(count, dtype=torch.int64)
     repeated = Windows(windows.input_ids[rows], windows.labels[rows])
     variants = [Variant(each) for each in sets]
-    return rise_of(lambda: scorer.score(variants, repeated, range(count)), ())
+
+    def score() -> None:
+        scorer.score(variants, repeated, range(count))
+
+    return rise_of(score, ())
 
 
 def _seconds(scorer: Scorer, tree: SetTree, windows: Windows) -> float:

@@ -72,7 +72,11 @@ class SetSearch:
             tell(index * work, len(roots) * work)
             wanted = [each for each in self.tree.sets(root) if self._is_wanted(each, slack)]
             if wanted:
-                self._search(wanted, slack, lambda done, before=index * work: tell(before + done, len(roots) * work))
+
+                def tell_more(done: int, before: int = index * work) -> None:
+                    tell(before + done, len(roots) * work)
+
+                self._search(wanted, slack, tell_more)
                 self._evaluation.remember(self._key, {str(root): self.found.as_text(root)})
         tell(len(roots) * work, len(roots) * work)
 

@@ -92,8 +92,8 @@ class Stages:
         """Run models, each given by a label of the caller's and its steps, and yield where each ends.
 
         The models are walked as a tree: steps that several of them begin with are run once. Hidden states are held
-        along one branch alone, one for each place where models part. The teacher's blocks are walked first: if the teacher itself is the first of the models,
-        it is the first that is yielded.
+        along one branch alone, one for each place where models part. The teacher's blocks are walked first: if the
+        teacher itself is the first of the models, it is the first that is yielded.
         """
         ordered = sorted(models, key=lambda model: [(step[0].owner, len(step)) for step in model[1]], reverse=True)
         for owner, begun in groupby(ordered, key=lambda model: model[1][0][0].owner):
