@@ -3,10 +3,10 @@
 Both sides are in memory and score the same batch; the plain side composes each model, runs it whole, and compares it
 with the teacher's logits, which it keeps. Counts block passes, too: 2^(n+1) for the tree, n * 2^n for the models.
 
-With --scale the search itself instead, as ``sweep --order exact,nested`` runs it: all 2^17 sets of a pair of 36 layers,
-at a hidden size that is tiny, on a few windows. Prints the time of a block pass, the passes done against those of
-the tree (2^(n+1) - 2 a window, and more where one-layer blocks follow), what memory it took against what it had told beforehand, and what was given up early: that depends on the pair,
-and the more windows there are, the more is.
+With --scale the search itself instead, as ``sweep --order exact`` runs it: all 2^17 sets of a pair of 36 layers, at a
+hidden size that is tiny, on a few windows. Prints the time of a block pass, the passes done against those of the tree
+(2^(n+1) - 2 a window, and more where one-layer blocks follow), the memory taken against what was told beforehand, and
+how much was given up early: that depends on the pair, and the more windows there are, the more is.
 
     python benchmarks/exact.py
     python benchmarks/exact.py --blocks 9
