@@ -193,5 +193,5 @@ def sweep(
         result = replace(result, data=scored_on, rows=rows, misses=misses)
         write_results(result, orders, pair.layer_map)
         if write:
-            write_models(rows, planner, result.path, evaluation.tell)
+            write_models(rows, orders, planner, result.path, evaluation.tell)
     return result

@@ -121,3 +121,9 @@ def test_a_file_that_was_written_again_has_another_fingerprint(folder: Path, tmp
     before = fingerprint(read_checkpoint(tmp_path / "student"))
     os.utime(tmp_path / "student" / "model.safetensors", ns=(1, 1))
     assert fingerprint(read_checkpoint(tmp_path / "student")) != before
+
+
+def test_written_models_are_students_that_go_on_in_the_sweeps_order(run: Any, tmp_path: Path) -> None:
+    swept = run(write=True, order=["greedy"]).path
+    further = patch(layers=1, student=swept / "6L", output=tmp_path / "further").path
+    assert (further / "model.safetensors").read_bytes() == (swept / "7L" / "model.safetensors").read_bytes()
