@@ -103,8 +103,8 @@ def patch(
         order: which blocks are patched first: ``first`` (from the start), ``last`` (from the end), or the path of an
             order file, a sweep's ``order.json`` or a JSON list of blocks. ``auto`` is what the student records, else
             the family's.
-        student: a folder or ``owner/name[@revision]`` on the Hub, a patched model too. None is BOOMERANG_STUDENT, else the current folder
-            if it is a student, else ``./student``.
+        student: a folder or ``owner/name[@revision]`` on the Hub, of a patched model too. None is BOOMERANG_STUDENT,
+            else the current folder if it is a student, else ``./student``.
         teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
         keep: the teacher layers that the student copied, ascending from 0; for a student without
             ``student_config.json``.
