@@ -19,6 +19,7 @@ from tiny_models import VOCABULARY, layer_config, make_config, make_model
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.orders import Blocks, every_subset, exact
 from boomerang_cli.engine.evaluation.scoring import Scorer
+from boomerang_cli.engine.evaluation.search import search_orders
 from boomerang_cli.engine.evaluation.search_cost import fit_search
 from boomerang_cli.engine.evaluation.set_search import SetSearch
 from boomerang_cli.engine.evaluation.set_tree import SetDistances, SetTree
@@ -148,6 +149,15 @@ def test_pruning_finds_the_same_orders_on_a_real_pair(
     every = run(**settings, output=tmp_path / "every").rows
     monkeypatch.setattr("boomerang_cli.engine.evaluation.search.PRUNED_FROM", 1)
     assert run(**settings, output=tmp_path / "pruned").rows == every
+
+
+def test_greedy_alone_needs_no_room_for_all_sets() -> None:
+    class Distant:
+        def distances(self, sets: Sequence[Blocks], windows: Windows, stage: str) -> dict[Blocks, float]:
+            return {each: float(sum(each)) for each in sets}
+
+    found = search_orders(["greedy"], tuple(range(60)), Distant(), WINDOWS)  # type: ignore[arg-type]
+    assert found["greedy"].sequence == tuple(range(60))
 
 
 def test_what_a_search_takes_is_told_before(run: Any) -> None:

@@ -47,19 +47,22 @@ def search_orders(
     """
     found: dict[str, Order] = {}
     wanted = set(names)
+    search: SetSearch | None = None  # it has room for all sets, of which greedy alone needs few
     if wanted & {"exact", "nested"}:
         _check_number(blocks)
-    search = SetSearch(SetTree(blocks), evaluation, windows)
+        search = SetSearch(SetTree(blocks), evaluation, windows)
 
     def score(sets: Iterable[Blocks]) -> dict[Blocks, float]:
         candidates = list(sets)
-        unknown = [each for each in candidates if isinf(search.found[each])]
         stage = f"Searching greedy, size {len(candidates[0])} of {len(blocks)}"
+        if search is None:
+            return evaluation.distances(candidates, windows, stage)
+        unknown = [each for each in candidates if isinf(search.found[each])]
         for each, distance in evaluation.distances(unknown, windows, stage).items() if unknown else ():
             search.found.add(each, distance)
         return {each: search.found[each] for each in candidates}
 
-    if wanted & {"exact", "nested"}:
+    if search is not None:
         if not search.is_done:
             _tell_cost(search.tree, evaluation, windows, yes=yes, on_note=on_note)
         if len(blocks) >= PRUNED_FROM:  # good sets early: what is farther from the teacher is given up
