@@ -47,7 +47,10 @@ def _of_recipe(what: str, key: str) -> Any:
 
 def distill(
     student_init: Annotated[
-        str, typer.Argument(help="The student to distil: a folder or owner/name[@revision].", metavar="STUDENT_INIT")
+        str,
+        typer.Argument(
+            help="The student to distil, or a size to heal: a folder or owner/name[@revision].", metavar="STUDENT_INIT"
+        ),
     ] = "student-init",
     output: options.OutputFolder = Path("student"),
     teacher: options.Teacher = None,

@@ -150,7 +150,8 @@ def distill(
     "__main__":``, because the process that reads the text imports it.
 
     Args:
-        student_init: a folder, or ``owner/name[@revision]`` on the Hub, that ``init_student`` wrote.
+        student_init: a folder, or ``owner/name[@revision]`` on the Hub, that ``init_student`` wrote; or a
+            patched model, which a few steps heal, or any student, to be trained further.
         output: the folder to write.
         teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
         keep: the teacher layers that the student copied, ascending from 0; for a student without

@@ -13,13 +13,15 @@ from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import OutputError, SelectionError
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
-from boomerang_cli.engine.output.plan import Plan
+from boomerang_cli.engine.output.plan import Plan, as_json_text
 from boomerang_cli.engine.output.planner import Planner, choose_blocks
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.order import find_order
 from boomerang_cli.engine.pair.pair import open_pair
+from boomerang_cli.engine.pair.patched_config import patched_config
 from boomerang_cli.engine.pair.selection import Selection
+from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE
 from boomerang_cli.engine.publishing.card import model_documents
 from boomerang_cli.engine.publishing.provenance import layer_sources
 
@@ -88,7 +90,8 @@ def patch(
     """Write the model that has the teacher's blocks in place of some of the student's layers; nothing is trained.
 
     A block holds the teacher layers that one student layer stands for; the n blocks of more than one layer can be
-    patched. Bytes are copied, never computed, unless a dtype changes.
+    patched. Bytes are copied, never computed, unless a dtype changes. The result is a student itself: it can be
+    distilled for a few steps more, and patched further.
 
     Args:
         layers: k, how many blocks are patched: 0 (the student) to n (the teacher). Give exactly one of ``layers``,
@@ -100,8 +103,8 @@ def patch(
         order: which blocks are patched first: ``first`` (from the start), ``last`` (from the end), or the path of an
             order file, a sweep's ``order.json`` or a JSON list of blocks. ``auto`` is what the student records, else
             the family's.
-        student: a folder or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_STUDENT, else the current folder
-            if it is a student, else ``./student``.
+        student: a folder or ``owner/name[@revision]`` on the Hub, of a patched model too. None is BOOMERANG_STUDENT,
+            else the current folder if it is a student, else ``./student``.
         teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
         keep: the teacher layers that the student copied, ascending from 0; for a student without
             ``student_config.json``.
@@ -152,6 +155,7 @@ def patch(
         check_output(target, "patched", overwrite=overwrite, dry_run=dry_run)
         check_spares(target, pair.student.folder, pair.teacher.folder)
     plan = plan.with_documents(model_documents(plan, pair, order=named, patched_blocks=patched, name=target.name))
+    plan = plan.with_documents({STUDENT_CONFIG_FILE: as_json_text(patched_config(pair, patched, found).as_json())})
     pushed = verified = None
     if push is None:
         plan = arrange_for_sharing(plan, target)

@@ -104,7 +104,8 @@ def sweep(
         overwrite: replace an earlier sweep.
         dry_run: return the sizes to choose from, from headers alone; a searched order has those of ``auto``.
         on_progress: called with what is being done, how much of it is done, and how much there is.
-        on_note: called with what is not as might be expected, such as files that are left out of a folder.
+        on_note: called with what is not as might be expected, such as files that are left out of a folder, and with
+            what a search of all sets will take.
 
     Raises:
         ModelNotFoundError: a student or teacher that is not there; says which parameter to give.
@@ -181,7 +182,7 @@ def sweep(
         overwrite=overwrite,
         on_progress=on_progress,
     ) as evaluation:
-        orders = find_orders(names, pair, evaluation, beam=beam, yes=yes)
+        orders = find_orders(names, pair, evaluation, beam=beam, yes=yes, on_note=on_note)
         rows = plan_rows(orders, layers, planner)
         check_plans((planner.plan(row.patched_blocks) for row in rows), pair.teacher, pair.family)
         if write:
@@ -192,5 +193,5 @@ def sweep(
         result = replace(result, data=scored_on, rows=rows, misses=misses)
         write_results(result, orders, pair.layer_map)
         if write:
-            write_models(rows, planner, result.path, evaluation.tell)
+            write_models(rows, orders, planner, result.path, evaluation.tell)
     return result

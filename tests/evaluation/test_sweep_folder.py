@@ -15,6 +15,7 @@ from tiny_models import KEPT
 from boomerang_cli.engine.checkpoint.checkpoint import read_checkpoint
 from boomerang_cli.engine.errors import OutputError, ScoringError
 from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
+from boomerang_cli.engine.patch import patch
 
 
 def test_scores_of_another_text_are_not_mixed_in(run: Any, folder: Path, tmp_path: Path) -> None:
@@ -121,3 +122,9 @@ def test_a_file_that_was_written_again_has_another_fingerprint(folder: Path, tmp
     before = fingerprint(read_checkpoint(tmp_path / "student"))
     os.utime(tmp_path / "student" / "model.safetensors", ns=(1, 1))
     assert fingerprint(read_checkpoint(tmp_path / "student")) != before
+
+
+def test_written_models_are_students_that_go_on_in_the_sweeps_order(run: Any, tmp_path: Path) -> None:
+    swept = run(write=True, order=["greedy"]).path
+    further = patch(layers=1, student=swept / "6L", output=tmp_path / "further").path
+    assert (further / "model.safetensors").read_bytes() == (swept / "7L" / "model.safetensors").read_bytes()

@@ -142,7 +142,7 @@ def test_folder_opens_with_the_teachers_tokenizer_and_says_where_it_comes_from(
     result = patch_to(tmp_path, layers=2)
     made = json.loads((result.path / "boomerang.json").read_text())
     others = {*names(teacher)} - {"modeling.py", "pytorch_model.bin"}
-    assert {*names(result.path)} == others | {"boomerang.json", "README.md"}
+    assert {*names(result.path)} == others | {"boomerang.json", "student_config.json", "README.md"}
     assert (made["k"], made["order"], made["patched_blocks"]) == (2, "last", [1, 3])
     assert made["layers"] == [{"owner": "student", "index": 0}] + [
         {"owner": "teacher", "index": index} for index in range(2, 8)

@@ -53,9 +53,12 @@ def student_documents(pair: Pair, distillation: Mapping[str, Any], log: Iterable
     """Return the content of the files that say what the student is, and how it was trained.
 
     Args:
-        distillation: recipe, losses and versions.
+        distillation: recipe, losses and versions; an earlier one of the same student is kept in it as ``before``.
         log: records of the training, one line each.
     """
+    before = dict(pair.student_config.distillation)
+    if distillation and before:  # a student that is distilled again, such as a size that is healed
+        distillation = {**distillation, "before": before}
     recorded: StudentConfig = replace(
         pair.student_config,
         teacher=pair.teacher.name,

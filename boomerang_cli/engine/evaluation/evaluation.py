@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,9 +13,11 @@ from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.asked import TaskSettings
 from boomerang_cli.engine.evaluation.harness import Harness, metrics
 from boomerang_cli.engine.evaluation.journal import Journal
-from boomerang_cli.engine.evaluation.orders import Blocks, every_subset
+from boomerang_cli.engine.evaluation.orders import Blocks
 from boomerang_cli.engine.evaluation.prompts import Prompt
 from boomerang_cli.engine.evaluation.scoring import Score, Scorer, WindowSums, summarise
+from boomerang_cli.engine.evaluation.search_cost import SearchCost, fit_search
+from boomerang_cli.engine.evaluation.set_tree import SetTree
 from boomerang_cli.engine.evaluation.speed import Speed, measure_speed
 from boomerang_cli.engine.evaluation.sweep_files import keep_file
 from boomerang_cli.engine.evaluation.variants import Variant
@@ -26,9 +27,6 @@ from boomerang_cli.engine.output.plan import as_json_text
 
 StageProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
-
-_SAMPLED_BLOCKS = 3
-"""An estimate scores the subsets of so many blocks: enough for them to share passes as all subsets would."""
 
 
 class Evaluation:
@@ -88,22 +86,35 @@ class Evaluation:
         scores = self.scores([Variant(blocks) for blocks in sets], windows, stage)
         return {variant.blocks: score.kl for variant, score in scores.items()}
 
-    def knows(self, sets: Sequence[Blocks], windows: Windows) -> bool:
-        """Tell whether the models that have these blocks patched are scored already."""
-        keys = {Variant(blocks).key for blocks in sets}
-        known = (self._journal.get(f"window {key}") for key in windows.keys)
-        return all(_holds(window, key) for window in known for key in keys)
+    def batches(self, windows: Windows) -> Iterator[range]:
+        """Yield the windows of one batch after another; score each before asking for the next."""
+        return self._scorer.batches(windows)
 
-    def estimate_exact_seconds(self, windows: Windows) -> float:
-        """Return about how long it takes to score every subset of the blocks, from a few of them on one batch."""
-        blocks = self._layer_map.patchable
-        sample = [Variant(each) for each in every_subset(blocks[-_SAMPLED_BLOCKS:])]
-        rows = next(self._scorer.batches(windows))
-        self._scorer.score(sample[:1], windows, rows[:1])  # the first pass of all is slower
-        started = time.monotonic()
-        self._scorer.score(sample, windows, rows)
-        seconds = (time.monotonic() - started) / len(sample) / len(rows)  # a set and window
-        return seconds * float(2 ** len(blocks)) * len(windows)
+    def divergences(self, sets: Sequence[Blocks], windows: Windows, rows: range) -> dict[Blocks, list[float]]:
+        """Return the KL of each set's model from the teacher, summed over each window of a batch; nothing is kept.
+
+        Raises:
+            ScoringError: see :meth:`scores`.
+        """
+        found = self._scorer.score([Variant(blocks) for blocks in sets], windows, rows)
+        _check_finite(found)
+        return {variant.blocks: [window.kl for window in sums] for variant, sums in found.items()}
+
+    def recall(self, key: str) -> Mapping[str, Any]:
+        """Return what is kept in the journal under a key."""
+        return self._journal.get(key)
+
+    def remember(self, key: str, values: Mapping[str, Any]) -> None:
+        """Keep it there, at once."""
+        self._journal.add(key, values)
+
+    def fit_search(self, tree: SetTree, windows: Windows) -> SearchCost:
+        """Measure what it takes to score all sets of a tree, and choose how many windows at once fit into memory.
+
+        Raises:
+            ScoringError: a single window does not.
+        """
+        return fit_search(self._scorer, tree, windows)
 
     def speed(self, variant: Variant) -> Speed:
         """Measure a model on the first batch of ``data`` (errors as in ``speed.measure_speed``)."""

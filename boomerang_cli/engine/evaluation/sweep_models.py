@@ -15,6 +15,9 @@ from boomerang_cli.engine.output.output_folder import check_output
 from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.output.writer import write_model
+from boomerang_cli.engine.pair.order import Order
+from boomerang_cli.engine.pair.patched_config import patched_config
+from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE
 from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE, provenance
 
 
@@ -38,21 +41,29 @@ def check_models(rows: Iterable[SweepRow], target: Path) -> None:
 
 
 def write_models(
-    rows: Iterable[SweepRow], planner: Planner, target: Path, tell: Callable[[str, int, int], None]
+    rows: Iterable[SweepRow],
+    orders: Iterable[Order],
+    planner: Planner,
+    target: Path,
+    tell: Callable[[str, int, int], None],
 ) -> None:
     """Write the models that are not there yet to folders in ``target``; each is there whole or not at all.
+
+    Args:
+        orders: those of the rows.
 
     Raises:
         OutputError: one of them cannot be written.
     """
-    places = _places(rows, target)
+    places, by_name = _places(rows, target), {order.name: order for order in orders}
     for done, (place, row) in enumerate(places.items()):
         tell("Writing models", done, len(places))
         if _is_there(place, row):
             continue
         plan = planner.plan(row.patched_blocks)
         made = provenance(plan, planner.pair, order=row.order, patched_blocks=row.patched_blocks)
-        plan = plan.with_documents({PROVENANCE_FILE: as_json_text(made)})
+        recorded = patched_config(planner.pair, row.patched_blocks, by_name[row.order]).as_json()
+        plan = plan.with_documents({PROVENANCE_FILE: as_json_text(made), STUDENT_CONFIG_FILE: as_json_text(recorded)})
         keep_folder(target, place.name)
         write_model(arrange_for_sharing(plan, place), place, "patched", overwrite=place.exists())
 

@@ -176,21 +176,24 @@ def plan_model(
     parts: Mapping[Owner, Parts],
     dtype: str | None,
     max_shard_bytes: int,
+    ends: tuple[Owner, Owner] | None = None,
 ) -> Plan:
     """Plan the model that has these layers (rules 3 and 4 of SPEC.md for what stands around them).
 
     Args:
         parts: of each owner that ``sources`` names.
         dtype: the safetensors name of what floating-point tensors become; None leaves each as it is.
+        ends: whose are what stands before the layers and what follows them; None is the first layer's and the last's.
     """
-    first, last = parts[sources[0].owner], parts[sources[-1].owner]
+    before, behind = ends or (sources[0].owner, sources[-1].owner)
+    first, last = parts[before], parts[behind]
     tied = first is last and first.tied
-    tensors: dict[str, tuple[Owner, Tensor]] = {name: (sources[0].owner, own) for name, own in first.before.items()}
+    tensors: dict[str, tuple[Owner, Tensor]] = {name: (before, own) for name, own in first.before.items()}
     for index, source in enumerate(sources):
         own_layer = parts[source.owner].layers[source.index].items()
         tensors |= {f"{family.layers}{index}.{name}": (source.owner, tensor) for name, tensor in own_layer}
     after = last.after if tied else last.untied(family).after  # beside another's embedding a head must stand alone
-    tensors |= {name: (sources[-1].owner, tensor) for name, tensor in after.items()}
+    tensors |= {name: (behind, tensor) for name, tensor in after.items()}
     copies = [
         Copy(name, owner, tensor, _output_dtype(name, tensor, dtype, family))
         for name, (owner, tensor) in tensors.items()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.output.plan import Plan, plan_model
+from boomerang_cli.engine.output.shared_ends import SharedEnds
 from boomerang_cli.engine.pair.order import Order
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.pair.selection import Selection
@@ -25,6 +26,7 @@ class Planner:
 
     def __init__(self, pair: Pair, *, dtype: str = "auto", max_shard_size: str = "5GB") -> None:
         self.pair = pair
+        self._ends = SharedEnds(pair)
         self._dtype = stored_dtype(dtype)
         if dtype == "auto" and pair.student.main_dtype != pair.teacher.main_dtype:
             self._dtype = "BF16"
@@ -32,13 +34,15 @@ class Planner:
 
     def plan(self, blocks: Sequence[int]) -> Plan:
         """Return the plan of the model in which ``blocks`` are the teacher's."""
+        sources = self.pair.layer_map.sources(blocks)
         return plan_model(
-            self.pair.layer_map.sources(blocks),
+            sources,
             teacher=self.pair.teacher,
             family=self.pair.family,
             parts=self.pair.parts,
             dtype=self._dtype,
             max_shard_bytes=self._max_shard_bytes,
+            ends=self._ends.owners(sources),
         )
 
 

@@ -126,7 +126,9 @@ def recipe(distillation: Mapping[str, Any]) -> str:
     rows = [
         f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in values.items() if value not in (None, [])
     ]
-    return "The student was distilled once:\n\n| | |\n|---|---|\n" + "\n".join(rows)
+    before = as_mapping(distillation.get("before"))
+    once = f"again, after {_shown(before.get('tokens'))} tokens of an earlier distillation" if before else "once"
+    return f"The student was distilled {once}:\n\n| | |\n|---|---|\n" + "\n".join(rows)
 
 
 _MEASURES = {
