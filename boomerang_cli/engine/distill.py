@@ -32,7 +32,7 @@ from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.distillation.start import find_start
 from boomerang_cli.engine.distillation.step_end import check_save_every
 from boomerang_cli.engine.distillation.student import plan_student
-from boomerang_cli.engine.distillation.text import check_sequence_lengths, open_text
+from boomerang_cli.engine.distillation.text import check_sequence_lengths, look_at_chat, open_text
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError
@@ -265,6 +265,8 @@ def distill(
     if overwrite and not resume:
         folder.check_replaceable()
     if dry_run:
+        if sft_data:  # a recipe's own is on the Hub
+            look_at_chat(sources, chosen, pair)
         machine = Machine.of(gpus, gpu_memory)
         if measure:
             keep_libraries_quiet()
