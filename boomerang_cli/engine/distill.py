@@ -195,7 +195,8 @@ def distill(
         report_to: a tracker that gets the losses too: ``none``, ``tensorboard``, ``wandb`` or ``trackio``.
         dtype: of the written student: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is that of ``student_init``.
         overwrite: replace an earlier output of this function, and a training that was begun.
-        dry_run: return a ``DistillPlan``: files, operations, memory and hours; nothing is trained or written.
+        dry_run: return a ``DistillPlan``: files, operations, memory and hours; nothing is trained or written. The first
+            rows of ``sft_data`` are looked at.
         gpus, gpu_memory: what it is planned for, such as 8 and ``80GB``; None is this machine.
         tokens_per_second: of all GPUs together, for the hours.
         measure: measure it on this machine, for 20 seconds, as if ``gpus`` were so many times as fast.
