@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 from published import ADAPT, PAIRS, Published, add_to_cache, shapes, write_student, write_teacher
 
-from boomerang_cli.engine.checkpoint import ties
+from boomerang_cli.engine.checkpoint import same_bytes
 from boomerang_cli.engine.checkpoint.families import FAMILIES
 from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.output import delta_plan
@@ -99,7 +99,7 @@ def test_parameters_are_counted_from_headers_whatever_an_index_says(machine: Pat
 
 def test_a_tied_student_that_stores_its_head_too_is_tied(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """10.8 GB of float32 for 2.3 billion parameters; of two matrices of holes 3 GB need not be read to be equal."""
-    monkeypatch.setattr(ties, "reader_of", lambda file: lambda start, stop: stop - start)
+    monkeypatch.setattr(same_bytes, "reader_of", lambda file: lambda start, stop: stop - start)
     pair = cached(machine, BASE_4B, head=True)
     stored = sum(tensor.size_bytes for tensor in pair.student.tensors.values())
     assert round(stored / 1e9, 1) == 10.8

@@ -150,7 +150,9 @@ def _described(result: InitStudentResult) -> Iterator[str]:
         scale = "" if added.scale == 1 else f", times {added.scale:g}"
         yield f"weight delta added: {added.student} - {added.base}{scale}"
         alike = sum(copy.owner == "student" for copy in result.plan.copies)
-        if alike:
+        if alike and not any(copy.added for copy in result.plan.copies):
+            yield f"teacher and base hold the same: the output is a copy of {added.student}"
+        elif alike:
             yield f"{alike} of {len(result.plan.copies)} tensors are alike in teacher and base: they are the student's"
     if result.forecast:
         yield from forecast_lines(result.forecast)

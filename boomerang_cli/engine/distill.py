@@ -32,7 +32,7 @@ from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.distillation.start import find_start
 from boomerang_cli.engine.distillation.step_end import check_save_every
 from boomerang_cli.engine.distillation.student import plan_student
-from boomerang_cli.engine.distillation.text import check_sequence_lengths, open_text
+from boomerang_cli.engine.distillation.text import check_sequence_lengths, look_at_chat, open_text
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError
@@ -196,7 +196,8 @@ def distill(
         report_to: a tracker that gets the losses too: ``none``, ``tensorboard``, ``wandb`` or ``trackio``.
         dtype: of the written student: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is that of ``student_init``.
         overwrite: replace an earlier output of this function, and a training that was begun.
-        dry_run: return a ``DistillPlan``: files, operations, memory and hours; nothing is trained or written.
+        dry_run: return a ``DistillPlan``: files, operations, memory and hours; nothing is trained or written. The first
+            rows of ``sft_data`` are looked at.
         gpus, gpu_memory: what it is planned for, such as 8 and ``80GB``; None is this machine.
         tokens_per_second: of all GPUs together, for the hours.
         measure: measure it on this machine, for 20 seconds, as if ``gpus`` were so many times as fast.
@@ -266,6 +267,8 @@ def distill(
     if overwrite and not resume:
         folder.check_replaceable()
     if dry_run:
+        if sft_data:  # a recipe's own is on the Hub
+            look_at_chat(sources, chosen, pair)
         machine = Machine.of(gpus, gpu_memory)
         if measure:
             keep_libraries_quiet()

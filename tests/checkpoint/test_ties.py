@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from files import edit_json, tensor_bytes
+from files import edit_json, names, tensor_bytes
 from hub_double import HubDouble
+from running import assert_refused
 from safetensors.torch import load_file, save_file
 from tiny_models import make_config, make_model, save_pair, text
 from transformers import (
@@ -21,7 +23,7 @@ from transformers import (
     DistilBertForMaskedLM,
 )
 
-from boomerang_cli.engine.checkpoint import ties
+from boomerang_cli.engine.checkpoint import same_bytes
 from boomerang_cli.engine.checkpoint.families import FAMILIES
 from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
 from boomerang_cli.engine.init_student import init_student
@@ -100,8 +102,8 @@ def test_a_tied_matrix_stored_as_the_head_alone_is_read_as_both(family: str, tmp
 
 @pytest.mark.parametrize("place", [0, 40, -1])
 def test_one_value_that_differs_makes_two_matrices(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ties, "_FIRST_BYTES", 64)
-    monkeypatch.setattr(ties, "_PIECE_BYTES", 100)
+    monkeypatch.setattr(same_bytes, "_SAMPLE_BYTES", 64)
+    monkeypatch.setattr(same_bytes, "_PIECE_BYTES", 100)
     teacher, embedding = tied_teacher(tmp_path / "teacher", "qwen3")
     head = embedding.clone()
     head.view(-1)[place] += 1
@@ -119,6 +121,64 @@ def test_a_pair_whose_teacher_has_its_own_head_ends_in_the_teacher(tmp_path: Pat
     torch.testing.assert_close(built, logits(teacher), rtol=0, atol=1e-3)  # another attention kernel
     parts = open_pair(student, teacher).parts
     assert (parts["student"].tied, parts["teacher"].tied) == (True, False)
+
+
+@pytest.fixture
+def rows_on_the_hub(hub: HubDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HubDouble:
+    """A tied pair of which the student stores its head, too: lab/same is like the embedding, lab/row but for a row."""
+    monkeypatch.setattr(same_bytes, "_SAMPLE_BYTES", 64)
+    monkeypatch.setattr(same_bytes, "_PIECE_BYTES", 1_000)
+    teacher, student = save_pair(tmp_path / "pair", "qwen3")
+    edit_json(student / "student_config.json", teacher="lab/teacher")
+    hub.add_model("lab/teacher", teacher)
+    head = load_file(student / "model.safetensors")["model.embed_tokens.weight"]
+    for name, changed in (("same", 0), ("row", 1)):
+        head[5] += changed
+        folder = shutil.copytree(student, tmp_path / "pair" / name)
+        change_weights(folder, **{"lm_head.weight": head})
+        hub.add_model(f"lab/{name}", folder)
+    return hub
+
+
+def test_a_dry_run_compares_samples_of_a_head_on_the_hub_and_counts_the_rest(
+    rows_on_the_hub: HubDouble, tmp_path: Path
+) -> None:
+    result = patch(student="lab/same", layers=0, output=tmp_path / "out", dry_run=True)
+    beside = sum(file.size_bytes for file in result.plan.companions)
+    assert result.tied_embeddings
+    assert sum(result.plan.fetch_bytes.values()) == result.bytes + beside + 2 * 64 * 32 * 4
+    ranges = rows_on_the_hub.seen("GET", "/objects/.*safetensors")
+    assert [request.bytes_sent for request in ranges].count(64) == 2 * 8
+
+
+def test_a_copy_of_the_embedding_on_the_hub_is_left_out_once_all_of_it_is_compared(
+    rows_on_the_hub: HubDouble, tmp_path: Path
+) -> None:
+    made = patch(student="lab/same", layers=0, output=tmp_path / "out")
+    whole = patch(student="lab/same", layers=0, output=tmp_path / "whole", download=True)
+    assert made.tied_embeddings
+    assert tensor_bytes(tmp_path / "out") == tensor_bytes(tmp_path / "whole")
+    assert whole.plan.presumed == ()
+
+
+def test_a_head_that_no_sample_told_apart_is_refused_and_used_once_downloaded(
+    rows_on_the_hub: HubDouble, tmp_path: Path
+) -> None:
+    words = ("patch", "--student", "lab/row", "--layers", "0", "-o", tmp_path / "out")
+    assert_refused(*words, message="is not the copy of model.embed_tokens.weight that samples of it are")
+    assert names(tmp_path) == ["cache", "pair"]
+    assert not patch(student="lab/row", layers=0, output=tmp_path / "out", download=True).tied_embeddings
+
+
+def test_a_students_head_is_not_compared_where_the_teachers_is_used(rows_on_the_hub: HubDouble, tmp_path: Path) -> None:
+    assert patch(student="lab/row", layers=1, output=tmp_path / "out").plan.presumed == ()
+
+
+def test_a_delta_of_a_student_that_stores_its_head_compares_it(rows_on_the_hub: HubDouble, tmp_path: Path) -> None:
+    make_model(make_config("qwen3", tie_word_embeddings=True), 7).save_pretrained(tmp_path / "chat")
+    init_student(tmp_path / "chat", delta="lab/same", output=tmp_path / "out")
+    with pytest.raises(CheckpointError, match="is not the copy of"):
+        init_student(tmp_path / "chat", delta="lab/row", output=tmp_path / "other")
 
 
 def test_a_head_on_the_hub_is_compared_by_its_first_bytes(hub: HubDouble, tmp_path: Path) -> None:

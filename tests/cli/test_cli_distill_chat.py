@@ -12,6 +12,8 @@ from distilling import RECIPE, copy_project
 from files import names
 from running import assert_refused, run
 
+from boomerang_cli.engine.distillation.chat_sequences import LOOKED_AT_ROWS
+
 DISTILL = ("distill", "--data", "train.txt", *RECIPE, *CHAT)
 
 
@@ -113,6 +115,23 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
         r"nothing to train on: leave out one of .*--sft-no-kl",
     ),
 }
+
+
+SHOWN_BY_FIRST_ROWS = [case for case, (what, _, _) in REFUSED.items() if what] + ["too few rows", "plain text"]
+
+
+@pytest.mark.parametrize("case", SHOWN_BY_FIRST_ROWS)
+def test_a_dry_run_refuses_what_the_run_would(project: Path, case: str) -> None:
+    what, arguments, message = REFUSED[case]
+    spoil(project, what)
+    chat = CHAT[2:] if "--sft-data" in arguments else CHAT
+    words = ("distill", "--quiet", "--data", "train.txt", *RECIPE, *chat, *arguments, "--dry-run")
+    assert_refused(*words, message=message)
+
+
+def test_a_dry_run_reads_the_first_rows_of_large_data_alone(project: Path) -> None:
+    write_rows(project / "chats.jsonl", [*draw_chats(LOOKED_AT_ROWS), {"q": "w3"}])
+    run(*DISTILL, "--sft-steps", "11", "--dry-run")
 
 
 @pytest.mark.parametrize("case", REFUSED)

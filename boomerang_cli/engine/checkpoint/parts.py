@@ -12,6 +12,7 @@ from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.families import PREDICTION_LAYERS, Family
 from boomerang_cli.engine.checkpoint.foreign import refuse_quantised, refuse_wrapped
 from boomerang_cli.engine.checkpoint.layer_config import layer_values, whole_number
+from boomerang_cli.engine.checkpoint.same_bytes import is_remote
 from boomerang_cli.engine.checkpoint.tensors import Tensor
 from boomerang_cli.engine.checkpoint.ties import has_own_head, is_tied
 from boomerang_cli.engine.errors import CheckpointError
@@ -27,12 +28,14 @@ class Parts:
         layers: a mapping for each layer; its names are those behind ``<layers path>.<index>.``.
         after: final norm and head; a tied model's head is not in it, even if its files hold a copy.
         tied: whether the head is the embedding matrix.
+        presumed: the embedding, and a copy of it as the head, that were compared in samples alone, on the Hub.
     """
 
     before: Mapping[str, Tensor]
     layers: tuple[Mapping[str, Tensor], ...]
     after: Mapping[str, Tensor]
     tied: bool
+    presumed: tuple[Tensor, Tensor] | None = None
 
     @property
     def parameters(self) -> int:
@@ -101,7 +104,7 @@ def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:
                 f"{checkpoint.name} holds {tensor.name}, which {model_type} models do not have: "
                 "load the model with transformers and save it again, if the tensor does not matter"
             )
-    parts = Parts(before, tuple(layers), after, tied)
+    parts = Parts(before, tuple(layers), after, tied, _presumed(tensors, family) if tied else None)
     _check_complete(checkpoint, family, parts)
     return parts
 
@@ -118,6 +121,12 @@ def _tie(tensors: Mapping[str, Tensor], config: Mapping[str, Any], family: Famil
         name, source = family.tied_bias
         tensors = {name: tensors[source], **tensors}
     return tensors, False
+
+
+def _presumed(tensors: Mapping[str, Tensor], family: Family) -> tuple[Tensor, Tensor] | None:
+    """Return a tied model's two matrices if they have not been compared whole."""
+    embedding, head = tensors.get(family.embedding), tensors.get(family.head)
+    return (embedding, head) if embedding and head and is_remote(embedding, head) else None
 
 
 def _without_dropped(tensors: Mapping[str, Tensor], family: Family) -> Mapping[str, Tensor]:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.families import Family
-from boomerang_cli.engine.checkpoint.files import File, RemoteFile
+from boomerang_cli.engine.checkpoint.same_bytes import look_the_same
 from boomerang_cli.engine.checkpoint.tensors import Tensor
-from boomerang_cli.engine.errors import CheckpointError, UnsupportedModelError
-
-_FIRST_BYTES = 2**16
-"""Compared before the rest: two matrices that differ at all nearly always differ here."""
-_PIECE_BYTES = 4 * 2**20
+from boomerang_cli.engine.errors import UnsupportedModelError
 
 
 def is_tied(config: Mapping[str, Any], family: Family) -> bool:
@@ -39,46 +32,12 @@ def is_tied(config: Mapping[str, Any], family: Family) -> bool:
 def has_own_head(tensors: Mapping[str, Tensor], family: Family) -> bool:
     """Tell whether files hold a head that differs from their embedding: transformers uses it whatever config.json says.
 
+    Of two on the Hub samples are compared, so that a plan costs no gigabytes: what makes a model of them compares the
+    rest (``Parts.presumed``).
+
     Raises:
         CheckpointError: the two cannot be read to be compared.
         HubError: they are on the Hub, which refuses or fails.
     """
     embedding, head = tensors.get(family.embedding), tensors.get(family.head)
-    return embedding is not None and head is not None and not hold_the_same(embedding, head)
-
-
-@lru_cache(maxsize=16)
-def hold_the_same(one: Tensor, other: Tensor) -> bool:
-    """Tell whether two tensors are equal byte for byte, of one dtype and shape (errors as above)."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    read_one, read_other = reader_of(one.file), reader_of(other.file)
-    start, piece = 0, _FIRST_BYTES
-    while start < one.size_bytes:
-        stop = min(start + piece, one.size_bytes)
-        if read_one(one.start + start, one.start + stop) != read_other(other.start + start, other.start + stop):
-            return False
-        start, piece = stop, _PIECE_BYTES
-    return True
-
-
-def reader_of(file: File) -> Callable[[int, int], bytes | bytearray]:
-    """Return what reads the bytes from one place to another of a file."""
-    if not isinstance(file, RemoteFile):
-        path = file.path
-        return lambda start, stop: _read(path, start, stop)
-    from boomerang_cli.engine.checkpoint.hub_ranges import RangeReader
-
-    ranges = RangeReader()
-    return lambda start, stop: ranges.read(file, start, stop)
-
-
-def _read(path: Path, start: int, stop: int) -> bytes:
-    try:
-        with path.open("rb", buffering=0) as opened:
-            data = os.pread(opened.fileno(), stop - start, start)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    if len(data) < stop - start:
-        raise CheckpointError(f"{path} became shorter while it was read")
-    return data
+    return embedding is not None and head is not None and not look_the_same(embedding, head)

@@ -26,6 +26,8 @@ from boomerang_cli.engine.errors import DataError
 
 CHECKED_ROWS = 1000
 """So many rows are written with the template before training starts: what does not fit it shows in the first ones."""
+LOOKED_AT_ROWS = 50
+"""So many for a plan, which is to take seconds."""
 
 
 class ChatPosition(NamedTuple):
@@ -143,30 +145,34 @@ class ChatSequences(IterableDataset[dict[str, torch.Tensor]]):
         }
 
 
-def check_chat_rows(sequences: ChatSequences) -> None:
+def check_chat_rows(sequences: ChatSequences, *, look: bool = False) -> None:
     """Refuse chat data before training that the template does not fit, or that is too little.
 
     Of each source the first rows are written with the template; files are read until there are enough rows, a Hub
     dataset, whose size is not known, as far as those rows.
 
+    Args:
+        look: write some rows of each source and read no more, as a plan does; too few are told of smaller data alone.
+
     Raises:
         DataError: says which row, and why, or how many there are.
     """
     needed = 1 if sequences.repeat else sequences.phase.sequences
+    checked = LOOKED_AT_ROWS if look else CHECKED_ROWS
     rows = left_out = 0
     is_whole = True
     for source in sequences.sources:
         for number, conversation in enumerate(source.documents()):
-            if number < CHECKED_ROWS:
+            if number < checked:
                 response: Sequence[Any] = sequences.chat.tokens_of(conversation).response
                 is_used = any(response[1 : sequences.phase.sequence_length])
                 rows, left_out = rows + is_used, left_out + (not is_used)
             else:
                 rows += 1
-            if number + 1 >= CHECKED_ROWS and (source.is_remote or rows >= needed):
+            if number + 1 >= checked and (look or source.is_remote or rows >= needed):
                 is_whole = False
                 break
-    if rows == 0 or (is_whole and rows < needed):
+    if rows < needed if is_whole else rows == 0 and not look:
         raise _too_few_rows(sequences.sources, sequences.phase, rows, left_out)
 
 

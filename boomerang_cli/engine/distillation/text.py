@@ -9,6 +9,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.companions import companions
+from boomerang_cli.engine.checkpoint.files import RemoteFile
+from boomerang_cli.engine.checkpoint.hub_reading import fetch_file
 from boomerang_cli.engine.distillation.chat_sequences import (
     CHAT_BEGINNING,
     ChatPosition,
@@ -117,6 +120,24 @@ def _check_and_evaluate(
     if evaluation is not None:
         check_token_ids(evaluation, tokenizer, vocabulary_size)
     return evaluation
+
+
+def look_at_chat(sources: TextSources, recipe: Recipe, pair: Pair) -> None:
+    """Write the first rows of chat data with the teacher's template, for a plan, in which the rest is not read.
+
+    Of a teacher on the Hub, what stands beside the weights is fetched.
+
+    Raises:
+        CheckpointError, DataError, HubError: as those of :func:`open_text`, as far as such rows show.
+    """
+    for phase in recipe.phases:
+        if phase.response_only and sources.chat:
+            for file in companions(pair.teacher.files):
+                if isinstance(file, RemoteFile):
+                    fetch_file(file)
+            chats = _open_phase(phase, sources, recipe, load_tokenizer(pair.teacher), pair.vocabulary_size, None)
+            assert isinstance(chats, ChatSequences)
+            check_chat_rows(chats, look=True)
 
 
 def check_sequence_lengths(teacher: Checkpoint, recipe: Recipe) -> None:

@@ -17,8 +17,8 @@ from boomerang_cli.engine.checkpoint.dtypes import read_numbers
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.files import File
 from boomerang_cli.engine.checkpoint.parts import Parts
+from boomerang_cli.engine.checkpoint.same_bytes import reader_of
 from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
-from boomerang_cli.engine.checkpoint.ties import reader_of
 from boomerang_cli.engine.output.delta_plan import DeltaTensors, kept_of
 from boomerang_cli.engine.pair.delta import Delta
 

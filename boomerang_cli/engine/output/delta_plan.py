@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.files import RemoteFile
 from boomerang_cli.engine.checkpoint.parts import Parts
+from boomerang_cli.engine.checkpoint.same_bytes import hold_the_same
 from boomerang_cli.engine.checkpoint.tensors import Tensor
-from boomerang_cli.engine.checkpoint.ties import hold_the_same
 from boomerang_cli.engine.output.difference import Difference
 from boomerang_cli.engine.output.plan import Copy, Plan
 from boomerang_cli.engine.pair.delta import Delta
@@ -59,7 +59,10 @@ def add_delta(plan: Plan, delta: Delta) -> Plan:
         replace(shard, copies=tuple(_with_delta(copy, tensors, delta.scale) for copy in shard.copies))
         for shard in plan.shards
     )
-    return replace(plan, shards=shards)
+    added = replace(plan, shards=shards)
+    inputs = {tensor for copy in added.copies for tensor in copy.inputs}
+    presumed = dict.fromkeys([*plan.presumed, *(each.presumed for each in delta.pair.parts.values() if each.presumed)])
+    return replace(added, presumed=tuple(two for two in presumed if two[0] in inputs))
 
 
 def _with_delta(copy: Copy, tensors: DeltaTensors, scale: float) -> Copy:

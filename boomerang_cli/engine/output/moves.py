@@ -27,11 +27,14 @@ _COPY_BYTES = 64 * 2**20
 _BUFFER_BYTES = 2**19
 """What passes through this process: it stays in a core's own cache, and a write of it takes large pages."""
 _COMPUTE_VALUES = 2**22
-_BLOCK_VALUES = 2**16
-"""Computed at once: what it takes of memory stays in a core's own cache, and is used again."""
+_BLOCK_VALUES = 2**18
+"""Computed at once: few enough that memory stays in the cache and is used again, many enough that threads, which take
+turns at the interpreter before each step of the arithmetic, seldom wait for one another."""
 _FETCH_BYTES = 4 * 2**20
-_THREADS = 8
-"""Pieces are fetched from the Hub, or computed, side by side, and written where they belong."""
+_CONNECTIONS = 8
+"""Pieces are fetched from the Hub side by side, and written where they belong."""
+_PROCESSORS = min(_CONNECTIONS, os.cpu_count() or 1)
+"""Pieces of this disk are computed side by side; more threads than processors push one another out of the cache."""
 
 
 class Mover:
@@ -49,7 +52,7 @@ class Mover:
     def __init__(self, output: int, on_bytes: Callable[[int], None], *, share_blocks: bool = False) -> None:
         self._output, self._on_bytes, self._share_blocks = output, on_bytes, share_blocks
         self._lock, self._stopped = threading.Lock(), threading.Event()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pools: dict[int, ThreadPoolExecutor] = {}
         self._ranges: RangeReader | None = None
         self._pieces: list[Future[None]] = []
 
@@ -57,7 +60,7 @@ class Mover:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._pool is None:
+        if not self._pools:
             return
         from concurrent.futures import FIRST_EXCEPTION, wait
 
@@ -68,7 +71,8 @@ class Mover:
                     piece.result()
         finally:
             self._stopped.set()
-            self._pool.shutdown(cancel_futures=True)
+            for pool in self._pools.values():
+                pool.shutdown(cancel_futures=True)
 
     def copy(self, file: File, start: int, stop: int) -> None:
         """Append bytes ``start`` to ``stop`` of a file.
@@ -79,9 +83,11 @@ class Mover:
         """
         if isinstance(file, RemoteFile):
             ranges = self._range_reader()
-            self._in_pieces(
-                stop - start, _FETCH_BYTES, 1, lambda first, last: [ranges.read(file, start + first, start + last)]
-            )
+
+            def fetch(first: int, last: int) -> list[bytearray]:
+                return [ranges.read(file, start + first, start + last)]
+
+            self._in_pieces(self._pool(_CONNECTIONS), stop - start, _FETCH_BYTES, 1, fetch)
         else:
             by_kernel = _kernel_shares(self._share_blocks, start, self._output)
             copy_range(file.path, start, stop, self._output, self._count, by_kernel=by_kernel)
@@ -107,11 +113,25 @@ class Mover:
                 for start in range(first, last, _BLOCK_VALUES):
                     yield compute(*(read(start, min(start + _BLOCK_VALUES, last)) for read in readers))
 
+        pool = self._pool(_CONNECTIONS if remote else _PROCESSORS)
         piece = _FETCH_BYTES // widest if remote else _COMPUTE_VALUES
-        self._in_pieces(inputs[0].parameters, piece, DTYPE_BYTES[dtype], make)
+        self._in_pieces(pool, inputs[0].parameters, piece, DTYPE_BYTES[dtype], make)
+
+    def _pool(self, threads: int) -> ThreadPoolExecutor:
+        """Return the one pool of so many threads."""
+        from concurrent.futures import ThreadPoolExecutor  # most models only copy bytes of this disk
+
+        if threads not in self._pools:
+            self._pools[threads] = ThreadPoolExecutor(threads)
+        return self._pools[threads]
 
     def _in_pieces(
-        self, values: int, piece: int, width: int, make: Callable[[int, int], Iterable[bytes | bytearray | memoryview]]
+        self,
+        pool: ThreadPoolExecutor,
+        values: int,
+        piece: int,
+        width: int,
+        make: Callable[[int, int], Iterable[bytes | bytearray | memoryview]],
     ) -> None:
         """Start to write the output's next numbers, so many at once, and step over them.
 
@@ -119,9 +139,6 @@ class Mover:
             width: bytes of one number.
             make: returns the bytes of numbers from one to another, part by part.
         """
-        from concurrent.futures import ThreadPoolExecutor  # most models only copy bytes of this disk
-
-        self._pool = self._pool or ThreadPoolExecutor(_THREADS)
         place = os.lseek(self._output, 0, os.SEEK_CUR)
 
         def move(first: int, last: int) -> None:
@@ -131,7 +148,7 @@ class Mover:
             self._count((last - first) * width)
 
         for first in range(0, values, piece):
-            self._pieces.append(self._pool.submit(move, first, min(first + piece, values)))
+            self._pieces.append(pool.submit(move, first, min(first + piece, values)))
         os.lseek(self._output, place + values * width, os.SEEK_SET)
 
     def _reader(self, tensor: Tensor, first: int, last: int, opened: ExitStack) -> Callable[[int, int], memoryview]:

@@ -113,6 +113,8 @@ class Plan:
         documents: the content of generated files beside ``config.json`` and the index.
         sources: where each layer comes from.
         multimodal: whether its text model stands within one that reads images too.
+        presumed: pairs of tensors on the Hub that are taken to be equal, as samples of them were; they are compared
+            whole before the plan is carried out.
     """
 
     shards: tuple[Shard, ...]
@@ -121,6 +123,7 @@ class Plan:
     sources: tuple[LayerSource, ...]
     documents: Mapping[str, str] = field(default_factory=dict)
     multimodal: bool = False
+    presumed: tuple[tuple[Tensor, Tensor], ...] = ()
 
     @cached_property
     def copies(self) -> tuple[Copy, ...]:
@@ -142,6 +145,7 @@ class Plan:
         for file, size in chain(
             ((tensor.file, tensor.size_bytes) for copy in self.copies for tensor in copy.inputs),
             ((companion, companion.size_bytes) for companion in self.companions),
+            ((tensor.file, tensor.size_bytes) for tensor in chain.from_iterable(self.presumed)),
         ):
             if isinstance(file, RemoteFile):
                 sizes[file.repo_id] += size
@@ -165,7 +169,7 @@ class Plan:
             replace(shard, copies=tuple(replace(copy, source=tensors[copy.name]) for copy in shard.copies))
             for shard in self.shards
         )
-        return replace(self, shards=shards)
+        return replace(self, shards=shards, presumed=())
 
 
 def plan_model(
@@ -205,6 +209,7 @@ def plan_model(
         companions=companions(teacher.files),
         sources=tuple(sources),
         multimodal=family.wrapper is not None,
+        presumed=(last.presumed,) if last.presumed else (),
     )
 
 

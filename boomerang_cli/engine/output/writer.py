@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.files import File, SourceFile
+from boomerang_cli.engine.checkpoint.same_bytes import hold_the_same
 from boomerang_cli.engine.checkpoint.tensors import BLOCK_BYTES, LENGTH_BYTES, MAX_HEADER_BYTES
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE, INDEX_FILE
-from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.errors import CheckpointError, OutputError
 from boomerang_cli.engine.output.moves import Mover, copy_file
 from boomerang_cli.engine.output.output_folder import check_output, output_folder
 from boomerang_cli.engine.output.output_marker import Kind
@@ -45,10 +46,12 @@ def write_model(
 
     Raises:
         OutputError: it exists, or cannot be written, or a source file changed while it was read, or a byte is wrong.
+        CheckpointError: two matrices that the plan presumes to be one are not equal.
         HubError: a part of it is on the Hub, which refuses or fails.
     """
     check_output(target, kind, overwrite=overwrite)
     _check_space(plan, target)
+    _check_presumed(plan, on_progress)
     with output_folder(target, kind, overwrite=overwrite, durable=durable) as folder:
         write_files(plan, folder, on_progress=on_progress)
         if verify:
@@ -93,6 +96,16 @@ def _check_space(plan: Plan, target: Path) -> None:
             f"{target} needs {plan.size_bytes:,} bytes, and {parent} has {free:,} free: "
             "make room, or give another --output"
         )
+
+
+def _check_presumed(plan: Plan, on_progress: ByteProgress | None) -> None:
+    progress = _Progress(sum(one.size_bytes for one, _ in plan.presumed), on_progress if plan.presumed else None)
+    for one, other in plan.presumed:
+        if not hold_the_same(one, other, progress.add):
+            raise CheckpointError(
+                f"{other.name} of {other.file} is not the copy of {one.name} that samples of it are, though "
+                "config.json ties them: give --download, and both are compared whole before the plan is made"
+            )
 
 
 def _write_shard(shard: Shard, path: Path, progress: _Progress) -> None:
