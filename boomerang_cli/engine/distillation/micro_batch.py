@@ -8,8 +8,8 @@ import torch
 import torch.distributed as distributed
 
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.distillation.processes import agree_on_largest, processes
 from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.processes.group import agree_on_largest, processes
 
 _CUDA_SHARE = 0.9
 """Of the free memory; the rest is for fragments and for kernels' workspaces."""

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.errors import ProcessError
 
 _SHUTDOWN_SECONDS = "900"
 """How long the launcher waits, after Ctrl-C, for a step to end and a checkpoint to be written."""
@@ -38,16 +38,16 @@ def launch(arguments: Sequence[str], gpus: int) -> int:
     """Run ``python -m boomerang_cli <arguments>`` in ``gpus`` processes, and return the exit code.
 
     Raises:
-        TrainingError: the machine has fewer GPUs, or this is such a process already.
+        ProcessError: the machine has fewer GPUs, or this is such a process already.
     """
     if gpus < 1:
-        raise TrainingError(f"--gpus {gpus} must be 1 or more")
+        raise ProcessError(f"--gpus {gpus} must be 1 or more")
     if is_launched():
-        raise TrainingError(f"--gpus {gpus} under torchrun: leave one of them out")
+        raise ProcessError(f"--gpus {gpus} under torchrun: leave one of them out")
     import torch
 
     if (found := torch.cuda.device_count()) < gpus:
-        raise TrainingError(f"--gpus {gpus}, but this machine has {found}")
+        raise ProcessError(f"--gpus {gpus}, but this machine has {found}")
     return run_processes(["-m", "boomerang_cli", *arguments], gpus)
 
 

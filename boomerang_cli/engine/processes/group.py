@@ -1,4 +1,4 @@
-"""The processes of one training: how many there are, which of them this is, and how they come to one answer."""
+"""The processes of one command: how many there are, which of them this is, and how they come to one answer."""
 
 from __future__ import annotations
 
