@@ -40,6 +40,7 @@ def measure_speed(model: PreTrainedModel, input_ids: Tensor) -> Speed:
         ScoringError: the device has too little memory for the batch.
     """
     device = model.device
+    input_ids = input_ids.to(device)
     try:
         seconds = min([_forward_seconds(model, input_ids) for _ in range(1 + _RUNS)][1:])
     except RuntimeError as error:

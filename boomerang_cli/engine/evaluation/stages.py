@@ -95,7 +95,7 @@ class Stages:
         along one branch alone. The teacher's blocks are walked first: if the teacher itself is the first of the models,
         it is the first that is yielded.
         """
-        ordered = sorted(models, key=lambda model: [(step[0].owner, len(step)) for step in model[1]], reverse=True)
+        ordered = sorted(models, key=lambda model: place_in_tree(model[1]), reverse=True)
         for owner, begun in groupby(ordered, key=lambda model: model[1][0][0].owner):
             yield from self._walk(list(begun), 0, batch.embedded[owner], batch)
 
@@ -110,6 +110,11 @@ class Stages:
             return
         for step, branch in groupby(models, key=lambda model: model[1][depth]):
             yield from self._walk(list(branch), depth + 1, self.run(step, hidden, batch), batch)
+
+
+def place_in_tree(steps: Sequence[Step]) -> list[tuple[str, int]]:
+    """Return what sorts models so that those which begin alike follow one another."""
+    return [(step[0].owner, len(step)) for step in steps]
 
 
 class _Body:

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as distributed
 
 from boomerang_cli.engine.errors import BoomerangError
+from boomerang_cli.engine.processes.launch import is_launched
 
 Result = TypeVar("Result")
+
+
+_PATIENCE = timedelta(days=365)
+"""For another process, which may be at work for hours: that one was lost is found out otherwise (``failing_together``)."""
+
+
+def connect() -> None:
+    """Meet the processes that torchrun started together with this one, over gloo: they exchange little."""
+    if is_launched() and not distributed.is_initialized():
+        distributed.init_process_group("gloo", timeout=_PATIENCE)
 
 
 def is_distributed() -> bool:

@@ -34,11 +34,11 @@ def without_option(arguments: Sequence[str], option: str) -> list[str]:
     return kept
 
 
-def launch(arguments: Sequence[str], gpus: int) -> int:
-    """Run ``python -m boomerang_cli <arguments>`` in ``gpus`` processes, and return the exit code.
+def check_gpus(gpus: int) -> None:
+    """Refuse a number of GPUs to start processes for.
 
     Raises:
-        ProcessError: the machine has fewer GPUs, or this is such a process already.
+        ProcessError: the machine has fewer, or this is such a process already.
     """
     if gpus < 1:
         raise ProcessError(f"--gpus {gpus} must be 1 or more")
@@ -48,7 +48,21 @@ def launch(arguments: Sequence[str], gpus: int) -> int:
 
     if (found := torch.cuda.device_count()) < gpus:
         raise ProcessError(f"--gpus {gpus}, but this machine has {found}")
-    return run_processes(["-m", "boomerang_cli", *arguments], gpus)
+
+
+def launch(arguments: Sequence[str], gpus: int, processes: int | None = None) -> int:
+    """Run ``python -m boomerang_cli <arguments>`` on so many GPUs, and return the exit code.
+
+    Args:
+        processes: that share the GPUs; None is one for each.
+
+    Raises:
+        ProcessError: see :func:`check_gpus`.
+    """
+    check_gpus(gpus)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus))))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible.split(",")[:gpus])  # those of the processes, and no others
+    return run_processes(["-m", "boomerang_cli", *arguments], processes or gpus)
 
 
 def run_processes(command: Sequence[str], processes: int) -> int:
