@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
 from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
+from boomerang_cli.engine.processes.launch import is_first_process, launch, without_option
 
 
 def sweep(
@@ -137,8 +139,11 @@ def sweep(
 
     Example: boomerang sweep --data valid.txt --order first,last,exact --baseline
     """
-    if gpus is not None and not dry_run and (processes := processes_on(gpus, student, teacher, keep, dtype)) > 1:
-        raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus, processes))
+    if gpus is not None and not dry_run:
+        from boomerang_cli.engine.evaluation.placement import processes_on
+
+        if (processes := processes_on(gpus, student, teacher, keep=keep, dtype=dtype)) > 1:
+            raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus, processes))
     from boomerang_cli.engine.processes.group import disconnect
     from boomerang_cli.engine.sweep import sweep
 

@@ -108,7 +108,8 @@ def sweep(
         overwrite: replace an earlier sweep.
         dry_run: return the sizes to choose from, from headers alone; a searched order has those of ``auto``.
         on_progress: called at rank 0 with what is being done, how much of it is done, and how much there is.
-        on_note: called with what is not as might be expected, such as files that are left out of a folder.
+        on_note: called with what is not as might be expected, such as files that are left out of a folder, and with
+            what a search of all sets will take.
 
     Raises:
         ModelNotFoundError: a student or teacher that is not there; says which parameter to give.
@@ -196,7 +197,7 @@ def sweep(
             on_note=on_note,
         ) as evaluation,
     ):
-        orders = find_orders(names, pair, evaluation, beam=beam, yes=yes)
+        orders = find_orders(names, pair, evaluation, beam=beam, yes=yes, on_note=on_note)
         rows = plan_rows(orders, layers, planner)
         check_plans((planner.plan(row.patched_blocks) for row in rows), pair.teacher, pair.family)
         if write:

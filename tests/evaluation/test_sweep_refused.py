@@ -14,6 +14,7 @@ from sweeping import EVALUATION, N, line
 from boomerang_cli.engine.errors import BoomerangError, DataError, OutputError, ScoringError, SelectionError
 from boomerang_cli.engine.evaluation.scoring import Scorer, WindowSums
 from boomerang_cli.engine.evaluation.search import show_duration
+from boomerang_cli.engine.evaluation.search_cost import SearchCost
 from boomerang_cli.engine.sweep import sweep
 
 
@@ -65,13 +66,13 @@ def test_a_size_that_the_pair_does_not_have_is_refused(run: Any) -> None:
 
 
 def test_a_search_out_of_reach_says_how_long_it_would_take(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{EVALUATION}.estimate_exact_seconds", lambda *_: 36_000.0)
+    monkeypatch.setattr(f"{EVALUATION}.fit_search", lambda *_: SearchCost(1, 36_000.0, 2**20))
     message = line(ScoringError, run, order=["exact"])
     assert "scores 8 sets of blocks on 13 windows, about 10 hours on this device: --yes starts it" in message
 
 
 def test_a_search_out_of_reach_is_started_with_yes(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{EVALUATION}.estimate_exact_seconds", lambda *_: 36_000.0)
+    monkeypatch.setattr(f"{EVALUATION}.fit_search", lambda *_: SearchCost(1, 36_000.0, 2**20))
     assert len(run(order=["exact"], yes=True).rows) == N + 1
 
 

@@ -21,6 +21,16 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
+def free_memory_bytes(device: torch.device) -> int:
+    """Return how much memory nobody holds: of the GPU, or of this machine."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil  # type: ignore[import-untyped]
+
+    return int(psutil.virtual_memory().available)
+
+
 def peak_memory_bytes() -> int:
     """Return the most that this process has held: of the GPU's memory, or resident memory without a GPU."""
     if torch.cuda.is_available():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.distributed as distributed
 
+from boomerang_cli.engine.distillation.device import free_memory_bytes
 from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.processes.group import agree_on_largest, processes
@@ -40,12 +41,13 @@ def choose_micro_batch_size(
     share = phase.batch_size // processes()
     divisors = [size for size in range(1, share + 1) if share % size == 0]
     if device.type == "cuda":
-        first, limit = _cuda_bytes(run, phase, device, 1), _free_cuda_bytes(device) - int(optimizer_bytes * parameters)
+        first, limit = _cuda_bytes(run, phase, device, 1), free_memory_bytes(device) - int(optimizer_bytes * parameters)
         step = (_cuda_bytes(run, phase, device, 2) - first) if share > 1 and 2 * first < limit else first
         fitting = [size for size in divisors if first + (size - 1) * step <= limit * _CUDA_SHARE]
     else:
         first = _saved_bytes(run, phase, device)
-        limit = int(_available_bytes() * _CPU_SHARE) // _local_processes() - int((4 + optimizer_bytes) * parameters)
+        free = int(free_memory_bytes(device) * _CPU_SHARE) // _local_processes()
+        limit = free - int((4 + optimizer_bytes) * parameters)
         most = max(1, CPU_TOKENS // phase.sequence_length)
         fitting = [size for size in divisors if size * first <= limit and size <= most]
     # The largest over processes of the negative is the smallest; two of the same divisors, so it divides everywhere.
@@ -74,11 +76,6 @@ def _cuda_bytes(run: Callable[[torch.Tensor], None], phase: Phase, device: torch
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def _free_cuda_bytes(device: torch.device) -> int:
-    torch.cuda.empty_cache()
-    return torch.cuda.mem_get_info(device)[0]
-
-
 def _saved_bytes(run: Callable[[torch.Tensor], None], phase: Phase, device: torch.device) -> int:
     """Return what autograd keeps of one sequence's forward pass."""
     storages: dict[int, int] = {}
@@ -96,12 +93,6 @@ def _saved_bytes(run: Callable[[torch.Tensor], None], phase: Phase, device: torc
 
 def _dummy(phase: Phase, device: torch.device, sequences: int) -> torch.Tensor:
     return torch.zeros(sequences, phase.sequence_length, dtype=torch.int64, device=device)
-
-
-def _available_bytes() -> int:
-    import psutil  # type: ignore[import-untyped]
-
-    return int(psutil.virtual_memory().available)
 
 
 def _local_processes() -> int:

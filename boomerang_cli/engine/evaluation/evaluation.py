@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -11,14 +9,15 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.asked import TaskSettings
 from boomerang_cli.engine.evaluation.harness import Harness, metrics
-from boomerang_cli.engine.evaluation.orders import Blocks, every_subset
-from boomerang_cli.engine.evaluation.pieces import Piece, cut
+from boomerang_cli.engine.evaluation.orders import Blocks
 from boomerang_cli.engine.evaluation.prompts import Prompt
 from boomerang_cli.engine.evaluation.record import Record
-from boomerang_cli.engine.evaluation.scoring import Score, Scorer, WindowSums, summarise
+from boomerang_cli.engine.evaluation.scoring import Score, WindowSums, summarise
+from boomerang_cli.engine.evaluation.search_cost import SearchCost
+from boomerang_cli.engine.evaluation.set_tree import SetTree
+from boomerang_cli.engine.evaluation.shared_scorer import Piece, SharedScorer
 from boomerang_cli.engine.evaluation.speed import Speed, measure_speed
 from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.evaluation.windows import Windows
@@ -31,9 +30,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 StageProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
-
-_SAMPLED_BLOCKS = 3
-"""An estimate scores the subsets of so many blocks: enough for them to share passes as all subsets would."""
 
 
 class Evaluation:
@@ -61,7 +57,7 @@ class Evaluation:
         self._loaded, self._tokenizer, self._record = loaded, tokenizer, record
         self.data, self.calibration, self.prompts = data, calibration, prompts
         self._layer_map = loaded.pair.layer_map
-        self._scorer = Scorer(loaded, batch_size=batch_size)
+        self._scorer = SharedScorer(loaded, batch_size=batch_size)
         self.tell = tell
 
     def scores(self, variants: Sequence[Variant], windows: Windows, stage: str) -> dict[Variant, Score]:
@@ -73,7 +69,16 @@ class Evaluation:
         total = len(windows) * len(variants)
         unknown = self._unknown(variants, windows)
         while batches := list(islice(unknown, processes())):
-            self._score(batches, windows, lambda done: self.tell(stage, round(done * len(variants)), total))
+            first, last = (row * len(variants) for row in (batches[0].rows.start, batches[-1].rows.stop))
+
+            def tell(share: float, first: int = first, last: int = last) -> None:
+                self.tell(stage, first + round(share * (last - first)), total)
+
+            tell(0)
+            for piece, found in self._scorer.score(batches, windows, tell):
+                for position, row in enumerate(piece.rows):
+                    sums = {variant.key: list(found[variant][position]) for variant in piece.variants}
+                    self._record.add(f"window {windows.keys[row]}", sums)
         self.tell(stage, total, total)
         return {variant: summarise(self._sums(variant, windows), windows.tokens) for variant in variants}
 
@@ -84,54 +89,41 @@ class Evaluation:
             if missing := [each for each in variants if not all(_holds(window, each.key) for window in known)]:
                 yield Piece(rows, missing)
 
-    def _score(self, batches: Sequence[Piece], windows: Windows, tell: Callable[[float], None]) -> None:
-        """Score some batches, one a process or shared by several (``pieces.cut``).
-
-        Args:
-            tell: called with how many windows are done, as far as this process knows.
-        """
-        first, last = batches[0].rows.start, batches[-1].rows.stop
-        tell(first)
-
-        def score(piece: Piece) -> tuple[dict[Variant, list[WindowSums]], int | None]:
-            def tell_share(models: int) -> None:
-                tell(first + (last - first) * models / len(piece.variants))
-
-            return self._scorer.score(piece.variants, windows, piece.rows, tell_share), self._scorer.batch_size
-
-        sizes = []
-        for piece, (found, batch_size) in spread(cut(batches, processes(), self._layer_map), score):
-            _check_finite(found)
-            sizes.append(batch_size)
-            for position, row in enumerate(piece.rows):
-                sums = {variant.key: list(found[variant][position]) for variant in piece.variants}
-                self._record.add(f"window {windows.keys[row]}", sums)
-        self._scorer.batch_size = min((size for size in sizes if size), default=None)  # what fits everywhere
-
     def distances(self, sets: Sequence[Blocks], windows: Windows, stage: str) -> dict[Blocks, float]:
         """Return the KL to the teacher of the models that have these blocks patched."""
         scores = self.scores([Variant(blocks) for blocks in sets], windows, stage)
         return {variant.blocks: score.kl for variant, score in scores.items()}
 
-    def knows(self, sets: Sequence[Blocks], windows: Windows) -> bool:
-        """Tell whether the models that have these blocks patched are scored already."""
-        keys = {Variant(blocks).key for blocks in sets}
-        known = (self._record.get(f"window {key}") for key in windows.keys)
-        return all(_holds(window, key) for window in known for key in keys)
+    def batches(self, windows: Windows) -> Iterator[range]:
+        """Yield the windows of one batch after another; score each before asking for the next."""
+        return self._scorer.batches(windows)
 
-    def estimate_exact_seconds(self, windows: Windows) -> float:
-        """Return about how long it takes to score every subset of the blocks, from a few of them on one batch."""
-        return decide(lambda: self._estimate_exact_seconds(windows)) / processes()
+    def divergences(self, sets: Sequence[Blocks], windows: Windows, rows: range) -> dict[Blocks, list[float]]:
+        """Return the KL of each set's model from the teacher, summed over each window of a batch; nothing is kept.
 
-    def _estimate_exact_seconds(self, windows: Windows) -> float:
-        blocks = self._layer_map.patchable
-        sample = [Variant(each) for each in every_subset(blocks[-_SAMPLED_BLOCKS:])]
-        rows = next(self._scorer.batches(windows))
-        self._scorer.score(sample[:1], windows, rows[:1])  # the first pass of all is slower
-        started = time.monotonic()
-        self._scorer.score(sample, windows, rows)
-        seconds = (time.monotonic() - started) / len(sample) / len(rows)  # a set and window
-        return seconds * float(2 ** len(blocks)) * len(windows)
+        Raises:
+            ScoringError: see :meth:`scores`.
+        """
+        found: dict[Blocks, list[float]] = {}
+        for piece, sums in self._scorer.score([Piece(rows, [Variant(blocks) for blocks in sets])], windows):
+            found |= {variant.blocks: [window.kl for window in sums[variant]] for variant in piece.variants}
+        return {blocks: found[blocks] for blocks in sets}
+
+    def recall(self, key: str) -> Mapping[str, Any]:
+        """Return what is kept in the journal under a key."""
+        return self._record.get(key)
+
+    def remember(self, key: str, values: Mapping[str, Any]) -> None:
+        """Keep it there, at once."""
+        self._record.add(key, values)
+
+    def fit_search(self, tree: SetTree, windows: Windows) -> SearchCost:
+        """Measure what it takes to score all sets of a tree, and choose how many windows at once fit into memory.
+
+        Raises:
+            ScoringError: a single window does not.
+        """
+        return self._scorer.fit_search(tree, windows)
 
     def speed(self, variant: Variant) -> Speed:
         """Measure a model on the first batch of ``data``, at rank 0 (errors as in ``speed.measure_speed``)."""
@@ -149,7 +141,9 @@ class Evaluation:
         Raises:
             ScoringError: the device has too little memory, or the teacher's generation config is not taken.
         """
-        asked = {(variant, prompt): f"sample {prompt.key} {variant.key}" for variant in variants for prompt in self.prompts}
+        asked = {
+            (variant, prompt): f"sample {prompt.key} {variant.key}" for variant in variants for prompt in self.prompts
+        }
 
         def write(item: tuple[Variant, Prompt]) -> str:
             variant, prompt = item
@@ -224,12 +218,3 @@ class Evaluation:
 def _holds(window: Mapping[str, Any], key: str) -> bool:
     """Tell whether every measure of a model is known; an older sweep had fewer."""
     return len(window.get(key, ())) == len(WindowSums._fields)
-
-
-def _check_finite(found: Mapping[Variant, Sequence[WindowSums]]) -> None:
-    for variant, windows in found.items():
-        if not all(math.isfinite(value) for sums in windows for value in sums):
-            raise ScoringError(
-                f"the model with the blocks {variant.key} patched gives scores that are no numbers: "
-                "give --dtype float32"
-            )

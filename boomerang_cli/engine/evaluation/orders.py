@@ -5,16 +5,24 @@ Pure search: how a set is scored is the caller's business, and so is what sets s
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, combinations
+from typing import Protocol
 
 from boomerang_cli.engine.pair.order import Order
 
 Blocks = tuple[int, ...]
 """A set of blocks, ascending."""
-Distances = Mapping[Blocks, float]
-Score = Callable[[Sequence[Blocks]], Distances]
+Score = Callable[[Sequence[Blocks]], Mapping[Blocks, float]]
 """Returns the distance of each set's model from the teacher; sets given together are scored together."""
+
+
+class Distances(Protocol):
+    """How far each set's model is from the teacher; infinity where it is known to be no candidate."""
+
+    def __getitem__(self, blocks: Blocks, /) -> float: ...
+
 
 SEARCHED = ("greedy", "exact", "nested")
 """Orders that are found by scoring models."""
@@ -37,7 +45,7 @@ def greedy(blocks: Sequence[int], score: Score, *, beam: int = 1) -> Order:
 
 
 def exact(blocks: Sequence[int], distances: Distances) -> Order:
-    """Return the closest set of each size; ``distances`` must hold every subset of ``blocks``."""
+    """Return the closest set of each size; of sets that are as close as one another, the first."""
     sets = (
         min(combinations(blocks, size), key=lambda candidate: (distances[candidate], candidate))
         for size in range(len(blocks) + 1)
@@ -48,17 +56,19 @@ def exact(blocks: Sequence[int], distances: Distances) -> Order:
 def nested(blocks: Sequence[int], distances: Distances) -> Order:
     """Return the sequence of blocks whose sizes are closest in sum: a shortest path in the lattice of subsets.
 
-    A step from a set to one with a block more costs the distance of the larger one.
+    A step from a set to one with a block more costs the distance of the larger one. 8 bytes a set.
     """
-    cost: dict[Blocks, float] = {(): 0.0}
-    before: dict[Blocks, Blocks] = {}
-    for candidate in every_subset(blocks)[1:]:  # smaller ones come first
-        steps = [tuple(block for block in candidate if block != added) for added in candidate]
-        before[candidate] = min(steps, key=lambda step: (cost[step], step))
-        cost[candidate] = cost[before[candidate]] + distances[candidate]
-    path = [tuple(blocks)]
+    blocks = tuple(blocks)
+    bits = {block: 1 << position for position, block in enumerate(blocks)}
+    costs = array("d", [0.0]) * 2 ** len(blocks)
+    for number in range(1, len(costs)):  # a set's number is larger than those of the sets in it
+        candidate = tuple(block for block in blocks if number & bits[block])
+        costs[number] = min(costs[number ^ bits[block]] for block in candidate) + distances[candidate]
+
+    path = [blocks]
     while path[-1]:
-        path.append(before[path[-1]])
+        steps = [tuple(block for block in path[-1] if block != added) for added in path[-1]]
+        path.append(min(steps, key=lambda step: (costs[sum(bits[block] for block in step)], step)))
     return Order("nested", tuple(reversed(path)))
 
 

@@ -92,13 +92,17 @@ class Scorer:
     Attributes:
         batch_size: halved whenever the device runs out of memory.
         stages: counts the passes.
+        device: of both models.
+        hidden_bytes: what the hidden states of one token take.
     """
 
     def __init__(self, loaded: LoadedPair, *, batch_size: int | None = None) -> None:
         self.batch_size = batch_size
         self.layer_map = loaded.pair.layer_map
         self.stages = Stages(loaded)
-        self._device = loaded.device
+        self.device = loaded.device
+        width = self.stages.heads["teacher"].weight
+        self.hidden_bytes = width.shape[-1] * width.element_size()
         self._on_gpu = loaded.device.type == "cuda"
 
     def batches(self, windows: Windows) -> Iterator[range]:
@@ -128,7 +132,7 @@ class Scorer:
             torch.cuda.empty_cache()
         if len(rows) == 1:
             raise ScoringError(
-                f"{self._device} has too little memory for one window of {windows.input_ids.shape[1]} tokens: "
+                f"{self.device} has too little memory for one window of {windows.input_ids.shape[1]} tokens: "
                 "give a shorter --sequence-length, or --dtype bfloat16"
             )
         self.batch_size = len(rows) // 2
@@ -140,8 +144,8 @@ class Scorer:
     def _score(
         self, variants: Sequence[Variant], windows: Windows, rows: range, on_progress: ModelProgress | None
     ) -> dict[Variant, list[WindowSums]]:
-        targets = _Targets.of(windows, rows, self._device)
-        batch = self.stages.begin(windows.input_ids[rows.start : rows.stop].to(self._device))
+        targets = _Targets.of(windows, rows, self.device)
+        batch = self.stages.begin(windows.input_ids[rows.start : rows.stop].to(self.device))
         teacher = Variant(self.layer_map.patchable, distilled=False)
         leaves = self.stages.walk([(each, each.steps(self.layer_map)) for each in (teacher, *variants)], batch)
         reference = targets.scored(next(leaves))
@@ -157,7 +161,7 @@ class Scorer:
     ) -> dict[Variant, list[WindowSums]]:
         """Run the heads, chunk by chunk of tokens: the logits of a batch never stand in memory whole."""
         shape = (len(models), len(WindowSums._fields), targets.windows)
-        sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
+        sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
         vocabulary = len(self.stages.heads["teacher"].weight)
         tokens = max(1, (GPU_CHUNK_BYTES if self._on_gpu else CPU_CHUNK_BYTES) // (4 * vocabulary))
         for start in range(0, len(targets.labels), tokens):

@@ -92,8 +92,8 @@ class Stages:
         """Run models, each given by a label of the caller's and its steps, and yield where each ends.
 
         The models are walked as a tree: steps that several of them begin with are run once. Hidden states are held
-        along one branch alone. The teacher's blocks are walked first: if the teacher itself is the first of the models,
-        it is the first that is yielded.
+        along one branch alone, one for each place where models part. The teacher's blocks are walked first: if the
+        teacher itself is the first of the models, it is the first that is yielded.
         """
         ordered = sorted(models, key=lambda model: place_in_tree(model[1]), reverse=True)
         for owner, begun in groupby(ordered, key=lambda model: model[1][0][0].owner):
@@ -102,14 +102,18 @@ class Stages:
     def _walk(
         self, models: Sequence[tuple[Label, Sequence[Step]]], depth: int, hidden: Tensor, batch: Batch
     ) -> Iterator[Leaf[Label]]:
-        if depth == len(models[0][1]):
-            owner = models[0][1][-1][-1].owner
-            final = self.finish(owner, hidden, batch)
-            for label, _ in models:
-                yield Leaf(label, owner, final)
-            return
-        for step, branch in groupby(models, key=lambda model: model[1][depth]):
-            yield from self._walk(list(branch), depth + 1, self.run(step, hidden, batch), batch)
+        """Run on to where the models part: only there hidden states are held, until each has gone its way."""
+        for place in range(depth, len(models[0][1])):
+            branches = [(step, list(branch)) for step, branch in groupby(models, key=lambda model: model[1][place])]
+            if len(branches) > 1:
+                for step, branch in branches:
+                    yield from self._walk(branch, place + 1, self.run(step, hidden, batch), batch)
+                return
+            hidden = self.run(branches[0][0], hidden, batch)
+        owner = models[0][1][-1][-1].owner
+        final = self.finish(owner, hidden, batch)
+        for label, _ in models:
+            yield Leaf(label, owner, final)
 
 
 def place_in_tree(steps: Sequence[Step]) -> list[tuple[str, int]]:

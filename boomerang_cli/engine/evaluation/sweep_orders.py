@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,15 @@ def foreseen_orders(names: Iterable[str], pair: Pair) -> list[Order]:
     return _distinct(_named_order(name, pair) for name in names)
 
 
-def find_orders(names: Sequence[str], pair: Pair, evaluation: Evaluation, *, beam: int, yes: bool) -> list[Order]:
+def find_orders(
+    names: Sequence[str],
+    pair: Pair,
+    evaluation: Evaluation,
+    *,
+    beam: int,
+    yes: bool,
+    on_note: Callable[[str], None],
+) -> list[Order]:
     """Return the orders, those searched that have to be (arguments and errors as in ``search.search_orders``)."""
     searched = [name for name in names if name in SEARCHED]
     if not searched:
@@ -36,7 +44,8 @@ def find_orders(names: Sequence[str], pair: Pair, evaluation: Evaluation, *, bea
     from boomerang_cli.engine.evaluation.search import search_orders
 
     assert evaluation.calibration is not None
-    found = search_orders(searched, pair.layer_map.patchable, evaluation, evaluation.calibration, beam=beam, yes=yes)
+    blocks, windows = pair.layer_map.patchable, evaluation.calibration
+    found = search_orders(searched, blocks, evaluation, windows, beam=beam, yes=yes, on_note=on_note)
     return _distinct(found.get(name) or _named_order(name, pair) for name in names)
 
 
