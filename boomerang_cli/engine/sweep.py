@@ -62,8 +62,8 @@ def sweep(
 ) -> SweepResult:
     """Score models of every size in memory, over the weights of one loaded pair.
 
-    What is found out is kept in ``output`` at once, and the same call goes on where an earlier one stopped. In a process
-    that torchrun started, this is one part of the same sweep, with the same result in all; rank 0 alone writes.
+    What is found out is kept in ``output`` at once, and the same call goes on where an earlier one stopped. In a
+    process that torchrun started, this is one part of the same sweep, with the same result in all; rank 0 alone writes.
 
     Args:
         layers: the sizes by k, the number of patched blocks; None is every one, 0 (the student) to n (the teacher).

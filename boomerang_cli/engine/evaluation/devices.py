@@ -7,7 +7,7 @@ import os
 import torch
 
 from boomerang_cli.engine.errors import ProcessError, ScoringError
-from boomerang_cli.engine.processes.group import is_distributed
+from boomerang_cli.engine.processes.group import is_distributed, local_processes
 from boomerang_cli.engine.processes.launch import check_gpus
 
 
@@ -30,7 +30,7 @@ def own_devices(name: str, gpus: int | None = None) -> tuple[torch.device, ...]:
     if device.type != "cuda" or device.index is not None or not is_distributed():
         return (device,)
     there = torch.cuda.device_count()
-    share = max(1, there // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    share = max(1, there // local_processes())
     first = int(os.environ.get("LOCAL_RANK", "0")) * share % there
     return tuple(torch.device("cuda", index) for index in range(first, first + share))
 

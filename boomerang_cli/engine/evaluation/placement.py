@@ -19,7 +19,7 @@ from boomerang_cli.engine.processes.launch import check_gpus
 from boomerang_cli.engine.sizes import show_bytes
 
 ROOM = 0.8
-"""The share of a GPU's memory for weights; hidden states and logits, whose batch shrinks where it must, take the rest."""
+"""The share of a GPU's memory for weights. Hidden states and logits, whose batch shrinks to fit, take the rest."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def show_places(places: Places | None) -> str | None:
         parts.append(f"layers of both models are spread over {', '.join(devices)}: one holds too little")
     if is_distributed():
         parts.append(
-            f"{processes()} processes, each with both models: windows of text are shared out (models, where windows are "
-            "few), prompts and tasks whole; speed is measured in one"
+            f"{processes()} processes, each with both models, share windows of text (models, where windows are few), "
+            "prompts and tasks; speed is measured in one of them"
         )
     return "; ".join(parts) or None

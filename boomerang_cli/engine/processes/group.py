@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 _PATIENCE = timedelta(days=365)
-"""For another process, which may be at work for hours: that one was lost is found out otherwise (``failing_together``)."""
+"""With another process, which may be at work for hours; that one was lost is ``failing_together``'s to find out."""
 
 
 def connect() -> None:
@@ -36,6 +36,11 @@ def rank() -> int:
 
 def processes() -> int:
     return distributed.get_world_size() if is_distributed() else 1
+
+
+def local_processes() -> int:
+    """Return how many of them share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", processes())) if is_distributed() else 1
 
 
 def disconnect() -> None:
@@ -58,7 +63,7 @@ def in_turns(load: Callable[[], Result]) -> Result:
     if not is_distributed():
         return load()
     result: Result | None = None
-    for turn in range(int(os.environ.get("LOCAL_WORLD_SIZE", processes()))):
+    for turn in range(local_processes()):
         if turn == int(os.environ.get("LOCAL_RANK", rank())):
             result = load()
         distributed.barrier()
