@@ -34,14 +34,24 @@ class Places:
             sources: of its layers; tensors that are in their places already are not copied.
         """
         layers = decoder_layers(model, len(sources))
-        within = {id(module) for layer in layers for module in layer.modules()}
+        devices = [self.layers[source.teacher_layer] for source in sources]
+        within = {module: device for layer, device in zip(layers, devices, strict=True) for module in layer.modules()}
+        moved: dict[Tensor, Tensor] = {}  # one that stands in two places, an embedding that is the head, stays one
         for module in model.modules():
-            if id(module) not in within:
-                module._apply(lambda tensor: tensor.to(self.first), recurse=False)  # type: ignore[no-untyped-call]
-        for layer, source in zip(layers, sources, strict=True):
-            layer.to(self.layers[source.teacher_layer])
-            _take_inputs_to(layer, self.layers[source.teacher_layer])
+            _move(module, within.get(module, self.first), moved)
+        for layer, device in zip(layers, devices, strict=True):
+            _take_inputs_to(layer, device)
         _take_output_to(layers[-1], self.first)
+
+
+def _move(module: nn.Module, device: torch.device, moved: dict[Tensor, Tensor]) -> None:
+    for held in (module._parameters, module._buffers):
+        for name, tensor in held.items():
+            if tensor is not None and tensor.device != device:
+                if tensor not in moved:
+                    there = tensor.detach().to(device)
+                    moved[tensor] = nn.Parameter(there, tensor.requires_grad) if held is module._parameters else there
+                held[name] = moved[tensor]  # type: ignore[assignment]
 
 
 def _take_inputs_to(layer: nn.Module, device: torch.device) -> None:
