@@ -60,44 +60,49 @@ class SetSearch:
     def search(self, roots: Iterable[int], slack: float, tell: Told = lambda done, total: None) -> None:
         """Find the distance of each set below ``roots`` that may be within reach of the closest of its size.
 
-        In which order roots are searched, and by whom, changes what is given up early, and no distance.
+        In which order subtrees are searched, and where, changes what is given up early, and no distance.
 
         Args:
             slack: how much farther from the teacher than the closest known set of its size a set may be, in nats a
                 token: 0 is enough for ``exact``, infinity wants all distances.
         """
-        roots = list(roots)
+        roots = [root for root in roots if self._wanted(root, slack)]
         work = self.tree.sets_below * len(self._windows)
         for index, root in enumerate(roots):
-            tell(index * work, len(roots) * work)
-            wanted = [each for each in self.tree.sets(root) if self._is_wanted(each, slack)]
-            if wanted:
 
-                def tell_more(done: int, before: int = index * work) -> None:
-                    tell(before + done, len(roots) * work)
+            def tell_more(windows: int, before: int = index * work) -> None:
+                tell(before + windows * self.tree.sets_below, len(roots) * work)
 
-                self._search(wanted, slack, tell_more)
-                self._evaluation.remember(self._key, {str(root): self.found.as_text(root)})
-        tell(len(roots) * work, len(roots) * work)
+            self.keep(root, self.searched(root, slack, tell_more))
 
-    def _is_wanted(self, blocks: Blocks, slack: float) -> bool:
-        return math.isinf(self.found[blocks]) and self._is_within(blocks, self.found.bound(blocks), slack)
-
-    def _is_within(self, blocks: Blocks, bound: float, slack: float) -> bool:
-        return bound <= self.found.closest[len(blocks)] + slack + ROUNDING
-
-    def _search(self, sets: Sequence[Blocks], slack: float, tell: Callable[[int], None]) -> None:
-        sums: dict[Blocks, list[float]] = {each: [] for each in sets}
+    def searched(self, root: int, slack: float, tell: Callable[[int], None] = lambda windows: None) -> str:
+        """Search one subtree, and return what is known of it then."""
+        tell(0)
+        sums: dict[Blocks, list[float]] = {each: [] for each in self._wanted(root, slack)}
         for rows in self._evaluation.batches(self._windows):
             for blocks, windows in self._evaluation.divergences(list(sums), self._windows, rows).items():
                 sums[blocks] += windows
             if rows.stop < len(self._windows):
                 sums = self._within(sums, slack)
-            tell(rows.stop * self.tree.sets_below)
+            tell(rows.stop)
             if not sums:
-                return
+                break
         for blocks, windows in sums.items():
             self.found.add(blocks, math.fsum(windows) / self._tokens)
+        return self.found.as_text(root)
+
+    def keep(self, root: int, text: str) -> None:
+        """Take in, and keep in the journal, what is known of a subtree, here or elsewhere."""
+        self.found.read(root, text)
+        self._evaluation.remember(self._key, {str(root): text})
+
+    def _wanted(self, root: int, slack: float) -> list[Blocks]:
+        """Return the sets of a subtree whose distances are not known and may be within reach."""
+        unknown = (each for each in self.tree.sets(root) if math.isinf(self.found[each]))
+        return [each for each in unknown if self._is_within(each, self.found.bound(each), slack)]
+
+    def _is_within(self, blocks: Blocks, bound: float, slack: float) -> bool:
+        return bound <= self.found.closest[len(blocks)] + slack + ROUNDING
 
     def _within(self, sums: dict[Blocks, list[float]], slack: float) -> dict[Blocks, list[float]]:
         """Return what may still be within reach; of the rest, note how far away it is at least."""

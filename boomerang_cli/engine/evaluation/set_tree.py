@@ -12,7 +12,7 @@ from boomerang_cli.engine.evaluation.orders import Blocks
 
 SUBTREE_BLOCKS = 10
 """A subtree varies the last so many blocks: its 1024 sets are scored together, and what is held while they are does not
-grow with the number of all sets. The blocks before them are run again for each subtree, about 3 % of its passes."""
+grow with the number of all sets. The blocks before them are run again for each subtree, about 1 % of its passes."""
 
 _BOUNDS = -1.0
 """A bound b is kept as -1 - b: no distance is so far below zero, which it is by rounding alone."""
