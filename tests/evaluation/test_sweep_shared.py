@@ -25,6 +25,7 @@ ASKED: dict[str, Any] = {
     "calibration_sequences": 3,
     "baseline": True,
     "prompt": ["w3 w4"],
+    "write": True,
 }
 
 

@@ -51,6 +51,8 @@ def open_evaluation(
         CheckpointError, UnsupportedModelError: models that cannot be loaded.
         ScoringError: no such device, or it has too little memory.
     """
+    if devices[0].type == "cuda" and devices[0].index is not None:
+        torch.cuda.set_device(devices[0])  # what names none would take memory of the first, which is another process's
     number = choose_dtype(dtype, devices[0])
     places = find_places(pair, number, devices)
     if (note := show_places(places)) and rank() == 0:

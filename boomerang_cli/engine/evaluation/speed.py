@@ -21,7 +21,7 @@ class Speed:
 
     Attributes:
         memory_bytes: the model's own weights and the peak of what comes on top of them; None on a CPU, which does not
-            tell.
+            tell, and on several devices.
     """
 
     tokens_per_second: float
@@ -49,7 +49,7 @@ def measure_speed(model: PreTrainedModel, input_ids: Tensor) -> Speed:
         message = f"{device} has too little memory for a batch of {len(input_ids)}: give a smaller --batch-size"
         raise ScoringError(message) from None
     memory = None
-    if device.type == "cuda":
+    if device.type == "cuda" and all(parameter.device == device for parameter in model.parameters()):
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         _forward_seconds(model, input_ids)
