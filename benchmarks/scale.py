@@ -83,8 +83,8 @@ def load_in_this_process(way: str) -> None:
     import torch.distributed as distributed
 
     from boomerang_cli.engine.distillation import models
-    from boomerang_cli.engine.distillation.processes import is_distributed
     from boomerang_cli.engine.pair.pair import open_pair
+    from boomerang_cli.engine.processes.group import is_distributed
 
     distributed.init_process_group("gloo")
     pair, cpu = open_pair("student-init"), torch.device("cpu")

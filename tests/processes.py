@@ -74,30 +74,36 @@ def torchrun(*arguments: str) -> Fork:
     return Fork(_torchrun, *arguments)
 
 
-def start_two(function: Callable[..., object], *arguments: object) -> list[Fork]:
-    """Call a function in two copies of this process that find one another as those of ``torchrun`` do."""
+def start_together(function: Callable[..., object], *arguments: object, processes: int = 2) -> list[Fork]:
+    """Call a function in copies of this process that find one another as those of ``torchrun`` do."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [Fork(_alone, function, *arguments, RANK=rank, LOCAL_RANK=rank, **shared) for rank in "01"]
+    number = str(processes)
+    shared = {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = map(str, range(processes))
+    return [Fork(_alone, function, *arguments, RANK=rank, LOCAL_RANK=rank, **shared) for rank in ranks]
 
 
 def two_boomerangs(*arguments: str) -> list[Fork]:
     """Start ``boomerang`` with these arguments in two processes, without a launcher that would end them."""
-    return start_two(_boomerang, *arguments)
+    return start_together(_boomerang, *arguments)
 
 
-def in_two_processes(function: Callable[..., object], *arguments: object) -> None:
-    """Call a function in two processes, to its end in both."""
-    both = start_two(function, *arguments)
-    wait_for(lambda: any(each.poll() for each in both) or all(each.poll() == 0 for each in both))
-    for each in both:
+def in_processes(count: int, function: Callable[..., object], *arguments: object) -> None:
+    """Call a function in several processes, to its end in all."""
+    started = start_together(function, *arguments, processes=count)
+    wait_for(lambda: any(each.poll() for each in started) or all(each.poll() == 0 for each in started))
+    for each in started:
         if each.poll() is None:
-            each.join(5)  # the other one has failed
+            each.join(5)  # another one has failed
             each.kill()
         _, errors = each.communicate()
         assert each.returncode == 0, errors[-3000:]
+
+
+def in_two_processes(function: Callable[..., object], *arguments: object) -> None:
+    in_processes(2, function, *arguments)
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str] | Fork | None = None) -> None:

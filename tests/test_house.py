@@ -16,6 +16,7 @@ FLOORS = (
     ("engine.checkpoint",),
     ("engine.pair",),
     ("engine.output",),
+    ("engine.processes",),
     ("engine.models",),
     ("engine.distillation", "engine.evaluation", "engine.publishing"),
     ("engine.init_student", "engine.distill", "engine.patch", "engine.sweep", "engine.push", "engine.demo"),

@@ -15,6 +15,7 @@ from typer.main import get_command
 from boomerang_cli.cli import error_line, interrupts
 from boomerang_cli.cli.signals import Terminated, ending_signals_raise
 from boomerang_cli.engine.errors import BoomerangError
+from boomerang_cli.engine.processes.launch import is_first_process
 from boomerang_cli.version import __version__
 
 COMMANDS = {
@@ -58,7 +59,8 @@ def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        error_line.error(str(interrupt) or "interrupted")
+        if is_first_process():  # a terminal interrupts all
+            error_line.error(str(interrupt) or "interrupted")
         raise typer.Exit(interrupts.EXIT_CODE) from None
     except Terminated as signal:
         error_line.error(str(signal))

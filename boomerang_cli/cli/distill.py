@@ -12,9 +12,9 @@ import typer
 from boomerang_cli.cli import options
 from boomerang_cli.cli.next_command import patch_command
 from boomerang_cli.cli.output import Output
-from boomerang_cli.engine.distillation.launch import is_first_process, is_launched, launch, without_option
 from boomerang_cli.engine.distillation.recipe import DEFAULT_DATA
 from boomerang_cli.engine.distillation.recipes import RECIPES, default_of, recipe_of
+from boomerang_cli.engine.processes.launch import is_first_process, is_launched, launch, without_option
 
 
 def _auto_or_number(text: str) -> str | int:
@@ -283,7 +283,7 @@ def distill(
     out.note(f"opening {student_init}, its teacher and the text")  # it takes seconds before there is more to say
     from boomerang_cli.engine.distill import DistillPlan, distill
     from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
-    from boomerang_cli.engine.distillation.processes import disconnect
+    from boomerang_cli.engine.processes.group import disconnect
 
     try:
         with out.training() as on_progress:

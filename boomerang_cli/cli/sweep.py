@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
 from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
+from boomerang_cli.engine.processes.launch import is_first_process, launch, without_option
 
 
 def sweep(
@@ -117,6 +119,13 @@ def sweep(
         options.DTypeName, typer.Option(help="Of the computation. auto: bfloat16 on a GPU, float32 on a CPU.")
     ] = "auto",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            help="GPUs of this machine to share the work: a process for each that holds both models, else their layers "
+            "spread over as many as it takes. [default: 1]"
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier sweep.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the sizes to choose from, and score nothing.")
@@ -130,9 +139,15 @@ def sweep(
 
     Example: boomerang sweep --data valid.txt --order first,last,exact --baseline
     """
+    if gpus is not None and not dry_run:
+        from boomerang_cli.engine.evaluation.placement import processes_on
+
+        if (processes := processes_on(gpus, student, teacher, keep=keep, dtype=dtype)) > 1:
+            raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus, processes))
+    from boomerang_cli.engine.processes.group import disconnect
     from boomerang_cli.engine.sweep import sweep
 
-    out = Output(as_json=as_json, quiet=quiet)
+    out = Output(as_json=as_json, quiet=quiet or not is_first_process())
     with out.stages() as on_progress:
         result = sweep(
             layers=layers,
@@ -166,11 +181,15 @@ def sweep(
             output=output,
             dtype=dtype,
             device=device,
+            gpus=gpus,
             overwrite=overwrite,
             dry_run=dry_run,
             on_progress=on_progress,
             on_note=out.note,
         )
+    disconnect()
+    if not is_first_process():
+        return
     text, left_out = sweep_table(result.rows)
     out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
     if left_out:

@@ -15,7 +15,6 @@ from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.distillation.arguments import check_reporter, training_arguments
 from boomerang_cli.engine.distillation.data import find_sources
 from boomerang_cli.engine.distillation.device import peak_memory_bytes
-from boomerang_cli.engine.distillation.failing_together import failing_together
 from boomerang_cli.engine.distillation.finish import write_trained_student
 from boomerang_cli.engine.distillation.identity import contents_of
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
@@ -25,7 +24,6 @@ from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.needs import Machine, Needs, check_plan_options, needs_of
 from boomerang_cli.engine.distillation.parts import check_seen_by_all
 from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
-from boomerang_cli.engine.distillation.processes import decide, processes
 from boomerang_cli.engine.distillation.progress import ProgressCallback
 from boomerang_cli.engine.distillation.recipe import Alignment, Sampling, Schedule
 from boomerang_cli.engine.distillation.recipes import recipe_of
@@ -43,6 +41,8 @@ from boomerang_cli.engine.models.same_layers import check_plans
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, check_writable
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.pair.pair import Pair, open_pair
+from boomerang_cli.engine.processes.failing_together import failing_together
+from boomerang_cli.engine.processes.group import decide, processes
 from boomerang_cli.engine.quiet import keep_libraries_quiet
 
 
@@ -210,6 +210,7 @@ def distill(
         PairError: a student and a teacher that do not belong together.
         SelectionError: an unknown dtype.
         TrainingError: a recipe that cannot be trained, a checkpoint that cannot be used, a loss that is no number.
+        ProcessError: one of several processes was lost.
         DataError: text or conversations that are missing, unreadable or too little; no chat template, or one that
             fails.
         OutputError: the output, or a training that was begun, is there already.

@@ -44,5 +44,9 @@ class TrainingError(BoomerangError):
     """A distillation that cannot start or cannot go on."""
 
 
+class ProcessError(BoomerangError):
+    """Processes that cannot be started together, or one of which was lost."""
+
+
 class ScoringError(BoomerangError):
     """Models that cannot be scored: too little memory, an unknown task, or a search that would take too long."""

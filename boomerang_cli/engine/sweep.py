@@ -54,6 +54,7 @@ def sweep(
     output: str | Path = "sweep",
     dtype: str = "auto",
     device: str = "auto",
+    gpus: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: StageProgress | None = None,
@@ -61,7 +62,8 @@ def sweep(
 ) -> SweepResult:
     """Score models of every size in memory, over the weights of one loaded pair.
 
-    What is found out is kept in ``output`` at once, and the same call goes on where an earlier one stopped.
+    What is found out is kept in ``output`` at once, and the same call goes on where an earlier one stopped. In a
+    process that torchrun started, this is one part of the same sweep, with the same result in all; rank 0 alone writes.
 
     Args:
         layers: the sizes by k, the number of patched blocks; None is every one, 0 (the student) to n (the teacher).
@@ -101,9 +103,11 @@ def sweep(
         dtype: of the computation: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32 on the CPU, else
             bfloat16.
         device: torch's name; ``auto`` is a GPU where there is one, else ``cpu``.
+        gpus: that this process may spread layers over, where one does not hold both models; None is one, or its share
+            of the machine's in a process that torchrun started.
         overwrite: replace an earlier sweep.
         dry_run: return the sizes to choose from, from headers alone; a searched order has those of ``auto``.
-        on_progress: called with what is being done, how much of it is done, and how much there is.
+        on_progress: called at rank 0 with what is being done, how much of it is done, and how much there is.
         on_note: called with what is not as might be expected, such as files that are left out of a folder, and with
             what a search of all sets will take.
 
@@ -116,6 +120,7 @@ def sweep(
         TrainingError: windows that are longer than the teacher has positions for.
         ScoringError: a device that is not there or too small, an unknown task, a search that would take too long; a
             prompt that is empty or too long, or a chat without a template for it.
+        ProcessError: fewer GPUs than ``gpus``, or one of several processes was lost.
         OutputError: the output holds something else, or cannot be written.
         HubError: the Hub refuses, fails, or is out of reach.
     """
@@ -151,6 +156,7 @@ def sweep(
         on_progress("Loading libraries", 0, 1)
 
     from boomerang_cli.engine.distillation.data import notes_on
+    from boomerang_cli.engine.evaluation.devices import own_devices
     from boomerang_cli.engine.evaluation.harness import Harness
     from boomerang_cli.engine.evaluation.measure import measure_rows
     from boomerang_cli.engine.evaluation.prompts import read_questions
@@ -159,6 +165,8 @@ def sweep(
     from boomerang_cli.engine.evaluation.texts import TextSettings, check_purpose, find_texts
     from boomerang_cli.engine.models.model_class import check_pair
     from boomerang_cli.engine.models.same_layers import check_plans
+    from boomerang_cli.engine.processes.failing_together import failing_together
+    from boomerang_cli.engine.processes.group import connect, decide, rank
 
     check_plans((planner.plan(row.patched_blocks) for row in rows), pair.teacher, pair.family)
     check_pair(pair)
@@ -171,17 +179,24 @@ def sweep(
     needs = {"--max-perplexity": max_perplexity, "--max-kl": max_kl, "--speed": speed, "--baseline": baseline}
     needing = [flag for flag, value in needs.items() if value is not None and value is not False]
     check_purpose(texts, names, needing, asks=bool(tasks or prompt))
-    with open_evaluation(
-        pair,
-        texts,
-        questions,
-        result.path,
-        dtype=dtype,
-        device=device,
-        batch_size=batch_size,
-        overwrite=overwrite,
-        on_progress=on_progress,
-    ) as evaluation:
+    connect()
+    devices = own_devices(device, gpus)
+    tell = on_progress if on_progress and rank() == 0 else lambda stage, done, total: None
+    with (
+        failing_together(lambda: f"the same command goes on from what is kept in {output}", on_note),
+        open_evaluation(
+            pair,
+            texts,
+            questions,
+            result.path,
+            dtype=dtype,
+            devices=devices,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            tell=tell,
+            on_note=on_note,
+        ) as evaluation,
+    ):
         orders = find_orders(names, pair, evaluation, beam=beam, yes=yes, on_note=on_note)
         rows = plan_rows(orders, layers, planner)
         check_plans((planner.plan(row.patched_blocks) for row in rows), pair.teacher, pair.family)
@@ -191,7 +206,7 @@ def sweep(
         misses = find_misses(rows, max_perplexity, max_kl)
         scored_on = tuple(source.name for source in texts.data)
         result = replace(result, data=scored_on, rows=rows, misses=misses)
-        write_results(result, orders, pair.layer_map)
+        decide(lambda: write_results(result, orders, pair.layer_map))
         if write:
-            write_models(rows, orders, planner, result.path, evaluation.tell)
+            decide(lambda: write_models(rows, orders, planner, result.path, evaluation.tell))
     return result

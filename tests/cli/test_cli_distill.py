@@ -19,8 +19,8 @@ from running import assert_refused, run
 from tiny_models import make_tokenizer
 
 from boomerang_cli.cli.output import Output
-from boomerang_cli.engine.distillation import launch
 from boomerang_cli.engine.distillation.progress import TrainingProgress
+from boomerang_cli.engine.processes import launch
 
 DISTILL = ("distill", "--data", "train.txt", *RECIPE)
 

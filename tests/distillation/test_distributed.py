@@ -18,13 +18,13 @@ from transformers import PreTrainedModel
 
 from boomerang_cli.engine.distillation import parts, sharding, training_folder
 from boomerang_cli.engine.distillation.arguments import training_arguments
-from boomerang_cli.engine.distillation.launch import launch
 from boomerang_cli.engine.distillation.levers import Levers
-from boomerang_cli.engine.distillation.processes import is_distributed, rank
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
-from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.errors import ProcessError, TrainingError
 from boomerang_cli.engine.models.hidden_states import decoder_layers
+from boomerang_cli.engine.processes.group import is_distributed, rank
+from boomerang_cli.engine.processes.launch import launch
 
 PLAIN = Levers()
 
@@ -218,11 +218,11 @@ def test_tied_embeddings_are_one_parameter_in_two_processes_too(tmp_path: Path) 
 
 def test_more_gpus_than_the_machine_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(TrainingError, match=f"--gpus 99, but this machine has {torch.cuda.device_count()}"):
+    with pytest.raises(ProcessError, match=f"--gpus 99, but this machine has {torch.cuda.device_count()}"):
         launch(["distill"], gpus=99)
 
 
 def test_gpus_under_torchrun_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match="--gpus 2 under torchrun"):
+    with pytest.raises(ProcessError, match="--gpus 2 under torchrun"):
         launch(["distill"], gpus=2)

@@ -37,7 +37,7 @@ if __name__ == "__main__":
 ONE_WAITS = """
 import signal, time
 import torch.distributed
-from boomerang_cli.engine.distillation.failing_together import failing_together
+from boomerang_cli.engine.processes.failing_together import failing_together
 
 torch.distributed.init_process_group("gloo")
 with failing_together():

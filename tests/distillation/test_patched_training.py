@@ -20,12 +20,12 @@ from tiny_models import save_pair
 from boomerang_cli.engine.distillation.arguments import training_arguments
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
-from boomerang_cli.engine.distillation.processes import is_distributed, rank
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.models.compose import LoadedPair
 from boomerang_cli.engine.models.patched_student import PatchedStudents
 from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.pair.student_config import read_student_config
+from boomerang_cli.engine.processes.group import is_distributed, rank
 
 PATCHED = replace(small.RECIPE, steps=6, patched_share=1.0, alignment="relative", seed=2)
 """All steps but the first; at this seed with each pair of owners of embedding and head: both, one, the other, none."""

@@ -22,11 +22,11 @@ from transformers import PreTrainedModel
 from boomerang_cli.engine.distillation import micro_batch, sharding
 from boomerang_cli.engine.distillation.arguments import training_arguments
 from boomerang_cli.engine.distillation.losses import distillation_loss
-from boomerang_cli.engine.distillation.processes import is_distributed, rank
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.vocabulary_loss import Counted
 from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.models.position_scaling import positions_depend_on_length
+from boomerang_cli.engine.processes.group import is_distributed, rank
 
 RESPONSES = ((7, 2, 7), (9, 4, 6), (4, 3, 4), (9, 1, 9))
 """Of each conversation of a step: its length, and where its response begins and ends."""

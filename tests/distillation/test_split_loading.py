@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.distillation import models
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
-from boomerang_cli.engine.distillation.processes import rank
 from boomerang_cli.engine.distillation.student import plan_student, write_student, write_weights
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.models import tensor_files
@@ -24,6 +23,7 @@ from boomerang_cli.engine.models.loading import load_model
 from boomerang_cli.engine.models.split_loading import reads_by_rows
 from boomerang_cli.engine.models.tensor_files import read_rows, write_tensors
 from boomerang_cli.engine.pair.pair import open_pair
+from boomerang_cli.engine.processes.group import rank
 
 CPU = torch.device("cpu")
 BY_ROWS = ("gpt_neox", "llama", "qwen3", "gemma2", "mixtral")

@@ -25,10 +25,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(folder: Path, tmp_path: Path) -> Any:
-    def run_sweep(**settings: Any) -> Any:
-        given = {"student": folder / "student", "data": [str(folder / "text.txt")], "output": tmp_path / "sweep"}
-        return sweep(**{**given, **settings})
+    def given(**settings: Any) -> dict[str, Any]:
+        pair = {"student": folder / "student", "data": [str(folder / "text.txt")], "output": tmp_path / "sweep"}
+        return {**pair, **settings}
 
+    def run_sweep(**settings: Any) -> Any:
+        return sweep(**given(**settings))
+
+    run_sweep.given = given  # type: ignore[attr-defined]
     return run_sweep
 
 

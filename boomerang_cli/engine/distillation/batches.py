@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainingArguments
 
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.distillation.processes import is_distributed
 from boomerang_cli.engine.distillation.reading_process import ReadingProcess
 from boomerang_cli.engine.errors import DataError
+from boomerang_cli.engine.processes.group import is_distributed
 
 
 def batch_loader(

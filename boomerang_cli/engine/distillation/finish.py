@@ -8,7 +8,6 @@ from typing import Any
 
 from boomerang_cli.engine.distillation.device import device_name
 from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
-from boomerang_cli.engine.distillation.processes import decide, processes
 from boomerang_cli.engine.distillation.student import student_documents, write_student, write_weights
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import WEIGHTS
@@ -16,6 +15,7 @@ from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.system_calls import sync_name, sync_tree
 from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.processes.group import decide, processes
 from boomerang_cli.engine.publishing import provenance
 from boomerang_cli.engine.publishing.versions import versions
 

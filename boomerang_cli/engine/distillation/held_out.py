@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from boomerang_cli.engine.distillation.loss_record import zero_sums
-from boomerang_cli.engine.distillation.processes import processes, rank
+from boomerang_cli.engine.processes.group import processes, rank
 
 
 def score_held_out(

@@ -12,10 +12,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.distillation.launch import is_launched
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.processes.launch import is_launched
 from boomerang_cli.engine.quiet import quiet_transformers
 
 OPTIMIZERS = {"adamw": None, "adamw-8bit": "adamw_torch_8bit"}

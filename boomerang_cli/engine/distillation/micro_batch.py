@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.distributed as distributed
 
 from boomerang_cli.engine.distillation.device import free_memory_bytes
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.distillation.processes import agree_on_largest, processes
 from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.processes.group import agree_on_largest, local_processes, processes
 
 _CUDA_SHARE = 0.9
 """Of the free memory; the rest is for fragments and for kernels' workspaces."""
@@ -46,7 +45,7 @@ def choose_micro_batch_size(
         fitting = [size for size in divisors if first + (size - 1) * step <= limit * _CUDA_SHARE]
     else:
         first = _saved_bytes(run, phase, device)
-        free = int(free_memory_bytes(device) * _CPU_SHARE) // _local_processes()
+        free = int(free_memory_bytes(device) * _CPU_SHARE) // local_processes()
         limit = free - int((4 + optimizer_bytes) * parameters)
         most = max(1, CPU_TOKENS // phase.sequence_length)
         fitting = [size for size in divisors if size * first <= limit and size <= most]
@@ -93,9 +92,3 @@ def _saved_bytes(run: Callable[[torch.Tensor], None], phase: Phase, device: torc
 
 def _dummy(phase: Phase, device: torch.device, sequences: int) -> torch.Tensor:
     return torch.zeros(sequences, phase.sequence_length, dtype=torch.int64, device=device)
-
-
-def _local_processes() -> int:
-    import os
-
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if distributed.is_initialized() else 1

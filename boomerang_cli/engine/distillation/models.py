@@ -8,7 +8,6 @@ import torch
 from transformers import PreTrainedModel
 
 from boomerang_cli.engine.distillation.device import has_bfloat16
-from boomerang_cli.engine.distillation.processes import in_turns, is_distributed, processes
 from boomerang_cli.engine.distillation.sharding import shard, split_root, with_whole_root
 from boomerang_cli.engine.models.agreement import check_parts
 from boomerang_cli.engine.models.hidden_states import decoder_layers
@@ -16,6 +15,7 @@ from boomerang_cli.engine.models.loading import load_model
 from boomerang_cli.engine.models.split_loading import reads_by_rows
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.processes.group import in_turns, is_distributed, processes
 
 
 def load_student(pair: Pair, device: torch.device, *, offload: bool = False) -> PreTrainedModel:

@@ -14,9 +14,9 @@ import torch
 from torch.distributed.tensor import DTensor, Shard
 
 from boomerang_cli.engine.checkpoint.tensors import Tensor, read_header
-from boomerang_cli.engine.distillation.processes import all_values, processes, rank
 from boomerang_cli.engine.errors import CheckpointError, TrainingError
 from boomerang_cli.engine.models.tensor_files import STORED_DTYPES, read_rows, write_tensors
+from boomerang_cli.engine.processes.group import all_values, processes, rank
 
 
 def check_seen_by_all(folder: Path) -> None:

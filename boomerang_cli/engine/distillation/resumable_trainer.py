@@ -10,8 +10,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, Trainer
 
-from boomerang_cli.engine.distillation.processes import group_for_questions
 from boomerang_cli.engine.distillation.training_state import Saved
+from boomerang_cli.engine.processes.group import group_for_questions
 
 
 class ResumableTrainer(Trainer):

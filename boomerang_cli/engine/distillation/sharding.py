@@ -18,7 +18,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from boomerang_cli.engine.distillation.processes import processes
+from boomerang_cli.engine.processes.group import processes
 
 Result = TypeVar("Result")
 

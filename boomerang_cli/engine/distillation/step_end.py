@@ -10,9 +10,9 @@ import torch.distributed as distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from boomerang_cli.engine.distillation.interrupts import Interrupts
-from boomerang_cli.engine.distillation.processes import agree_on_largest, rank
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.processes.group import agree_on_largest, rank
 
 SAVE_SECONDS = 600.0
 """Without ``save_every`` a checkpoint is written this often: what a killed run costs."""

@@ -14,10 +14,10 @@ from transformers import TrainingArguments
 from boomerang_cli.engine.distillation.batches import batch_loader, read_micro_batches
 from boomerang_cli.engine.distillation.chat_sequences import ChatPosition
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.distillation.processes import processes
 from boomerang_cli.engine.distillation.reading_process import ReadingProcess
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.vocabulary_loss import Counted
+from boomerang_cli.engine.processes.group import processes
 
 
 @dataclass(frozen=True)

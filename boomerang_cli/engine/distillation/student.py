@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
 from boomerang_cli.engine.checkpoint.tensors import read_header
 from boomerang_cli.engine.checkpoint.weights import SINGLE_FILE
-from boomerang_cli.engine.distillation.processes import rank
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.models.tensor_files import write_tensors
 from boomerang_cli.engine.models.whole_tensors import WholeTensors
@@ -23,6 +22,7 @@ from boomerang_cli.engine.output.writer import write_model
 from boomerang_cli.engine.pair.layers import LayerSource
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
+from boomerang_cli.engine.processes.group import rank
 from boomerang_cli.engine.sizes import parse_bytes
 
 METRICS_FILE = "metrics.jsonl"

@@ -21,7 +21,6 @@ from boomerang_cli.engine.distillation.chat_sequences import (
 from boomerang_cli.engine.distillation.conversations import ChatData
 from boomerang_cli.engine.distillation.data import TextSources
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.distillation.processes import decide
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.sequences import (
     BEGINNING,
@@ -35,6 +34,7 @@ from boomerang_cli.engine.distillation.sequences import (
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.models.loading import load_tokenizer
 from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.processes.group import decide
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from boomerang_cli.engine.distillation.loss_record import LossSums, check_finite
 from boomerang_cli.engine.distillation.micro_batch import choose_micro_batch_size
 from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.distillation.processes import as_told_by, is_distributed, processes, rank
 from boomerang_cli.engine.distillation.progress import ProgressCallback, Standing
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.resumable_trainer import ResumableTrainer
@@ -34,6 +33,7 @@ from boomerang_cli.engine.distillation.training_state import Saved, save_checkpo
 from boomerang_cli.engine.models.patched_student import PatchedStudents
 from boomerang_cli.engine.models.position_scaling import positions_depend_on_length
 from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.processes.group import as_told_by, is_distributed, processes, rank
 
 
 class DistillationTrainer(ResumableTrainer):

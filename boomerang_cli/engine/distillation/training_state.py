@@ -22,10 +22,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerState
 
 from boomerang_cli.engine.distillation.parts import Parts, write_part
-from boomerang_cli.engine.distillation.processes import all_values, decide, processes, rank
 from boomerang_cli.engine.distillation.training_folder import PROGRESS, STATE, TABLE, TrainingFolder
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.output.system_calls import sync_tree
+from boomerang_cli.engine.processes.group import all_values, decide, processes, rank
 
 _RANDOM = {"random/cpu": torch.get_rng_state, "random/cuda": torch.cuda.get_rng_state}
 

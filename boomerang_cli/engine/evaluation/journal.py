@@ -7,9 +7,8 @@ import json
 import os
 import shutil
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -17,9 +16,12 @@ from typing import Any, BinaryIO
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.files import SourceFile
 from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.evaluation.record import Record, Values
+from boomerang_cli.engine.evaluation.sweep_files import keep_file
 from boomerang_cli.engine.output.output_folder import check_output
 from boomerang_cli.engine.output.output_marker import MARKER_FILE, write_marker
 from boomerang_cli.engine.output.system_calls import sync_name, try_lock
+from boomerang_cli.engine.processes.group import decide
 
 JOURNAL_FILE = "journal.jsonl"
 _SECONDS_BETWEEN_SYNCS = 1.0
@@ -29,7 +31,7 @@ Identity = Mapping[str, Any]
 """What all scores of one sweep have in common: pair, text, settings, versions. None: not known yet, or not needed."""
 
 
-class Journal:
+class Journal(Record):
     """A sweep's folder, and what is known there. A context manager: the folder is locked while it is open.
 
     Each line holds the identity, or a value under a key. Values of one key are merged.
@@ -43,8 +45,8 @@ class Journal:
     """
 
     def __init__(self, folder: Path, identity: Identity, *, overwrite: bool = False) -> None:
-        self.folder, self._path = folder, folder / JOURNAL_FILE
-        self._values: dict[str, dict[str, Any]] = defaultdict(dict)
+        super().__init__(folder, {})
+        self._path = folder / JOURNAL_FILE
         self._synced = time.monotonic()
         check_output(folder, "sweep", overwrite=overwrite, dry_run=not overwrite)
         try:
@@ -72,10 +74,6 @@ class Journal:
         with self._file:
             self._sync()
 
-    def get(self, key: str) -> Mapping[str, Any]:
-        """Return what is known under a key."""
-        return self._values[key]
-
     def add(self, key: str, values: Mapping[str, Any]) -> None:
         """Keep what was found out, at once: a kill takes nothing, a power cut what a second had found.
 
@@ -83,7 +81,11 @@ class Journal:
             OutputError: it cannot be written.
         """
         self._write({"key": key, "values": dict(values)})
-        self._values[key].update(values)
+        super().add(key, values)
+
+    def keep_file(self, name: str, content: bytes) -> None:
+        """Write a file of the folder (errors as in ``sweep_files.keep_file``)."""
+        keep_file(self.folder, name, content)
 
     def _make(self, overwrite: bool) -> None:
         if not overwrite and any(path.name != MARKER_FILE for path in self.folder.iterdir()):
@@ -158,6 +160,24 @@ class Journal:
             yield
         except OSError as error:
             raise OutputError(f"{self._path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def open_journal(folder: Path, identity: Identity, *, overwrite: bool) -> Iterator[Record]:
+    """Yield the journal at rank 0, which alone writes, and what it holds in the other processes.
+
+    Raises:
+        OutputError: see ``Journal``; in all processes.
+    """
+    with ExitStack() as stack:
+        opened: list[Record] = []
+
+        def open_here() -> Values:
+            opened.append(stack.enter_context(Journal(folder, identity, overwrite=overwrite)))
+            return opened[0].values
+
+        values = decide(open_here)
+        yield opened[0] if opened else Record(folder, values)
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:

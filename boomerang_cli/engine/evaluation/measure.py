@@ -70,20 +70,14 @@ def _with_speed(rows: Sequence[SweepRow], evaluation: Evaluation) -> Sequence[Sw
 
 
 def _with_samples(rows: Sequence[SweepRow], evaluation: Evaluation) -> Sequence[SweepRow]:
-    continued = []
-    for done, row in enumerate(rows):
-        evaluation.tell(f"Continuing prompts, {row.depth} layers", done, len(rows))
-        continued.append(replace(row, samples=evaluation.samples(Variant(row.patched_blocks))))
-    return continued
+    samples = evaluation.samples(_variants(rows))
+    return [replace(row, samples=samples[Variant(row.patched_blocks)]) for row in rows]
 
 
 def _with_tasks(rows: Sequence[SweepRow], evaluation: Evaluation, harness: Harness) -> Sequence[SweepRow]:
-    tasks = harness.settings.tasks
-    measured = []
-    for index, row in enumerate(rows):
-        numbers: dict[str, dict[str, float]] = {}
-        for position, task in enumerate(tasks):
-            evaluation.tell(f"{task}, {row.depth} layers", index * len(tasks) + position, len(rows) * len(tasks))
-            numbers |= evaluation.task(Variant(row.patched_blocks), task, harness)
-        measured.append(replace(row, tasks=numbers))
-    return measured
+    numbers = evaluation.tasks(_variants(rows), harness)
+    return [replace(row, tasks=numbers[Variant(row.patched_blocks)]) for row in rows]
+
+
+def _variants(rows: Sequence[SweepRow]) -> list[Variant]:
+    return list(dict.fromkeys(Variant(row.patched_blocks) for row in rows))

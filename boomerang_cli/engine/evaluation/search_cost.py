@@ -16,6 +16,7 @@ from boomerang_cli.engine.evaluation.scoring import GATHERED_BYTES, GATHERED_MOD
 from boomerang_cli.engine.evaluation.set_tree import SetTree
 from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.evaluation.windows import Windows
+from boomerang_cli.engine.processes.group import local_processes
 
 _FEW, _MANY = 2, 5
 """All sets of so many of the last blocks are scored; what more sets take is what a set takes in a large tree."""
@@ -45,7 +46,8 @@ def fit_search(scorer: Scorer, tree: SetTree, windows: Windows) -> SearchCost:
         ScoringError: a single window does not fit.
     """
     memory, table = _Memory.of(scorer, tree, windows), 8 * 2 ** len(tree.blocks)
-    free = int(free_memory_bytes(scorer.device) * _USABLE_SHARE.get(scorer.device.type, 0.5)) - table
+    sharing = 1 if scorer.device.type == "cuda" else local_processes()
+    free = int(free_memory_bytes(scorer.device) * _USABLE_SHARE.get(scorer.device.type, 0.5)) // sharing - table
     planned = len(next(iter(scorer.batches(windows))))
     at_once = next((count for count in range(planned, 0, -1) if memory.bytes(count) <= free), 0)
     if not at_once:

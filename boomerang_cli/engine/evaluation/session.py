@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,14 +10,18 @@ import torch
 
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.agreement import check_stages
+from boomerang_cli.engine.evaluation.devices import choose_dtype
 from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
-from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
+from boomerang_cli.engine.evaluation.journal import fingerprint, open_journal
+from boomerang_cli.engine.evaluation.placement import find_places, show_places
 from boomerang_cli.engine.evaluation.prompts import Questions
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
 from boomerang_cli.engine.evaluation.texts import Texts
 from boomerang_cli.engine.models.compose import LoadedPair, load_pair
+from boomerang_cli.engine.models.places import Places
 from boomerang_cli.engine.output.output_folder import check_spares, check_writable
 from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.processes.group import decide, in_turns, rank
 from boomerang_cli.engine.publishing.versions import versions
 
 
@@ -29,15 +33,17 @@ def open_evaluation(
     folder: Path,
     *,
     dtype: str = "auto",
-    device: str = "auto",
+    devices: Sequence[torch.device],
     batch_size: int | None = None,
     overwrite: bool = False,
-    on_progress: StageProgress | None = None,
+    tell: StageProgress,
+    on_note: Callable[[str], None],
 ) -> Iterator[Evaluation]:
-    """Yield what scores the models of a pair, and remembers in ``folder``.
+    """Yield what scores the models of a pair, and remembers in ``folder``; of several processes, at rank 0.
 
     Args:
-        dtype, device: ``auto`` is a GPU in bfloat16 where there is one, else the CPU in float32.
+        dtype: ``auto`` is bfloat16 on a GPU, float32 on the CPU.
+        devices: of this process; layers are spread over as many of them as both models need.
 
     Raises:
         DataError: text that is too short or cannot be read.
@@ -45,12 +51,15 @@ def open_evaluation(
         CheckpointError, UnsupportedModelError: models that cannot be loaded.
         ScoringError: no such device, or it has too little memory.
     """
-    place = choose_device(device)
-    number = choose_dtype(dtype, place)
-    tell = on_progress or (lambda stage, done, total: None)
+    if devices[0].type == "cuda" and devices[0].index is not None:
+        torch.cuda.set_device(devices[0])  # what names none would take memory of the first, which is another process's
+    number = choose_dtype(dtype, devices[0])
+    places = find_places(pair, number, devices)
+    if (note := show_places(places)) and rank() == 0:
+        on_note(note)
     tell("Reading text", 0, 1)
-    data = texts.read_data(questions.tokenizer)
-    calibration = texts.read_calibration(questions.tokenizer, data)
+    data = decide(lambda: texts.read_data(questions.tokenizer))
+    calibration = decide(lambda: texts.read_calibration(questions.tokenizer, data))
     made_with = versions()
     identity = {
         "student": fingerprint(pair.student),
@@ -59,7 +68,7 @@ def open_evaluation(
         "text": data and data.digest,
         "calibration_text": calibration.digest if calibration and texts.calibration else None,
         "dtype": str(number).removeprefix("torch."),
-        "device": place.type,
+        "device": devices[0].type,
         **questions.identity,
         **{f"{name}_version": made_with.get(name) for name in ("boomerang", "torch", "transformers")},
     }
@@ -68,16 +77,16 @@ def open_evaluation(
     tell("Loading both models", 0, 1)
     # What another sweep found goes, and a folder is made, only once nothing of the models can be refused any more.
     loaded = None
-    if not folder.exists():
+    if is_new := decide(lambda: not folder.exists()):
         check_writable(folder)
-    if overwrite or not folder.exists():
-        loaded = _load(pair, number, place)
-    with Journal(folder, identity, overwrite=overwrite) as journal:
-        loaded = loaded or _load(pair, number, place)
+    if overwrite or is_new:
+        loaded = _load(pair, number, devices[0], places)
+    with open_journal(folder, identity, overwrite=overwrite) as record:
+        loaded = loaded or _load(pair, number, devices[0], places)
         evaluation = Evaluation(
             loaded,
             questions.tokenizer,
-            journal,
+            record,
             data=data,
             calibration=calibration,
             prompts=questions.prompts,
@@ -91,38 +100,18 @@ def open_evaluation(
             raise KeyboardInterrupt(message) from None
 
 
-def _load(pair: Pair, dtype: torch.dtype, device: torch.device) -> LoadedPair:
+def _load(pair: Pair, dtype: torch.dtype, device: torch.device, places: Places | None) -> LoadedPair:
+    def load() -> LoadedPair:
+        return load_pair(pair, dtype=dtype, device=device, places=places)
+
     try:
-        loaded = load_pair(pair, dtype=dtype, device=device)
+        # On its way to a GPU a model stands in host memory: one at a time.
+        loaded = load() if device.type == "cpu" else in_turns(load)
         check_stages(loaded)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise ScoringError(
-            f"{device} has too little memory for both models: give --dtype bfloat16, or --device cpu"
+            f"{device} has too little memory for both models: give --gpus 2, --dtype bfloat16, or --device cpu"
         ) from None
     return loaded
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name, or for ``auto`` the best there is.
-
-    Raises:
-        ScoringError: torch has no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise ScoringError(f"--device {name} is not there: give cpu, or leave it out") from None
-    return device
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of a name; ``auto`` is float32 on the CPU, where half precision is slow, else bfloat16."""
-    if name == "auto":
-        name = "float32" if device.type == "cpu" else "bfloat16"
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype

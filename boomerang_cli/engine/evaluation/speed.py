@@ -21,7 +21,7 @@ class Speed:
 
     Attributes:
         memory_bytes: the model's own weights and the peak of what comes on top of them; None on a CPU, which does not
-            tell.
+            tell, and on several devices.
     """
 
     tokens_per_second: float
@@ -40,6 +40,7 @@ def measure_speed(model: PreTrainedModel, input_ids: Tensor) -> Speed:
         ScoringError: the device has too little memory for the batch.
     """
     device = model.device
+    input_ids = input_ids.to(device)
     try:
         seconds = min([_forward_seconds(model, input_ids) for _ in range(1 + _RUNS)][1:])
     except RuntimeError as error:
@@ -48,7 +49,7 @@ def measure_speed(model: PreTrainedModel, input_ids: Tensor) -> Speed:
         message = f"{device} has too little memory for a batch of {len(input_ids)}: give a smaller --batch-size"
         raise ScoringError(message) from None
     memory = None
-    if device.type == "cuda":
+    if device.type == "cuda" and all(parameter.device == device for parameter in model.parameters()):
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         _forward_seconds(model, input_ids)

@@ -95,7 +95,7 @@ class Stages:
         along one branch alone, one for each place where models part. The teacher's blocks are walked first: if the
         teacher itself is the first of the models, it is the first that is yielded.
         """
-        ordered = sorted(models, key=lambda model: [(step[0].owner, len(step)) for step in model[1]], reverse=True)
+        ordered = sorted(models, key=lambda model: place_in_tree(model[1]), reverse=True)
         for owner, begun in groupby(ordered, key=lambda model: model[1][0][0].owner):
             yield from self._walk(list(begun), 0, batch.embedded[owner], batch)
 
@@ -114,6 +114,11 @@ class Stages:
         final = self.finish(owner, hidden, batch)
         for label, _ in models:
             yield Leaf(label, owner, final)
+
+
+def place_in_tree(steps: Sequence[Step]) -> list[tuple[str, int]]:
+    """Return what sorts models so that those which begin alike follow one another."""
+    return [(step[0].owner, len(step)) for step in steps]
 
 
 class _Body:

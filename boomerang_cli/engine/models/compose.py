@@ -15,6 +15,7 @@ from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
 from boomerang_cli.engine.models.hidden_states import layers_prefix
 from boomerang_cli.engine.models.loading import load_model
+from boomerang_cli.engine.models.places import Places
 from boomerang_cli.engine.output.plan import OWNERS
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
 from boomerang_cli.engine.pair.pair import Pair
@@ -23,10 +24,15 @@ from boomerang_cli.engine.quiet import quiet_transformers
 
 @dataclass(frozen=True)
 class LoadedPair:
-    """A student and its teacher in memory, on one device; as ``load_pair`` loads them, or as they are trained."""
+    """A student and its teacher in memory; as ``load_pair`` loads them, or as they are trained.
+
+    Attributes:
+        places: of their layers, where these are on several devices.
+    """
 
     pair: Pair
     models: Mapping[Owner, PreTrainedModel]
+    places: Places | None = None
 
     @property
     def device(self) -> torch.device:
@@ -39,18 +45,25 @@ class LoadedPair:
         return tuple(LayerSource(owner, index, layer) for index, layer in enumerate(kept))
 
 
-def load_pair(pair: Pair, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> LoadedPair:
+def load_pair(
+    pair: Pair, *, dtype: torch.dtype, device: torch.device | str = "cpu", places: Places | None = None
+) -> LoadedPair:
     """Load both models of a pair: in evaluation mode, without gradients, in one dtype.
+
+    Args:
+        places: of their layers, in place of ``device``.
 
     Raises:
         UnsupportedModelError, CheckpointError: see ``loading.load_model``.
     """
-    models = {
-        owner: load_model(pair.checkpoint(owner), pair.config(owner), dtype=dtype, device=device) for owner in OWNERS
-    }
-    for model in models.values():
-        model.requires_grad_(False)
-    return LoadedPair(pair, models)
+    models: dict[Owner, PreTrainedModel] = {}
+    loaded = LoadedPair(pair, models, places)
+    for owner in OWNERS:
+        model = load_model(pair.checkpoint(owner), pair.config(owner), dtype=dtype, device="cpu" if places else device)
+        if places:
+            places.hold(model, loaded.whole(owner))
+        models[owner] = model.requires_grad_(False)
+    return loaded
 
 
 def compose(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedModel:
@@ -64,6 +77,8 @@ def compose(loaded: LoadedPair, sources: Sequence[LayerSource]) -> PreTrainedMod
     for name, (owner, own_name) in origins(model, loaded.pair.family, sources).items():
         set_tensor(model, name, get_tensor(loaded.models[owner], own_name))
     model.generation_config = loaded.models["teacher"].generation_config
+    if loaded.places:
+        loaded.places.hold(model, sources)
     model.requires_grad_(False)
     return model
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.errors import ProcessError
 
 _SHUTDOWN_SECONDS = "900"
 """How long the launcher waits, after Ctrl-C, for a step to end and a checkpoint to be written."""
@@ -34,21 +34,35 @@ def without_option(arguments: Sequence[str], option: str) -> list[str]:
     return kept
 
 
-def launch(arguments: Sequence[str], gpus: int) -> int:
-    """Run ``python -m boomerang_cli <arguments>`` in ``gpus`` processes, and return the exit code.
+def check_gpus(gpus: int) -> None:
+    """Refuse a number of GPUs to start processes for.
 
     Raises:
-        TrainingError: the machine has fewer GPUs, or this is such a process already.
+        ProcessError: the machine has fewer, or this is such a process already.
     """
     if gpus < 1:
-        raise TrainingError(f"--gpus {gpus} must be 1 or more")
+        raise ProcessError(f"--gpus {gpus} must be 1 or more")
     if is_launched():
-        raise TrainingError(f"--gpus {gpus} under torchrun: leave one of them out")
+        raise ProcessError(f"--gpus {gpus} under torchrun: leave one of them out")
     import torch
 
     if (found := torch.cuda.device_count()) < gpus:
-        raise TrainingError(f"--gpus {gpus}, but this machine has {found}")
-    return run_processes(["-m", "boomerang_cli", *arguments], gpus)
+        raise ProcessError(f"--gpus {gpus}, but this machine has {found}")
+
+
+def launch(arguments: Sequence[str], gpus: int, processes: int | None = None) -> int:
+    """Run ``python -m boomerang_cli <arguments>`` on so many GPUs, and return the exit code.
+
+    Args:
+        processes: that share the GPUs; None is one for each.
+
+    Raises:
+        ProcessError: see :func:`check_gpus`.
+    """
+    check_gpus(gpus)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus))))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible.split(",")[:gpus])  # those of the processes, and no others
+    return run_processes(["-m", "boomerang_cli", *arguments], processes or gpus)
 
 
 def run_processes(command: Sequence[str], processes: int) -> int:

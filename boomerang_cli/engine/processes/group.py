@@ -1,17 +1,29 @@
-"""The processes of one training: how many there are, which of them this is, and how they come to one answer."""
+"""The processes of one command: how many there are, which of them this is, and how they come to one answer."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as distributed
 
 from boomerang_cli.engine.errors import BoomerangError
+from boomerang_cli.engine.processes.launch import is_launched
 
 Result = TypeVar("Result")
+
+
+_PATIENCE = timedelta(days=365)
+"""With another process, which may be at work for hours; that one was lost is ``failing_together``'s to find out."""
+
+
+def connect() -> None:
+    """Meet the processes that torchrun started together with this one, over gloo: they exchange little."""
+    if is_launched() and not distributed.is_initialized():
+        distributed.init_process_group("gloo", timeout=_PATIENCE)
 
 
 def is_distributed() -> bool:
@@ -24,6 +36,11 @@ def rank() -> int:
 
 def processes() -> int:
     return distributed.get_world_size() if is_distributed() else 1
+
+
+def local_processes() -> int:
+    """Return how many of them share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", processes())) if is_distributed() else 1
 
 
 def disconnect() -> None:
@@ -46,7 +63,7 @@ def in_turns(load: Callable[[], Result]) -> Result:
     if not is_distributed():
         return load()
     result: Result | None = None
-    for turn in range(int(os.environ.get("LOCAL_WORLD_SIZE", processes()))):
+    for turn in range(local_processes()):
         if turn == int(os.environ.get("LOCAL_RANK", rank())):
             result = load()
         distributed.barrier()

@@ -1,4 +1,4 @@
-"""Processes that train together end together: one tells why, and none is left waiting for another that has gone."""
+"""Processes that work together end together: one tells why, and none is left waiting for another that has gone."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from torch.distributed import DistError
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
-from boomerang_cli.engine.distillation.processes import is_distributed, processes, rank
-from boomerang_cli.engine.errors import BoomerangError, TrainingError
+from boomerang_cli.engine.errors import BoomerangError, ProcessError
+from boomerang_cli.engine.processes.group import is_distributed, processes, rank
 
 _FAILED = "boomerang/failed"
 _AT_WORK, _LEFT = "boomerang/at-work", "boomerang/left"
@@ -41,7 +41,7 @@ def failing_together(
 
     Raises:
         SystemExit: another process failed too, and says why.
-        TrainingError: another process was killed.
+        ProcessError: another process was killed.
     """
     if not is_distributed():
         yield
@@ -62,7 +62,7 @@ def failing_together(
             time.sleep(_GRACE_SECONDS)  # an end would have the launcher end the one that speaks
             raise SystemExit(1) from None
         if _is_cut_off(error):
-            raise TrainingError(lost()) from None
+            raise ProcessError(lost()) from None
         raise
     finally:
         done.set()

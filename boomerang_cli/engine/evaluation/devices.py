@@ -1,0 +1,59 @@
+"""The devices that a process computes on, and the dtype that suits them."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from boomerang_cli.engine.errors import ProcessError, ScoringError
+from boomerang_cli.engine.processes.group import is_distributed, local_processes
+from boomerang_cli.engine.processes.launch import check_gpus
+
+
+def own_devices(name: str, gpus: int | None = None) -> tuple[torch.device, ...]:
+    """Return the devices of this process: one, or ``gpus`` of them; of several processes on a machine each its share.
+
+    Args:
+        name: torch's, or ``auto``: a GPU where there is one, else the CPU.
+
+    Raises:
+        ProcessError: fewer GPUs than ``gpus``, or another device.
+        ScoringError: torch has no such device here.
+    """
+    if gpus is not None:
+        check_gpus(gpus)
+        if name not in ("auto", "cuda"):
+            raise ProcessError(f"--gpus {gpus} with --device {name}: leave one of them out")
+        return tuple(torch.device("cuda", index) for index in range(gpus))
+    device = choose_device(name)
+    if device.type != "cuda" or device.index is not None or not is_distributed():
+        return (device,)
+    there = torch.cuda.device_count()
+    share = max(1, there // local_processes())
+    first = int(os.environ.get("LOCAL_RANK", "0")) * share % there
+    return tuple(torch.device("cuda", index) for index in range(first, first + share))
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name, or for ``auto`` the best there is.
+
+    Raises:
+        ScoringError: torch has no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ScoringError(f"--device {name} is not there: give cpu, or leave it out") from None
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of a name; ``auto`` is float32 on the CPU, where half precision is slow, else bfloat16."""
+    if name == "auto":
+        name = "float32" if device.type == "cpu" else "bfloat16"
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype

@@ -1,0 +1,1 @@
+"""One command in several processes: they are started, ask one another, and end together."""
