@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from boomerang_cli.cli.table import table
+from boomerang_cli.engine.evaluation.pareto import Recommendation
 from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
@@ -19,15 +20,18 @@ class _Column(NamedTuple):
     """Columns with the highest number are left out first where there is no room; those with 0 never."""
 
 
-def sweep_table(rows: Sequence[SweepRow], width: int | None = None) -> tuple[str, tuple[str, ...]]:
+def sweep_table(
+    rows: Sequence[SweepRow], recommended: Recommendation | None = None, *, width: int | None = None
+) -> tuple[str, tuple[str, ...]]:
     """Return the table, and the headings of the columns that it has no room for.
 
     Args:
+        recommended: marks the sizes on the Pareto front, and the one to take.
         width: in characters; None is the terminal's, or any in a pipe.
     """
     if width is None:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    columns = [column for column in _columns(rows) if any(column.cell(row) for row in rows)]
+    columns = [column for column in _columns(rows, recommended) if any(column.cell(row) for row in rows)]
     left_out: list[str] = []
     while True:
         text = table([column.heading for column in columns], [[column.cell(row) for column in columns] for row in rows])
@@ -38,7 +42,7 @@ def sweep_table(rows: Sequence[SweepRow], width: int | None = None) -> tuple[str
         left_out.append(last.heading)
 
 
-def _columns(rows: Sequence[SweepRow]) -> list[_Column]:
+def _columns(rows: Sequence[SweepRow], recommended: Recommendation | None) -> list[_Column]:
     metrics = {
         (task, name): None for row in rows for task, found in (row.tasks or {}).items() for name in list(found)[:1]
     }
@@ -48,6 +52,7 @@ def _columns(rows: Sequence[SweepRow]) -> list[_Column]:
         _Column("depth", lambda row: str(row.depth)),
         _Column("parameters", lambda row: show_count(row.parameters)),
         _Column("size", lambda row: show_bytes(row.bytes), 2),
+        _Column("front", lambda row: _mark(row, recommended)),
         _Column("perplexity", _perplexity),
         _Column("KL", lambda row: _number(row.kl)),
         _Column("top1", lambda row: _number(row.top1), 2),
@@ -59,6 +64,12 @@ def _columns(rows: Sequence[SweepRow]) -> list[_Column]:
         *(_Column(f"{task} {name}", _metric(task, name)) for task, name in metrics),
         _Column("blocks patched", lambda row: ",".join(map(str, row.patched_blocks)) or "none", 4),
     ]
+
+
+def _mark(row: SweepRow, recommended: Recommendation | None) -> str:
+    if recommended is None or not recommended.is_on_front(row.patched_blocks):
+        return ""
+    return "take *" if recommended.is_knee(row.patched_blocks) else "*"
 
 
 def _perplexity(row: SweepRow) -> str:
