@@ -14,7 +14,6 @@ from boomerang_cli.engine.errors import OutputError, SelectionError
 from boomerang_cli.engine.evaluation.menu import MenuRow, choose, list_sizes, marked, size_of
 from boomerang_cli.engine.evaluation.swept import choose_order, find_swept, taken_from
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
-from boomerang_cli.engine.output.memory import Memory
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.planner import Planner
@@ -27,6 +26,7 @@ from boomerang_cli.engine.publishing.card import model_documents
 from boomerang_cli.engine.publishing.provenance import layer_sources
 
 if TYPE_CHECKING:
+    from boomerang_cli.engine.output.memory import Memory
     from boomerang_cli.engine.output.verify import Verification
     from boomerang_cli.engine.push import PushResult
 

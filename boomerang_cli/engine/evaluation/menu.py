@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.evaluation.swept import SCORES, Swept
-from boomerang_cli.engine.output.memory import Memory, memory_of
 from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.pair.bounds import Bound, Use
 from boomerang_cli.engine.pair.order import Order
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.output.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ def size_of(planner: Planner, blocks: tuple[int, ...], order: str, swept: Swept 
     """Return what is known of one model (errors as in :func:`list_sizes`)."""
     plan, pair = planner.plan(blocks), planner.pair
     scored = swept.rows.get(blocks) if swept else None
+    memory = None
+    if use:
+        from boomerang_cli.engine.output.memory import memory_of
+
+        memory = memory_of(plan, pair.family, use, pair.teacher.name)
     scores: dict[str, Any] = {name: getattr(scored, name, None) for name in SCORES}
     return MenuRow(
         layers=len(blocks),
@@ -62,7 +69,7 @@ def size_of(planner: Planner, blocks: tuple[int, ...], order: str, swept: Swept 
         order=order,
         patched_blocks=blocks,
         **scores,
-        memory=memory_of(plan, pair.family, use, pair.teacher.name) if use else None,
+        memory=memory,
     )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.files import ask
-from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
 from boomerang_cli.engine.evaluation.orders import SEARCHED
@@ -45,6 +44,8 @@ class Swept:
 
     def other_files(self, pair: Pair) -> str | None:
         """Return which of the two models has other files than those that were scored; None if neither has."""
+        from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
+
         models = {"student": pair.student, "teacher": pair.teacher}
         differing = [name for name, each in models.items() if self.fingerprints.get(name) != fingerprint(each)]
         return " and ".join(differing) or None
