@@ -13,8 +13,8 @@ from boomerang_cli.cli.next_command import recommended_command
 from boomerang_cli.cli.output import Output, as_plain
 from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
-from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
+from boomerang_cli.engine.pair.order import SEARCHED
 
 
 def sweep(

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from boomerang_cli.cli.app import app
 from boomerang_cli.cli.sweep_table import sweep_table
+from boomerang_cli.engine.evaluation.pareto import Recommendation, Size
 from boomerang_cli.engine.evaluation.rows import SweepRow
 
 
@@ -107,18 +108,20 @@ def test_the_hint_holds_for_a_pair_that_was_named(
     shown = run("--data", text, "--order", order, "-o", "my sweep", *named).stderr
     command = shlex.split(shown.splitlines()[-1].split("`")[1])
     result = CliRunner().invoke(app, [*command[1:], "--json"])
-    knee = json.loads(Path("my sweep/results.json").read_text())["recommended"]["knee"]
-    assert json.loads(result.stdout)["patched_blocks"] == knee["patched_blocks"]
+    front = json.loads(Path("my sweep/results.json").read_text())["recommended"]["pareto"]
+    assert json.loads(result.stdout)["patched_blocks"] in [size["patched_blocks"] for size in front]
 
 
-def test_the_table_marks_the_front_and_the_size_to_take(run: Any, text: str) -> None:
-    result = run("--data", text)
-    recommended = json.loads(Path("sweep/results.json").read_text())["recommended"]
-    front = [size["layers"] for size in recommended["pareto"]]
-    marked = [int(line.split()[1]) for line in result.stdout.splitlines() if "*" in line]
-    taken = [int(line.split()[1]) for line in result.stdout.splitlines() if "take *" in line]
-    assert (marked, taken) == (front, [recommended["knee"]["layers"]])
-    assert f"take {recommended['knee']['order']} k={taken[0]}: {recommended['reason']}" in result.stderr
+def test_the_table_marks_the_front_and_the_size_to_take() -> None:
+    sizes = tuple(Size("last", row.layers, 18, 1, row.patched_blocks, 0.1, None, None) for row in ROWS)
+    shown, _ = sweep_table(ROWS, Recommendation("kl", sizes, sizes[1], "elbow", ""), width=200)
+    assert [line.split()[5:8] for line in shown.splitlines()[1:]] == [["MB", "*", "12.35"], ["MB", "take", "*"]]
+
+
+def test_the_recommended_size_is_told_with_its_reason(run: Any, text: str) -> None:
+    result = run("--data", text, "--layers", "1")
+    assert "take first k=1: no other size is as close to the teacher" in result.stderr
+    assert result.stderr.splitlines()[-1] == "hint: write the recommended size: `boomerang patch --layers 1`"
 
 
 def test_what_makes_scores_mean_nothing_is_told(run: Any, text: str) -> None:
