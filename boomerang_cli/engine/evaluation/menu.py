@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.errors import SelectionError, UnsupportedModelError
 from boomerang_cli.engine.evaluation.rows import SCORES, SweepRow
 from boomerang_cli.engine.evaluation.swept import Swept
+from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.pair.bounds import Bound, Use
 from boomerang_cli.engine.pair.order import Order
+from boomerang_cli.engine.pair.pair import Pair
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.output.memory import Memory
@@ -55,14 +57,24 @@ def make_menu(
     models = {blocks: order.name for order in reversed(orders) for blocks in order.sets}
     if outright is not None:
         models.setdefault(outright, "given")
-    rows = [_row(planner, blocks, name, swept, use) for blocks, name in models.items()]
+    plans = {blocks: plan for blocks in models if (plan := _plan(planner, blocks, needed=blocks == outright))}
+    rows = [_row(planner.pair, blocks, models[blocks], plan, swept, use) for blocks, plan in plans.items()]
     rows.sort(key=lambda row: (row.parameters, math.inf if row.kl is None else row.kl))
     chosen = choose(rows, bounds).patched_blocks if outright is None else outright
     return tuple(replace(row, chosen=row.patched_blocks == chosen) for row in rows)
 
 
-def _row(planner: Planner, blocks: tuple[int, ...], order: str, swept: Swept | None, use: Use | None) -> MenuRow:
-    plan, pair = planner.plan(blocks), planner.pair
+def _plan(planner: Planner, blocks: tuple[int, ...], *, needed: bool) -> Plan | None:
+    """Plan a model; None if the type has none with these layers, and it is not the one that is needed."""
+    try:
+        return planner.plan(blocks)
+    except UnsupportedModelError:
+        if needed:
+            raise
+        return None
+
+
+def _row(pair: Pair, blocks: tuple[int, ...], order: str, plan: Plan, swept: Swept | None, use: Use | None) -> MenuRow:
     scored = swept.rows.get(blocks) if swept else None
     memory = None
     if use:

@@ -18,21 +18,19 @@ _DTYPE_BYTES = {"float32": 4}
 
 @dataclass(frozen=True)
 class Memory:
-    """What a model takes.
+    """What a model takes where it runs.
 
     Attributes:
         weights_bytes: of all parameters, experts that a token is not routed to included.
         cache_bytes: of all sequences at their full length.
         reserve_bytes: a tenth of the whole.
+        needed_bytes: the whole.
     """
 
     weights_bytes: int
     cache_bytes: int
     reserve_bytes: int
-
-    @property
-    def needed_bytes(self) -> int:
-        return self.weights_bytes + self.cache_bytes + self.reserve_bytes
+    needed_bytes: int
 
 
 def memory_of(plan: Plan, family: Family, use: Use, name: str) -> Memory:
@@ -51,4 +49,5 @@ def memory_of(plan: Plan, family: Family, use: Use, name: str) -> Memory:
     weights = plan.size_bytes if bits is None else math.ceil(plan.parameters * bits / 8)
     dtype_bytes = _DTYPE_BYTES.get(plan.dtype, 2) if bits is None else 2
     cache = cache_bytes(plan.config, family, context=use.context, batch=use.batch, dtype_bytes=dtype_bytes, name=name)
-    return Memory(weights, cache, math.ceil((weights + cache) * RESERVE / (1 - RESERVE)))
+    reserve = math.ceil((weights + cache) * RESERVE / (1 - RESERVE))
+    return Memory(weights, cache, reserve, weights + cache + reserve)
