@@ -31,7 +31,7 @@ def patch(
         typer.Option(help="The best that runs in so much memory: weights, cache, a tenth in reserve.", metavar="SIZE"),
     ] = None,
     context: Annotated[
-        int | None, typer.Option(help="Tokens of each sequence, for --memory. [default: 4096]", min=1)
+        int | None, typer.Option(help="Tokens of each sequence, for --memory. [default: 4096 at most]", min=1)
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Sequences at once, for --memory. [default: 1]", min=1)] = None,
     weights_bits: Annotated[
@@ -170,7 +170,9 @@ def _described(result: PatchResult) -> str:
 
 
 def _memory(memory: Memory) -> str:
+    sequences = "" if memory.batch == 1 else f"{memory.batch} sequences of "
     return (
-        f"memory: {show_bytes(memory.weights_bytes)} of weights + {show_bytes(memory.cache_bytes)} of cache + "
-        f"{show_bytes(memory.reserve_bytes)} in reserve = {show_bytes(memory.needed_bytes)}"
+        f"memory: {show_bytes(memory.weights_bytes)} of weights + {show_bytes(memory.cache_bytes)} of cache "
+        f"({sequences}{memory.context} tokens) + {show_bytes(memory.reserve_bytes)} in reserve = "
+        f"{show_bytes(memory.needed_bytes)}"
     )

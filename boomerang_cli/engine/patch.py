@@ -119,7 +119,7 @@ def patch(
         params: a bound, at most so many parameters: ``"2B"``, ``"410M"``.
         size: a bound, at most so many bytes: ``"4GB"`` (decimal), ``"4GiB"`` (binary).
         memory: a bound, at most so many bytes of weights, cache and reserve where it runs (see ``output.memory``).
-        context: tokens of a sequence that the cache is for; None is 4096.
+        context: tokens of a sequence that the cache is for; None is 4096, or what the model has positions for.
         batch: sequences at once; None is 1.
         weights_bits: bits of a parameter once the weights are quantised, such as 4.85; None is as they are stored.
         max_kl, max_perplexity, min_top1: bounds of quality by the scores of a sweep; KL in nats a token, ``top1`` a

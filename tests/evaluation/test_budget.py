@@ -97,7 +97,7 @@ def test_memory_is_weights_cache_and_a_tenth() -> None:
     cache = 2 * 8 * 16 * (2 * 2 * 8) * 4  # sequences, layers, tokens, keys and values of two heads, float32
     assert found.cache_bytes == cache
     assert found.reserve_bytes == pytest.approx((found.weights_bytes + cache) / 9, abs=1)
-    assert planned(memory=str(found.needed_bytes), context=16, batch=2).layers == 3
+    assert planned(memory=str(found.needed_bytes), batch=2).layers == 3  # the default context is at most the model's
     assert planned(memory=str(found.needed_bytes - 1), context=16, batch=2).layers < 3
 
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.sizes import parse_bytes, parse_count, show_bytes, show_count
 
-DEFAULT_CONTEXT = 4096
-
 
 @dataclass(frozen=True)
 class Bound:
@@ -98,12 +96,12 @@ class Use:
     """How a model is to be run, as far as that decides its memory.
 
     Attributes:
-        context: tokens of each sequence that are kept.
+        context: tokens of each sequence that are kept; None is ``output.memory.DEFAULT_CONTEXT``.
         batch: sequences at once.
         weights_bits: bits that a parameter takes once the weights are quantised; None is as they are stored.
     """
 
-    context: int = DEFAULT_CONTEXT
+    context: int | None = None
     batch: int = 1
     weights_bits: float | None = None
 
@@ -122,4 +120,4 @@ class Use:
         for flag, value in given.items():
             if value is not None and not 0 < value < math.inf:
                 raise SelectionError(f"{flag} {value:g} must be above 0")
-        return cls(context or DEFAULT_CONTEXT, batch or 1, weights_bits)
+        return cls(context, batch or 1, weights_bits)
