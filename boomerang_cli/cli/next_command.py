@@ -65,7 +65,7 @@ def recommended_command(
 
 
 def _order(result: SweepResult, name: str) -> list[str]:
-    """The order of a sweep's row, where it is not the one that ``patch`` takes; ``auto`` is what it says of itself."""
+    """Name the order of a sweep's row, where it is not the one that ``patch`` takes by itself."""
     from boomerang_cli.engine.evaluation.rows import best_order
 
     return [] if name == best_order(result.rows) else ["--order", name]

@@ -185,6 +185,16 @@ def test_the_menu_shows_every_size_once_and_marks_the_chosen(rows: list[SweepRow
     assert [line.endswith("<- this one") for line in menu[1:]] == [False] * (len(menu) - 2) + [True]
 
 
+def test_numbers_of_tasks_are_columns_of_the_menu(tmp_path: Path, project: Path) -> None:
+    shutil.copytree(project / "sweep", tmp_path / "sweep")
+    content = json.loads((tmp_path / "sweep" / "results.json").read_text())
+    tasks = {"piqa": {"acc": 0.625, "acc_stderr": "N/A"}, "odd": 3}
+    edit_json(tmp_path / "sweep" / "results.json", rows=[{**row, "tasks": tasks} for row in content["rows"]])
+    shown = run("patch", "--layers", "1", "--results", tmp_path / "sweep", "--dry-run").stdout
+    assert "piqa acc" in shown.splitlines()[0]
+    assert " 0.6250 " in shown.splitlines()[1]
+
+
 def test_json_of_a_dry_run_holds_the_menu(rows: list[SweepRow]) -> None:
     content = json.loads(run("patch", "--max-kl", "100", "--dry-run", "--json").stdout)
     chosen = [row for row in content["menu"] if row["chosen"]]

@@ -59,7 +59,7 @@ def make_menu(
         models.setdefault(outright, "given")
     plans = {blocks: plan for blocks in models if (plan := _plan(planner, blocks, needed=blocks == outright))}
     rows = [_row(planner.pair, blocks, models[blocks], plan, swept, use) for blocks, plan in plans.items()]
-    rows.sort(key=lambda row: (row.parameters, math.inf if row.kl is None else row.kl))
+    rows.sort(key=lambda row: (row.parameters, _kl(row)))
     chosen = choose(rows, bounds).patched_blocks if outright is None else outright
     return tuple(replace(row, chosen=row.patched_blocks == chosen) for row in rows)
 
@@ -90,6 +90,7 @@ def _row(pair: Pair, blocks: tuple[int, ...], order: str, plan: Plan, swept: Swe
         order=order,
         patched_blocks=blocks,
         **scores,
+        tasks=scored.tasks if scored else None,
         memory=memory,
     )
 
@@ -114,10 +115,15 @@ def choose(rows: Sequence[MenuRow], bounds: Sequence[Bound]) -> MenuRow:
             raise SelectionError(_excluded(bound, known, [each.flag for each in bounds[: bounds.index(bound)]]))
         left = keeping
     if all(bound.quality for bound in bounds):
-        return min(left, key=lambda row: (row.parameters, math.inf if row.kl is None else row.kl))
+        return min(left, key=lambda row: (row.parameters, _kl(row)))
     if any(row.kl is None for row in left):
-        return max(left, key=lambda row: (row.parameters, row.bytes))
-    return min(left, key=lambda row: (math.inf if row.kl is None else row.kl, row.parameters))
+        return min(left, key=lambda row: (-row.parameters, _kl(row)))
+    return min(left, key=lambda row: (_kl(row), row.parameters))
+
+
+def _kl(row: MenuRow) -> float:
+    """Return its KL, or what is above any."""
+    return math.inf if row.kl is None else row.kl
 
 
 def _value(row: MenuRow, bound: Bound) -> float | None:

@@ -142,7 +142,16 @@ def _row(content: Any, layer_map: LayerMap, folder: Path) -> SweepRow:
         raise damaged from None
     scores = {name: content[name] for name in SCORES if _is_number(content.get(name))}
     planned = {name: content[name] for name in _WHOLE}
-    return SweepRow(**planned, order=content["order"], patched_blocks=blocks, **scores)
+    tasks = _tasks(content.get("tasks"))
+    return SweepRow(**planned, order=content["order"], patched_blocks=blocks, tasks=tasks, **scores)
+
+
+def _tasks(content: Any) -> dict[str, dict[str, float]] | None:
+    """Return lm-eval's numbers by task, as far as they are numbers."""
+    if not isinstance(content, dict):
+        return None
+    found = {task: numbers for task, numbers in content.items() if isinstance(numbers, dict)}
+    return {task: {name: each for name, each in own.items() if _is_number(each)} for task, own in found.items()} or None
 
 
 def _is_number(value: Any) -> bool:

@@ -19,7 +19,6 @@ class Bound:
         measure: the column of the menu that it is of.
         at_most: else at least.
         quality: whether a larger model keeps it better; what a model costs is kept better by a smaller one.
-        scored: whether only a sweep knows the values.
         show: how a value is written for people.
     """
 
@@ -29,7 +28,6 @@ class Bound:
     show: Callable[[float], str]
     at_most: bool = True
     quality: bool = False
-    scored: bool = False
 
     def excess(self, value: float) -> float:
         """Return by how much a value misses the bound; 0 or less if it keeps it."""
@@ -65,9 +63,7 @@ def read_bounds(
         if given is not None
     ]
     scores = [
-        Bound(
-            f"--{flag} {given:g}", measure, _number(given, f"--{flag}", low, high), show, at_most, quality, scored=True
-        )
+        Bound(f"--{flag} {given:g}", measure, _number(given, f"--{flag}", low, high), show, at_most, quality)
         for flag, given, measure, low, high, show, at_most, quality in (
             ("min-speed", min_speed, "tokens_per_second", 0, math.inf, _show("{:,.1f} tokens/s"), False, False),
             ("max-kl", max_kl, "kl", 0, math.inf, _show("KL {:.4f}"), True, True),
