@@ -2,59 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
+from cache_proof import counted, real
 from tiny_models import FAMILIES as TINY
 from tiny_models import make_config, make_model
 from tiny_types import tiny_config, tiny_model
-from transformers import DynamicCache, PreTrainedModel, StaticCache
 
-from boomerang_cli.engine.checkpoint.cache_size import cache_bytes
-from boomerang_cli.engine.checkpoint.family_table import known_family
 from boomerang_cli.engine.errors import SelectionError, UnsupportedModelError
 
-CONTEXT, BATCH = 24, 2
 LLAMA = {
     "model_type": "llama", "num_hidden_layers": 28, "hidden_size": 3072, "num_attention_heads": 24,
     "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 131072,
 }  # fmt: skip
 """Llama-3.2-3B's."""
-
-
-def counted(config: dict[str, Any], *, context: int = CONTEXT, batch: int = BATCH, dtype_bytes: int = 2) -> int:
-    family = known_family(config, "m")
-    assert family is not None
-    return cache_bytes(config, family, context=context, batch=batch, dtype_bytes=dtype_bytes, name="m")
-
-
-def real(model: PreTrainedModel) -> int:
-    """The bytes of a cache of ``CONTEXT`` tokens, after a pass over a few of them."""
-    takes = inspect.signature(model.forward).parameters
-    tokens = torch.randint(3, 60, (BATCH, 6))
-    with torch.no_grad():
-        if "cache_params" in takes:  # states alone, whatever the context
-            cache: Any = DynamicCache(config=model.config)
-            model(tokens, cache_params=cache, use_cache=True)
-        else:
-            cache = StaticCache(config=model.config, max_cache_len=CONTEXT)
-            model(tokens, past_key_values=cache, use_cache=True)
-    held = {each.data_ptr(): each for layer in cache.layers for each in tensors(vars(layer)) if each.numel() > 1}
-    return sum(each.nbytes for each in held.values())
-
-
-def tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from tensors(each)
 
 
 @pytest.mark.parametrize("model_type", TINY)

@@ -11,7 +11,7 @@ What a layer keeps of one sequence of n tokens, in numbers; in a sliding window 
   (state + kernel)``; beside attention in one layer (Falcon-H1): both;
 - a short convolution (LFM2): ``hidden · kernel``; experts or a feed-forward alone: nothing.
 
-States are float32, all else has the model's dtype. ``tests/checkpoint/test_cache_size.py`` compares all of it with the
+States are float32, all else has the model's dtype. ``benchmarks/cache.py`` compares all of it, for every type, with the
 tensors of transformers' own caches; what was not found equal there is refused.
 """
 
