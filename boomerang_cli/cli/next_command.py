@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.errors import ModelNotFoundError
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.evaluation.rows import SweepResult
 
 
 def distill_command(student_init: Path, teacher: str) -> str:
@@ -36,15 +41,34 @@ def patch_command(student: Path, teacher: str | None) -> str | None:
     return shlex.join(["boomerang", "patch", "--layers", str(min(2, between)), *which, *_teacher(teacher)])
 
 
-def patch_order_command(
-    order_file: Path, layers: int, student: str | None, teacher: str | None, keep: Sequence[int] | None
-) -> str:
-    """Return the command that writes a model that a sweep scored; what the user named is named again."""
-    command = ["boomerang", "patch", "--order", str(order_file), "--layers", str(layers)]
+def recommended_command(
+    result: SweepResult, student: str | None, teacher: str | None, keep: Sequence[int] | None
+) -> tuple[str, str] | None:
+    """Return the command that writes the size that a sweep recommends, and what to say of it.
+
+    Where it recommends none, that is a bound that a size of the middle keeps; None if no text was scored. What the user
+    named is named again; the sweep and its order are, where ``patch`` would not find them by itself.
+    """
+    if result.recommended is None:
+        return None
+    knee, front = result.recommended.knee, result.recommended.pareto
+    command = ["boomerang", "patch"]
+    if knee:
+        command += ["--layers", str(knee.layers), *_order(result, knee.order)]
+    else:
+        command += ["--max-kl", f"{math.ceil(front[(len(front) - 1) // 2].kl * 1000) / 1000:g}"]
+    command += ["--results", str(result.path)] if result.path != Path("sweep") else []
     command += ["--student", student] if student else []
     command += ["--teacher", teacher] if teacher else []
     command += ["--keep", ",".join(map(str, keep))] if keep else []
-    return shlex.join(command)
+    return shlex.join(command), "write the recommended size" if knee else "choose a size by a bound"
+
+
+def _order(result: SweepResult, name: str) -> list[str]:
+    """Name the order of a sweep's row, where it is not the one that ``patch`` takes by itself."""
+    from boomerang_cli.engine.evaluation.rows import best_order
+
+    return [] if name == best_order(result.rows) else ["--order", name]
 
 
 def _teacher(teacher: str | None) -> list[str]:

@@ -10,12 +10,12 @@ import typer
 
 from boomerang_cli.cli import options
 from boomerang_cli.cli.error_line import error
-from boomerang_cli.cli.next_command import patch_order_command
+from boomerang_cli.cli.next_command import recommended_command
 from boomerang_cli.cli.output import Output, as_plain
 from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
-from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
+from boomerang_cli.engine.pair.order import SEARCHED
 from boomerang_cli.engine.processes.launch import is_first_process, launch, without_option
 
 
@@ -190,7 +190,7 @@ def sweep(
     disconnect()
     if not is_first_process():
         return
-    text, left_out = sweep_table(result.rows)
+    text, left_out = sweep_table(result.rows, result.recommended)
     out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
     if left_out:
         out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")
@@ -229,9 +229,15 @@ def _tell_what_next(
         f"{result.path}: {', '.join(name for name in RESULTS if (result.path / name).is_file())}"
         + (f"; order.json is {best}, the closest to the teacher" if several else "")
     )
-    middle = [row.layers for row in result.rows if row.order == best]
-    command = patch_order_command(result.path / "order.json", middle[len(middle) // 2], student, teacher, keep)
-    out.hint(command, "write one of these models")
+    for warning in result.warnings:
+        out.note(f"warning: {warning}")
+    if result.recommended is None:
+        return
+    knee = result.recommended.knee
+    out.note("* on the Pareto front: no other size with as few parameters is as close to the teacher")
+    out.note(f"{f'take {knee.order} k={knee.layers}' if knee else 'no size stands out'}: {result.recommended.reason}")
+    if found := recommended_command(result, student, teacher, keep):
+        out.hint(*found)
 
 
 def _check_bounds(result: SweepResult) -> None:

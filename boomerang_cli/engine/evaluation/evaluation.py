@@ -12,9 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from boomerang_cli.engine.evaluation.asked import TaskSettings
 from boomerang_cli.engine.evaluation.harness import Harness, metrics
 from boomerang_cli.engine.evaluation.orders import Blocks
+from boomerang_cli.engine.evaluation.paired import PairedScores, WindowSums
 from boomerang_cli.engine.evaluation.prompts import Prompt
 from boomerang_cli.engine.evaluation.record import Record
-from boomerang_cli.engine.evaluation.scoring import Score, WindowSums, summarise
+from boomerang_cli.engine.evaluation.scoring import Score, summarise
 from boomerang_cli.engine.evaluation.search_cost import SearchCost
 from boomerang_cli.engine.evaluation.set_tree import SetTree
 from boomerang_cli.engine.evaluation.shared_scorer import Piece, SharedScorer
@@ -97,6 +98,11 @@ class Evaluation:
     def batches(self, windows: Windows) -> Iterator[range]:
         """Yield the windows of one batch after another; score each before asking for the next."""
         return self._scorer.batches(windows)
+
+    def paired(self, sets: Sequence[Blocks]) -> PairedScores:
+        """Return what the models that have these blocks patched score on ``data``, window by window; all are scored."""
+        assert self.data is not None, "a text is scored"
+        return PairedScores(self.data.tokens, {blocks: self._sums(Variant(blocks), self.data) for blocks in sets})
 
     def divergences(self, sets: Sequence[Blocks], windows: Windows, rows: range) -> dict[Blocks, list[float]]:
         """Return the KL of each set's model from the teacher, summed over each window of a batch; nothing is kept.

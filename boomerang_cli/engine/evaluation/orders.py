@@ -18,14 +18,11 @@ Score = Callable[[Sequence[Blocks]], Mapping[Blocks, float]]
 """Returns the distance of each set's model from the teacher; sets given together are scored together."""
 
 
+
 class Distances(Protocol):
     """How far each set's model is from the teacher; infinity where it is known to be no candidate."""
 
     def __getitem__(self, blocks: Blocks, /) -> float: ...
-
-
-SEARCHED = ("greedy", "exact", "nested")
-"""Orders that are found by scoring models."""
 
 
 def greedy(blocks: Sequence[int], score: Score, *, beam: int = 1) -> Order:

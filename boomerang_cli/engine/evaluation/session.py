@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
+from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.agreement import check_stages
 from boomerang_cli.engine.evaluation.devices import choose_dtype
 from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
-from boomerang_cli.engine.evaluation.journal import fingerprint, open_journal
+from boomerang_cli.engine.evaluation.journal import open_journal
 from boomerang_cli.engine.evaluation.placement import find_places, show_places
 from boomerang_cli.engine.evaluation.prompts import Questions
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory

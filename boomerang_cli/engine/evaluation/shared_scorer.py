@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.evaluation.scoring import Scorer, WindowSums
+from boomerang_cli.engine.evaluation.paired import WindowSums
+from boomerang_cli.engine.evaluation.scoring import Scorer
 from boomerang_cli.engine.evaluation.search_cost import SearchCost, fit_search
 from boomerang_cli.engine.evaluation.set_tree import SetTree
 from boomerang_cli.engine.evaluation.stages import place_in_tree

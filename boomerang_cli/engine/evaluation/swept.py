@@ -1,0 +1,158 @@
+"""What a sweep found out of a pair, read from the folder that it wrote: the orders, and the scores of models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from boomerang_cli.engine.checkpoint.files import ask
+from boomerang_cli.engine.checkpoint.json_files import read_json
+from boomerang_cli.engine.errors import CheckpointError, SelectionError
+from boomerang_cli.engine.evaluation.rows import RESULTS, SCORES, SweepRow
+from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.pair.order import NAMED, Order, find_order, read_order
+from boomerang_cli.engine.pair.pair import Pair
+
+RESULTS_FILE, ORDER_FILE = RESULTS[0], RESULTS[2]
+_WHOLE = ("layers", "depth", "parameters", "bytes")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep of one pair.
+
+    Attributes:
+        data: the text that was scored on.
+        best: ``order.json``.
+        orders: by name, the best first.
+        rows: models with what they score, by the blocks that are patched.
+        fingerprints: of the models that were scored.
+    """
+
+    folder: Path
+    data: tuple[str, ...]
+    best: Order
+    orders: Mapping[str, Order]
+    rows: Mapping[tuple[int, ...], SweepRow]
+    fingerprints: Mapping[str, str]
+
+    def other_files(self, pair: Pair) -> str | None:
+        """Return which of the two models has other files than those that were scored; None if neither has."""
+        from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
+
+        models = {"student": pair.student, "teacher": pair.teacher}
+        differing = [name for name, each in models.items() if self.fingerprints.get(name) != fingerprint(each)]
+        return " and ".join(differing) or None
+
+    def order(self, name: str | None, pair: Pair) -> Order:
+        """Return the order that ``--order`` names; None is the best.
+
+        Raises:
+            SelectionError: no such order; lists those that there are.
+        """
+        if name is None:
+            return self.best
+        if name in self.orders and name not in NAMED:
+            return self.orders[name]
+        names = (*NAMED, *(each for each in self.orders if each not in NAMED))
+        return find_order(name, pair.layer_map, pair.student_config.order, pair.family.order, names=names)
+
+    def scores(self, blocks: tuple[int, ...]) -> dict[str, float]:
+        """Return what is known of the model with these blocks patched."""
+        return self.rows[blocks].scores if blocks in self.rows else {}
+
+    def told(self, blocks: tuple[int, ...], order: str) -> str:
+        """Say what is known of the model that was chosen, and of a closer one with as many blocks patched."""
+        scored = self.rows.get(blocks)
+        if scored is None or scored.kl is None:
+            return f"{self.folder}: order {order}, this size not scored"
+        same = [row for row in self.rows.values() if row.layers == scored.layers and row.kl is not None]
+        closest = min(same, key=lambda row: row.kl or 0.0)
+        told = f"{self.folder}: order {order}, KL {scored.kl:.4f} on {', '.join(self.data)}"
+        if closest.kl is None or closest.kl >= scored.kl:
+            return told
+        return f"{told}; {closest.order} is closer here, {closest.kl:.4f}: --order {closest.order}"
+
+
+def read_sweep(folder: Path, pair: Pair) -> Swept:
+    """Read the sweep that a user names.
+
+    Raises:
+        CheckpointError, SelectionError: there is none, it is damaged, or it is of another student.
+    """
+    folder = folder.parent if folder.name == RESULTS_FILE else folder
+    if not ask((folder / RESULTS_FILE).is_file):
+        raise SelectionError(f"--results {folder} holds no {RESULTS_FILE}: give the folder that a sweep wrote")
+    return _read(folder, pair.layer_map)
+
+
+def find_sweep(folder: Path, pair: Pair, on_note: Callable[[str], None]) -> Swept | None:
+    """Return the sweep that stands in a folder, if it scored the very files of this pair.
+
+    Args:
+        on_note: told why it is not used.
+    """
+    try:
+        swept = _read(folder, pair.layer_map)
+    except (CheckpointError, SelectionError) as error:
+        on_note(f"{folder} is not used: {error}")
+        return None
+    if other := swept.other_files(pair):
+        on_note(f"{folder} is not used: it scored other files of the {other}; --results {folder} takes it all the same")
+        return None
+    return swept
+
+
+def _read(folder: Path, layer_map: LayerMap) -> Swept:
+    best = read_order(folder / ORDER_FILE, layer_map)
+    others = [read_order(path, layer_map) for path in sorted(folder.glob("order-*.json"))]
+    content = read_json(folder / RESULTS_FILE)
+    rows = content.get("rows")
+    if not isinstance(rows, list):
+        raise SelectionError(f"{folder / RESULTS_FILE} holds no rows: write it anew with `boomerang sweep --overwrite`")
+    read = [_row(row, layer_map, folder) for row in rows]
+    prints, data = content.get("fingerprints"), content.get("data")
+    return Swept(
+        folder=folder,
+        data=tuple(map(str, data)) if isinstance(data, list) else (),
+        best=best,
+        orders={order.name: order for order in (best, *others)},
+        rows={row.patched_blocks: row for row in reversed(read)},
+        fingerprints=prints if isinstance(prints, dict) else {},
+    )
+
+
+def _row(content: Any, layer_map: LayerMap, folder: Path) -> SweepRow:
+    """Return a row; what is no number there is not known.
+
+    Raises:
+        SelectionError: it is no row of this pair.
+    """
+    damaged = SelectionError(f"{folder / RESULTS_FILE} is damaged: `boomerang sweep --overwrite` writes it anew")
+    if not isinstance(content, dict) or not isinstance(content.get("patched_blocks"), list):
+        raise damaged
+    if any(type(content.get(name)) is not int for name in _WHOLE) or not isinstance(content.get("order"), str):
+        raise damaged
+    try:
+        blocks = layer_map.check_blocks(content["patched_blocks"])
+    except TypeError:
+        raise damaged from None
+    scores = {name: content[name] for name in SCORES if _is_number(content.get(name))}
+    planned = {name: content[name] for name in _WHOLE}
+    tasks = _tasks(content.get("tasks"))
+    return SweepRow(**planned, order=content["order"], patched_blocks=blocks, tasks=tasks, **scores)
+
+
+def _tasks(content: Any) -> dict[str, dict[str, float]] | None:
+    """Return lm-eval's numbers by task, as far as they are numbers."""
+    if not isinstance(content, dict):
+        return None
+    found = {task: numbers for task, numbers in content.items() if isinstance(numbers, dict)}
+    return {task: {name: each for name, each in own.items() if _is_number(each)} for task, own in found.items()} or None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
