@@ -18,7 +18,6 @@ Score = Callable[[Sequence[Blocks]], Mapping[Blocks, float]]
 """Returns the distance of each set's model from the teacher; sets given together are scored together."""
 
 
-
 class Distances(Protocol):
     """How far each set's model is from the teacher; infinity where it is known to be no candidate."""
 
