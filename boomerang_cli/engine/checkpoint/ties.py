@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,35 @@ def has_own_head(tensors: Mapping[str, Tensor], family: Family) -> bool:
 @lru_cache(maxsize=16)
 def hold_the_same(one: Tensor, other: Tensor) -> bool:
     """Tell whether two tensors are equal byte for byte, of one dtype and shape (errors as above)."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
+    return all(_compared(one, other))
+
+
+def begin_alike(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two tensors are of one dtype and shape, and equal in their first bytes (errors as above)."""
+    return all(islice(_compared(one, other), 2))
+
+
+def _compared(one: Tensor, other: Tensor) -> Iterator[bool]:
+    """Yield whether dtype and shape are equal, then whether piece after piece is."""
+    yield (one.dtype, one.shape) == (other.dtype, other.shape)
     read_one, read_other = reader_of(one.file), reader_of(other.file)
     start, piece = 0, _FIRST_BYTES
     while start < one.size_bytes:
         stop = min(start + piece, one.size_bytes)
-        if read_one(one.start + start, one.start + stop) != read_other(other.start + start, other.start + stop):
-            return False
+        yield read_one(one.start + start, one.start + stop) == read_other(other.start + start, other.start + stop)
         start, piece = stop, _PIECE_BYTES
-    return True
+
+
+def without_head_copy(tensors: Mapping[str, Tensor], config: Mapping[str, Any], family: Family) -> dict[str, Tensor]:
+    """Leave out the head of a tied model that begins like its embedding: taken for a copy that nobody needs to read.
+
+    A look at a model is not worth reading two matrices of a gigabyte; what is written compares them to the end.
+    """
+    head = tensors.get(family.head)
+    embedding = next((tensors[name] for name in tensors if family.embedding.endswith(name)), None)
+    if head is None or embedding is None or not is_tied(config, family) or not begin_alike(embedding, head):
+        return dict(tensors)
+    return {name: tensor for name, tensor in tensors.items() if tensor is not head}
 
 
 def reader_of(file: File) -> Callable[[int, int], bytes | bytearray]:

@@ -20,7 +20,7 @@ from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES, convert
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.files import File, RemoteFile, as_utf8
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
-from boomerang_cli.engine.checkpoint.parts import Parts
+from boomerang_cli.engine.checkpoint.parts import Parts, around_layers
 from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
 from boomerang_cli.engine.checkpoint.ties import is_tied
 from boomerang_cli.engine.checkpoint.weights import SINGLE_FILE
@@ -184,15 +184,14 @@ def plan_model(
         dtype: the safetensors name of what floating-point tensors become; None leaves each as it is.
     """
     first, last = parts[sources[0].owner], parts[sources[-1].owner]
-    tied = first is last and first.tied
-    tensors: dict[str, tuple[Owner, Tensor]] = {name: (sources[0].owner, own) for name, own in first.before.items()}
+    before, after, tied = around_layers(first, last, family)
+    tensors: dict[str, tuple[Owner, Tensor]] = {name: (sources[0].owner, own) for name, own in before.items()}
     for index, source in enumerate(sources):
         own_layer = parts[source.owner].layers[source.index].items()
         tensors |= {f"{family.layers}{index}.{name}": (source.owner, tensor) for name, tensor in own_layer}
-    after = last.after if tied else last.untied(family).after  # beside another's embedding a head must stand alone
     tensors |= {name: (sources[-1].owner, tensor) for name, tensor in after.items()}
     copies = [
-        Copy(name, owner, tensor, _output_dtype(name, tensor, dtype, family))
+        Copy(name, owner, tensor, output_dtype(name, tensor, dtype, family))
         for name, (owner, tensor) in tensors.items()
     ]
     config = config_for_layers(teacher.config, family, [source.teacher_layer for source in sources], teacher.name)
@@ -205,7 +204,8 @@ def plan_model(
     )
 
 
-def _output_dtype(name: str, tensor: Tensor, dtype: str | None, family: Family) -> str:
+def output_dtype(name: str, tensor: Tensor, dtype: str | None, family: Family) -> str:
+    """Return the dtype that a tensor has in a model of ``dtype`` (see :func:`plan_model`)."""
     if dtype is None or not tensor.is_float:
         return tensor.dtype
     stays = family.float32 + (family.float32_in_float16 if dtype == "F16" else ())

@@ -1,0 +1,59 @@
+"""``info``: what a folder or a repository of the Hub is, and what can be made with it; from headers alone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from boomerang_cli.engine.checkpoint.files import ask
+from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
+from boomerang_cli.engine.distillation.training_info import TrainingInfo, read_training_info
+from boomerang_cli.engine.errors import ModelNotFoundError
+from boomerang_cli.engine.evaluation.sweep_info import SweepInfo, read_sweep_info
+from boomerang_cli.engine.output.output_marker import kind_of
+from boomerang_cli.engine.publishing.model_info import ModelInfo, read_model_info
+
+Info = ModelInfo | SweepInfo | TrainingInfo
+
+
+def info(model: str | Path) -> Info:
+    """Tell what a folder or a repository is; no weights are read, and neither torch nor transformers.
+
+    Of a model's type that is in no table, transformers is asked how it is built.
+
+    Args:
+        model: a folder of a model, of a sweep or of a training that was begun; ``owner/name[@revision]`` on the Hub;
+            or ``builtin:demo``.
+
+    Raises:
+        ModelNotFoundError: there is nothing of that name, or a folder of something else.
+        CheckpointError, UnsupportedModelError, PairError: it is damaged, or its layers cannot be moved; says why.
+        TrainingError: a training's checkpoint is damaged.
+        HubError: the Hub refuses, fails, or is out of reach.
+    """
+    folder = Path(model)
+    with suppress(RuntimeError):  # the home of nobody
+        folder = folder.expanduser()
+    if not ask(folder.is_dir) or (folder / CONFIG_FILE).is_file():
+        return read_model_info(model)
+    kind = _kind_without_model(folder)
+    if kind == "sweep":
+        return read_sweep_info(folder)
+    if kind == "training":
+        return read_training_info(folder)
+    if inside := _inside(folder):
+        shown = ", ".join(each.name for each in inside)
+        raise ModelNotFoundError(f"{model} is a folder with {shown} in it: give one of them, such as {inside[0]}")
+    return read_model_info(model)  # which says what a model lacks
+
+
+def _kind_without_model(folder: Path) -> str | None:
+    """Return ``sweep`` or ``training`` of a folder that is one, also if its record was left behind on the way."""
+    if (folder / "results.json").is_file() or (folder / "journal.jsonl").is_file():
+        return "sweep"
+    return "training" if any(folder.glob("checkpoint-*/progress.json")) else kind_of(folder)
+
+
+def _inside(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in found if (path / CONFIG_FILE).is_file() or _kind_without_model(path)]
