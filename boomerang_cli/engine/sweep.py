@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.evaluation.asked import Asked, TaskSettings
+from boomerang_cli.engine.evaluation.recommendation import recommend
 from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, plan_rows
+from boomerang_cli.engine.evaluation.soundness import find_warnings
 from boomerang_cli.engine.evaluation.sweep_models import check_models, write_models
 from boomerang_cli.engine.evaluation.sweep_orders import find_orders, foreseen_orders, split_names
 from boomerang_cli.engine.output.output_folder import check_output
@@ -18,7 +20,8 @@ from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.pair.pair import open_pair
 
 if TYPE_CHECKING:
-    from boomerang_cli.engine.evaluation.evaluation import StageProgress
+    from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
+    from boomerang_cli.engine.pair.pair import Pair
 
 
 def sweep(
@@ -189,8 +192,22 @@ def sweep(
         rows = measure_rows(rows, evaluation, harness=harness, speed=speed, baseline=baseline)
         misses = find_misses(rows, max_perplexity, max_kl)
         scored_on = tuple(source.name for source in texts.data)
-        result = replace(result, data=scored_on, rows=rows, misses=misses)
+        result = _judged(replace(result, data=scored_on, rows=rows, misses=misses), evaluation, pair)
         write_results(result, orders, pair.layer_map)
         if write:
             write_models(rows, planner, result.path, evaluation.tell)
     return result
+
+
+def _judged(result: SweepResult, evaluation: Evaluation, pair: Pair) -> SweepResult:
+    """Return the result with what follows from its scores, where a text was scored."""
+    if evaluation.data is None:
+        return result
+    paired = evaluation.paired([row.patched_blocks for row in result.rows])
+    return replace(
+        result,
+        recommended=recommend(result.rows, paired),
+        warnings=find_warnings(
+            result.rows, paired, blocks=len(pair.layer_map.patchable), vocabulary=pair.vocabulary_size
+        ),
+    )

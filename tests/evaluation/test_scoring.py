@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM
 
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.evaluation.scoring import Scorer, WindowSums, summarise
+from boomerang_cli.engine.evaluation.paired import WindowSums
+from boomerang_cli.engine.evaluation.scoring import Scorer, summarise
 from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.evaluation.windows import Windows
 from boomerang_cli.engine.models.compose import LoadedPair, load_pair

@@ -15,8 +15,9 @@ from boomerang_cli.engine.evaluation.asked import TaskSettings
 from boomerang_cli.engine.evaluation.harness import Harness, metrics
 from boomerang_cli.engine.evaluation.journal import Journal
 from boomerang_cli.engine.evaluation.orders import Blocks, every_subset
+from boomerang_cli.engine.evaluation.paired import PairedScores, WindowSums
 from boomerang_cli.engine.evaluation.prompts import Prompt
-from boomerang_cli.engine.evaluation.scoring import Score, Scorer, WindowSums, summarise
+from boomerang_cli.engine.evaluation.scoring import Score, Scorer, summarise
 from boomerang_cli.engine.evaluation.speed import Speed, measure_speed
 from boomerang_cli.engine.evaluation.sweep_files import keep_file
 from boomerang_cli.engine.evaluation.variants import Variant
@@ -87,6 +88,11 @@ class Evaluation:
         """Return the KL to the teacher of the models that have these blocks patched."""
         scores = self.scores([Variant(blocks) for blocks in sets], windows, stage)
         return {variant.blocks: score.kl for variant, score in scores.items()}
+
+    def paired(self, sets: Sequence[Blocks]) -> PairedScores:
+        """Return what the models that have these blocks patched score on ``data``, window by window; all are scored."""
+        assert self.data is not None, "a text is scored"
+        return PairedScores(self.data.tokens, {blocks: self._sums(Variant(blocks), self.data) for blocks in sets})
 
     def knows(self, sets: Sequence[Blocks], windows: Windows) -> bool:
         """Tell whether the models that have these blocks patched are scored already."""

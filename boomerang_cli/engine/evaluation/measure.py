@@ -55,6 +55,7 @@ def _with_score(row: SweepRow, scores: dict[Variant, Score]) -> SweepRow:
         perplexity=score.perplexity,
         perplexity_stderr=score.perplexity_stderr,
         kl=score.kl,
+        kl_stderr=score.kl_stderr,
         top1=score.top1,
         acceptance=score.acceptance,
         baseline=None if naive is None else {"perplexity": naive.perplexity, "kl": naive.kl},

@@ -11,6 +11,7 @@ from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.pair.order import Order
 
 if TYPE_CHECKING:
+    from boomerang_cli.engine.evaluation.pareto import Recommendation
     from boomerang_cli.engine.output.planner import Planner
 
 RESULTS = ("results.json", "results.csv", "order.json", "curve.png", "samples.md")
@@ -25,7 +26,7 @@ class SweepRow:
         layers: k, the number of patched blocks.
         depth: the number of layers.
         bytes: of all tensors, as ``patch`` would write them.
-        perplexity, perplexity_stderr, kl, top1, acceptance: see ``scoring.Score``.
+        perplexity, perplexity_stderr, kl, kl_stderr, top1, acceptance: see ``scoring.Score``.
         tokens_per_second: of a forward pass.
         memory_bytes: the peak of a forward pass, weights included; on a GPU.
         baseline: ``perplexity`` and ``kl`` of the never-distilled model with the same blocks patched.
@@ -49,6 +50,7 @@ class SweepRow:
     samples: tuple[Mapping[str, str], ...] | None = None
     top1: float | None = None
     acceptance: float | None = None
+    kl_stderr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class SweepResult:
         rows: one a size and order, those of one order together.
         misses: rows that are worse than ``max_perplexity`` or ``max_kl``.
         asked: what tasks and prompts were asked with: what was given alone.
+        recommended: the sizes that are worth having, and the one that is recommended; None without scores of a text.
+        warnings: why the scores may mean nothing.
     """
 
     path: Path
@@ -84,6 +88,8 @@ class SweepResult:
     rows: tuple[SweepRow, ...]
     misses: tuple[Miss, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
+    recommended: Recommendation | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def plan_rows(orders: Iterable[Order], layers: Sequence[int] | None, planner: Planner) -> tuple[SweepRow, ...]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from boomerang_cli.engine.errors import ScoringError
+from boomerang_cli.engine.evaluation.paired import WindowSums, mean_of_windows
 from boomerang_cli.engine.evaluation.stages import Leaf, Stages
 from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.evaluation.windows import Windows
@@ -36,15 +37,6 @@ ModelProgress = Callable[[int], None]
 """Called with the number of models scored so far."""
 
 
-class WindowSums(NamedTuple):
-    """What one model scores in one window: sums over the scored tokens, the first two in nats."""
-
-    negative_log_likelihood: float
-    kl: float
-    top1: float
-    acceptance: float
-
-
 @dataclass(frozen=True)
 class Score:
     """What one model scores on a text.
@@ -52,7 +44,7 @@ class Score:
     Attributes:
         perplexity: ``exp`` of the mean negative log-likelihood of a token.
         perplexity_stderr: its standard error over windows; None if there is but one.
-        kl: the mean over tokens of KL(teacher || model), in nats.
+        kl, kl_stderr: the mean over tokens of KL(teacher || model), in nats, and its standard error.
         top1: the share of positions where the model's most likely token is the teacher's.
         acceptance: the mean over positions of sum min(p, q): the share of tokens drafted by this model that speculative
             sampling accepts for the teacher (arXiv 2211.17192, theorem 3.5 and corollary 3.6).
@@ -61,6 +53,7 @@ class Score:
     perplexity: float
     perplexity_stderr: float | None
     kl: float
+    kl_stderr: float | None
     top1: float
     acceptance: float
 
@@ -68,19 +61,12 @@ class Score:
 def summarise(sums: Sequence[WindowSums], tokens: Sequence[int]) -> Score:
     """Return the score of a text from those of its windows, of so many scored tokens each.
 
-    The mean is a ratio of two sums, and its variance the usual linearised one, ``W / (W - 1) * sum((x_i - mean *
-    t_i)^2) / (sum t_i)^2`` over W windows of t_i tokens (Cochran, Sampling Techniques, chapter 6); the standard error
-    of the perplexity is ``perplexity`` times that of the mean. It takes windows to be independent of one another.
+    The standard error of the perplexity is ``perplexity`` times that of the mean negative log-likelihood.
     """
-    windows, total = len(tokens), sum(tokens)
-    mean = math.fsum(each.negative_log_likelihood for each in sums) / total
-    squares = math.fsum(
-        (each.negative_log_likelihood - mean * count) ** 2 for each, count in zip(sums, tokens, strict=True)
-    )
-    perplexity = math.exp(min(mean, 700.0))  # what is beyond has no name among the floats
-    stderr = None if windows == 1 else perplexity * math.sqrt(squares * windows / (windows - 1)) / total
-    kl, top1, acceptance = (math.fsum(values) / total for values in list(zip(*sums, strict=True))[1:])
-    return Score(perplexity, stderr, kl, top1, acceptance)
+    likelihood, kl, top1, acceptance = (mean_of_windows(values, tokens) for values in zip(*sums, strict=True))
+    perplexity = math.exp(min(likelihood.value, 700.0))  # what is beyond has no name among the floats
+    stderr = None if likelihood.stderr is None else perplexity * likelihood.stderr
+    return Score(perplexity, stderr, kl.value, kl.stderr, top1.value, acceptance.value)
 
 
 class Scorer:
