@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from boomerang_cli.engine.evaluation.pareto import Recommendation
     from boomerang_cli.engine.output.planner import Planner
 
-RESULTS = ("results.json", "results.csv", "order.json", "curve.png", "samples.md")
-"""The files that a sweep writes; the last two where there is something to show."""
+RESULTS = ("results.json", "results.csv", "order.json", "curve.png", "curve.svg", "samples.md")
+"""The files that a sweep writes; the last three where there is something to show."""
 
 
 @dataclass(frozen=True)
