@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from boomerang_cli.engine.evaluation.panels import Line, Panel, Point, panels_of
+from boomerang_cli.engine.evaluation.panels import Line, Panel, Point, panels_of, plain_number
 from boomerang_cli.engine.evaluation.rows import SweepResult, SweepRow, best_order
 from boomerang_cli.engine.publishing.privacy import last_part
 from boomerang_cli.engine.sizes import show_count
@@ -149,15 +149,10 @@ def _set_scale(axes: Axes, panel: Panel) -> None:
         room = 0.06 * ((panel.high - panel.low) or abs(panel.high) or 1)
         axes.set_ylim(panel.low - room, panel.high + room)
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
     axes.margins(x=0.07)
     axes.grid(axis="y", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _plain(value: float) -> str:
-    """Return three digits without an exponent: ``112,000``."""
-    return f"{float(f'{value:.3g}'):,.12g}"
 
 
 def _label_sizes(axes: Axes, result: SweepResult, teacher_layers: int) -> None:
@@ -196,8 +191,9 @@ def _name_teacher(axes: Axes, panel: Panel, rows: Sequence[SweepRow], teacher_la
     for point in (point for line in panel.distilled for point in line.points):
         if point.patched_blocks in blocks:
             axes.axhline(point.value, color=_DARK, linewidth=0.8, linestyle=":", zorder=1)
+            score = f"\n{plain_number(point.value)}" if point.value else ""
             axes.annotate(
-                "teacher", (1, point.value), xycoords=("axes fraction", "data"), xytext=(2, 0),
+                f"teacher{score}", (1, point.value), xycoords=("axes fraction", "data"), xytext=(2, 0),
                 textcoords="offset points", va="center", rotation=0, fontsize=8, color=_DARK,
             )  # fmt: skip
             return
@@ -240,7 +236,7 @@ def _legend(panels: Sequence[Panel], result: SweepResult) -> list[Artist]:
         colour, marker = _look(line.number)
         entries.append(entry(f"order {' = '.join(line.orders)}", color=colour, marker=marker, markersize=4.5))
     if any(panel.never_distilled for panel in panels):
-        above = [f"{panel.name} {_plain(panel.above)}" for panel in panels if panel.above is not None]
+        above = [f"{panel.name} {plain_number(panel.above)}" for panel in panels if panel.above is not None]
         beyond = f" (up to {', '.join(above)})" if above else ""
         entries.append(entry(f"never distilled{beyond}", **_never_distilled(0)))
     if result.recommended and (knee := result.recommended.knee):

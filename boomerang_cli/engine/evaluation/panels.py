@@ -176,3 +176,8 @@ def distinct(rows: Sequence[SweepRow]) -> list[tuple[SweepRow, tuple[str, ...]]]
     shared = [(first[blocks], tuple(dict.fromkeys(names[blocks]))) for blocks in names]
     whole = max((row.layers for row in rows), default=0)
     return sorted(shared, key=lambda each: each[0].layers == whole > 0 and {*each[1]} == orders)
+
+
+def plain_number(value: float) -> str:
+    """Return three digits without an exponent: ``112,000``."""
+    return f"{float(f'{value:.3g}'):,.12g}"
