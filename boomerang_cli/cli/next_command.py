@@ -6,8 +6,12 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.errors import ModelNotFoundError
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.evaluation.rows import SweepResult
 
 
 def distill_command(student_init: Path, teacher: str) -> str:
@@ -36,11 +40,24 @@ def patch_command(student: Path, teacher: str | None) -> str | None:
     return shlex.join(["boomerang", "patch", "--layers", str(min(2, between)), *which, *_teacher(teacher)])
 
 
-def patch_order_command(
-    order_file: Path, layers: int, student: str | None, teacher: str | None, keep: Sequence[int] | None
-) -> str:
-    """Return the command that writes a model that a sweep scored; what the user named is named again."""
-    command = ["boomerang", "patch", "--order", str(order_file), "--layers", str(layers)]
+def recommended_command(
+    result: SweepResult, student: str | None, teacher: str | None, keep: Sequence[int] | None
+) -> str | None:
+    """Return the command that writes the size that a sweep recommends; None if it recommends none.
+
+    What the user named is named again; the order is, where ``patch`` would not find it by itself.
+    """
+    from boomerang_cli.engine.evaluation.rows import best_order
+
+    knee = result.recommended.knee if result.recommended else None
+    if knee is None:
+        return None
+    command = ["boomerang", "patch", "--layers", str(knee.layers)]
+    if result.path != Path("sweep"):
+        several = len({row.order for row in result.rows}) > 1
+        command += ["--order", str(result.path / (f"order-{knee.order}.json" if several else "order.json"))]
+    elif knee.order != best_order(result.rows):
+        command += ["--order", knee.order]
     command += ["--student", student] if student else []
     command += ["--teacher", teacher] if teacher else []
     command += ["--keep", ",".join(map(str, keep))] if keep else []

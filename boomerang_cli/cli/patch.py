@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boomerang_cli.cli import options
+from boomerang_cli.cli.menu_table import memory_line, menu_table
 from boomerang_cli.cli.output import Output
 from boomerang_cli.cli.push import note_removed
 from boomerang_cli.engine.sizes import show_bytes, show_count
@@ -20,22 +21,51 @@ def patch(
     layers: Annotated[int | None, typer.Option(help="Number of blocks to patch, 0 (student) to n (teacher).")] = None,
     depth: Annotated[int | None, typer.Option(help="Number of layers of the result.")] = None,
     params: Annotated[
-        str | None, typer.Option(help="The largest model with at most so many parameters: 2B.", metavar="COUNT")
+        str | None, typer.Option(help="The best model with at most so many parameters: 2B.", metavar="COUNT")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="The largest model of at most so many bytes: 4GB.", metavar="SIZE")
+        str | None, typer.Option(help="The best model of at most so many bytes: 4GB.", metavar="SIZE")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="The best that runs in so much memory: weights, cache, a tenth in reserve.", metavar="SIZE"),
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Tokens of each sequence, for --memory. [default: 4096]", min=1)
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Sequences at once, for --memory. [default: 1]", min=1)] = None,
+    weights_bits: Annotated[
+        float | None,
+        typer.Option(help="Bits of a quantised parameter, for --memory: 4.85. [default: as stored]", metavar="BITS"),
+    ] = None,
+    max_kl: Annotated[float | None, typer.Option(help="The smallest model as close to the teacher.")] = None,
+    max_perplexity: Annotated[float | None, typer.Option(help="The smallest model of such a perplexity.")] = None,
+    min_top1: Annotated[
+        float | None, typer.Option(help="The smallest whose likeliest token is as often the teacher's: 0.9.")
+    ] = None,
+    min_speed: Annotated[
+        float | None, typer.Option(help="The best with so many tokens per second, as sweep --speed measured them.")
     ] = None,
     blocks: Annotated[
         options.Numbers | None,
         typer.Option(parser=options.numbers, metavar="3,7,...", help="The blocks to patch, one by one."),
     ] = None,
     order: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="auto, first, last, or a sweep's order.json. auto: what the student records, else the family's.",
+            help="auto (what the student records, else the family's), first, last, one that the sweep searched, or an "
+            "order file. [default: the best of ./sweep, else auto]",
             metavar="ORDER",
         ),
-    ] = "auto",
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            parser=options.home,
+            help="Folder of a sweep with scores and orders. [default: ./sweep if it is of this pair]",
+            metavar="FOLDER",
+        ),
+    ] = None,
     student: options.Student = None,
     teacher: options.Teacher = None,
     keep: options.Keep = None,
@@ -73,7 +103,12 @@ def patch(
     No training is needed: blocks of teacher layers go back into the student. The result opens with transformers like
     any other model.
 
+    Bounds choose by what a model costs and scores; several together give the best that keeps all of them.
+    --dry-run prints all sizes to choose from.
+
     Example: boomerang patch --layers 2
+
+    Example: boomerang patch --memory 8GB --context 16384 --max-kl 0.1
     """
     from boomerang_cli.engine.patch import patch
 
@@ -84,8 +119,17 @@ def patch(
             depth=depth,
             params=params,
             size=size,
+            memory=memory,
+            context=context,
+            batch=batch,
+            weights_bits=weights_bits,
+            max_kl=max_kl,
+            max_perplexity=max_perplexity,
+            min_top1=min_top1,
+            min_speed=min_speed,
             blocks=blocks,
             order=order,
+            results=results,
             student=student,
             teacher=teacher,
             keep=keep,
@@ -99,13 +143,16 @@ def patch(
             overwrite=overwrite,
             dry_run=dry_run,
             on_progress=on_progress,
+            on_note=out.note,
         )
     out.note(_described(result))
+    if result.memory:
+        out.note(memory_line(result.memory))
     out.verified(result.verified)
     if result.pushed:
         note_removed(out, result.pushed)
     if dry_run:
-        out.plan(result, result.plan)
+        out.plan(result, result.plan, menu_table(result.menu) + "\n")
     else:
         out.result(result, result.pushed.url if result.pushed else str(result.path))
 

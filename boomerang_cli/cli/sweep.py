@@ -9,7 +9,7 @@ import typer
 
 from boomerang_cli.cli import options
 from boomerang_cli.cli.error_line import error
-from boomerang_cli.cli.next_command import patch_order_command
+from boomerang_cli.cli.next_command import recommended_command
 from boomerang_cli.cli.output import Output, as_plain
 from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
@@ -171,7 +171,7 @@ def sweep(
             on_progress=on_progress,
             on_note=out.note,
         )
-    text, left_out = sweep_table(result.rows)
+    text, left_out = sweep_table(result.rows, result.recommended)
     out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
     if left_out:
         out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")
@@ -210,9 +210,13 @@ def _tell_what_next(
         f"{result.path}: {', '.join(name for name in RESULTS if (result.path / name).is_file())}"
         + (f"; order.json is {best}, the closest to the teacher" if several else "")
     )
-    middle = [row.layers for row in result.rows if row.order == best]
-    command = patch_order_command(result.path / "order.json", middle[len(middle) // 2], student, teacher, keep)
-    out.hint(command, "write one of these models")
+    for warning in result.warnings:
+        out.note(f"warning: {warning}")
+    if result.recommended is None:
+        return
+    out.note(f"* on the Pareto front: no smaller size is as close to the teacher; {result.recommended.reason}")
+    if command := recommended_command(result, student, teacher, keep):
+        out.hint(command, "write the recommended size")
 
 
 def _check_bounds(result: SweepResult) -> None:

@@ -5,29 +5,40 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from boomerang_cli.cli.table import table
+from boomerang_cli.engine.evaluation.pareto import Recommendation
 from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 
-class _Column(NamedTuple):
+class Column(NamedTuple):
     heading: str
-    cell: Callable[[SweepRow], str]
+    cell: Callable[[Any], str]
+    """Of a row."""
     dispensable: int = 0
     """Columns with the highest number are left out first where there is no room; those with 0 never."""
 
 
-def sweep_table(rows: Sequence[SweepRow], width: int | None = None) -> tuple[str, tuple[str, ...]]:
+def sweep_table(
+    rows: Sequence[SweepRow],
+    recommended: Recommendation | None = None,
+    *,
+    width: int | None = None,
+    more: Sequence[Column] = (),
+) -> tuple[str, tuple[str, ...]]:
     """Return the table, and the headings of the columns that it has no room for.
 
     Args:
+        recommended: marks the sizes on the Pareto front, and the one to take.
         width: in characters; None is the terminal's, or any in a pipe.
+        more: columns on the right.
     """
     if width is None:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    columns = [column for column in _columns(rows) if any(column.cell(row) for row in rows)]
+    columns = [*_columns(rows, recommended), *more]
+    columns = [column for column in columns if any(column.cell(row) for row in rows)]
     left_out: list[str] = []
     while True:
         text = table([column.heading for column in columns], [[column.cell(row) for column in columns] for row in rows])
@@ -38,27 +49,34 @@ def sweep_table(rows: Sequence[SweepRow], width: int | None = None) -> tuple[str
         left_out.append(last.heading)
 
 
-def _columns(rows: Sequence[SweepRow]) -> list[_Column]:
+def _columns(rows: Sequence[SweepRow], recommended: Recommendation | None) -> list[Column]:
     metrics = {
         (task, name): None for row in rows for task, found in (row.tasks or {}).items() for name in list(found)[:1]
     }
     return [
-        _Column("order", lambda row: row.order),
-        _Column("k", lambda row: str(row.layers)),
-        _Column("depth", lambda row: str(row.depth)),
-        _Column("parameters", lambda row: show_count(row.parameters)),
-        _Column("size", lambda row: show_bytes(row.bytes), 2),
-        _Column("perplexity", _perplexity),
-        _Column("KL", lambda row: _number(row.kl)),
-        _Column("top1", lambda row: _number(row.top1), 2),
-        _Column("acceptance", lambda row: _number(row.acceptance), 3),
-        _Column("never distilled", lambda row: _number((row.baseline or {}).get("perplexity"))),
-        _Column("its KL", lambda row: _number((row.baseline or {}).get("kl")), 3),
-        _Column("tokens/s", lambda row: "" if row.tokens_per_second is None else f"{row.tokens_per_second:,.0f}", 1),
-        _Column("memory", lambda row: "" if row.memory_bytes is None else show_bytes(row.memory_bytes), 2),
-        *(_Column(f"{task} {name}", _metric(task, name)) for task, name in metrics),
-        _Column("blocks patched", lambda row: ",".join(map(str, row.patched_blocks)) or "none", 4),
+        Column("order", lambda row: row.order),
+        Column("k", lambda row: str(row.layers)),
+        Column("depth", lambda row: str(row.depth)),
+        Column("parameters", lambda row: show_count(row.parameters)),
+        Column("size", lambda row: show_bytes(row.bytes), 2),
+        Column("front", lambda row: _mark(row, recommended)),
+        Column("perplexity", _perplexity),
+        Column("KL", lambda row: _number(row.kl)),
+        Column("top1", lambda row: _number(row.top1), 2),
+        Column("acceptance", lambda row: _number(row.acceptance), 3),
+        Column("never distilled", lambda row: _number((row.baseline or {}).get("perplexity"))),
+        Column("its KL", lambda row: _number((row.baseline or {}).get("kl")), 3),
+        Column("tokens/s", lambda row: "" if row.tokens_per_second is None else f"{row.tokens_per_second:,.0f}", 1),
+        Column("memory", lambda row: "" if row.memory_bytes is None else show_bytes(row.memory_bytes), 2),
+        *(Column(f"{task} {name}", _metric(task, name)) for task, name in metrics),
+        Column("blocks patched", lambda row: ",".join(map(str, row.patched_blocks)) or "none", 4),
     ]
+
+
+def _mark(row: SweepRow, recommended: Recommendation | None) -> str:
+    if recommended is None or not recommended.is_on_front(row.patched_blocks):
+        return ""
+    return "take *" if recommended.is_knee(row.patched_blocks) else "*"
 
 
 def _perplexity(row: SweepRow) -> str:

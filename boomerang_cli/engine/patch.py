@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import OutputError, SelectionError
+from boomerang_cli.engine.evaluation.menu import MenuRow, choose, list_sizes, marked, size_of
+from boomerang_cli.engine.evaluation.swept import choose_order, find_swept, taken_from
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
+from boomerang_cli.engine.output.memory import Memory
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.plan import Plan
-from boomerang_cli.engine.output.planner import Planner, choose_blocks
+from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
+from boomerang_cli.engine.pair.bounds import Use, read_bounds
 from boomerang_cli.engine.pair.layers import Owner
-from boomerang_cli.engine.pair.order import find_order
 from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.pair.selection import Selection
 from boomerang_cli.engine.publishing.card import model_documents
@@ -43,6 +46,9 @@ class PatchResult:
         seconds: from start to end.
         pushed: where it is on the Hub.
         verified: what was read again and compared.
+        scores: what a sweep says of it, where one is known.
+        memory: what it takes where it is used; None without ``memory``.
+        menu: with ``dry_run``, all sizes to choose from.
     """
 
     path: Path | None
@@ -61,6 +67,9 @@ class PatchResult:
     pushed: PushResult | None
     verified: Verification | None
     plan: Plan
+    scores: Mapping[str, float]
+    memory: Memory | None
+    menu: tuple[MenuRow, ...]
 
 
 def patch(
@@ -69,8 +78,17 @@ def patch(
     depth: int | None = None,
     params: str | None = None,
     size: str | None = None,
+    memory: str | None = None,
+    context: int | None = None,
+    batch: int | None = None,
+    weights_bits: float | None = None,
+    max_kl: float | None = None,
+    max_perplexity: float | None = None,
+    min_top1: float | None = None,
+    min_speed: float | None = None,
     blocks: Sequence[int] | None = None,
-    order: str = "auto",
+    order: str | None = None,
+    results: str | Path | None = None,
     student: str | Path | None = None,
     teacher: str | Path | None = None,
     keep: Sequence[int] | None = None,
@@ -84,6 +102,7 @@ def patch(
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: ByteProgress | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> PatchResult:
     """Write the model that has the teacher's blocks in place of some of the student's layers; nothing is trained.
 
@@ -91,15 +110,26 @@ def patch(
     patched. Bytes are copied, never computed, unless a dtype changes.
 
     Args:
-        layers: k, how many blocks are patched: 0 (the student) to n (the teacher). Give exactly one of ``layers``,
-            ``depth``, ``params``, ``size``, ``blocks``.
+        layers: k, how many blocks are patched: 0 (the student) to n (the teacher). Give one of ``layers``, ``depth``,
+            ``blocks``, or bounds: the best model that keeps all of them is written, the closest to the teacher by the
+            scores of a sweep, else the largest. Bounds of quality alone ask for the smallest.
         depth: the number of layers of the result.
-        params: the largest model with at most so many parameters: ``"2B"``, ``"410M"``.
-        size: the largest model of at most so many bytes: ``"4GB"`` (decimal), ``"4GiB"`` (binary).
+        params: a bound, at most so many parameters: ``"2B"``, ``"410M"``.
+        size: a bound, at most so many bytes: ``"4GB"`` (decimal), ``"4GiB"`` (binary).
+        memory: a bound, at most so many bytes of weights, cache and reserve where it runs (see ``output.memory``).
+        context: tokens of a sequence that the cache is for; None is 4096.
+        batch: sequences at once; None is 1.
+        weights_bits: bits of a parameter once the weights are quantised, such as 4.85; None is as they are stored.
+        max_kl, max_perplexity, min_top1: bounds of quality by the scores of a sweep; KL in nats a token, ``top1`` a
+            share.
+        min_speed: a bound, at least so many tokens per second, as ``sweep --speed`` measured them.
         blocks: the patched blocks outright, counted from 0 by the student's layers.
-        order: which blocks are patched first: ``first`` (from the start), ``last`` (from the end), or the path of an
-            order file, a sweep's ``order.json`` or a JSON list of blocks. ``auto`` is what the student records, else
-            the family's.
+        order: which blocks are patched first: ``first`` (from the start), ``last`` (from the end), ``auto`` (what the
+            student records, else the family's), one that the sweep searched, such as ``greedy``, or the path of an
+            order file, a sweep's ``order.json`` or a JSON list of blocks. None is the best of the sweep, and with
+            bounds all of its orders; without a sweep ``auto``.
+        results: the folder of a sweep of this pair; None is that of an order file, else ``./sweep`` if it scored these
+            very files.
         student: a folder or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_STUDENT, else the current folder
             if it is a student, else ``./student``.
         teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
@@ -118,19 +148,30 @@ def patch(
         overwrite: replace an earlier output of this function; no other folder is ever replaced.
         dry_run: return the plan, from headers alone, and write nothing.
         on_progress: called with the bytes written so far, and all bytes to write.
+        on_note: called with what is taken from a sweep, or why nothing is.
 
     Raises:
         ModelNotFoundError: a student or teacher that is not there; says which parameter to give.
         CheckpointError: model files that are incomplete, corrupt, or contradict each other.
         UnsupportedModelError: an unknown family, or quantised weights.
         PairError: a student and a teacher that do not belong together.
-        SelectionError: none or several of the five selections, a size that the pair does not have, an order of another
-            student, an unknown dtype.
+        SelectionError: no selection or several, a size that the pair does not have, bounds that no size keeps or that
+            need scores, an order or a sweep of another student, an unknown dtype.
         OutputError: the output exists, or cannot be written; nothing is left behind.
         HubError: the Hub refuses, fails, or is out of reach.
     """
     started = time.monotonic()
-    selection = Selection(layers, depth, params, size, blocks)
+    use = Use.of(memory, context, batch, weights_bits)
+    bounds = read_bounds(
+        params=params,
+        size=size,
+        memory=memory,
+        min_speed=min_speed,
+        max_kl=max_kl,
+        max_perplexity=max_perplexity,
+        min_top1=min_top1,
+    )
+    selection = Selection(layers, depth, blocks, bounds)
     if push is not None:
         check_repo_id(push)
     if push is not None and output is not None:
@@ -139,9 +180,17 @@ def patch(
         check_output(Path(output), "patched", overwrite=overwrite, dry_run=dry_run)
     pair = open_pair(student, teacher, keep=keep, download=download and not dry_run)
     planner = Planner(pair, dtype=dtype, max_shard_size=max_shard_size)
-    found = find_order(order, pair.layer_map, pair.student_config.order, pair.family.order)
-    patched = choose_blocks(selection, planner, found)
-    named = None if blocks is not None else found.name
+    swept = find_swept(pair, order, results, on_note)
+    found = choose_order(order, pair, swept)
+    rows: list[MenuRow] = []
+    if bounds or dry_run:
+        orders = [found] if order is not None or swept is None else list(swept.orders.values())
+        rows = list_sizes(planner, orders, swept, use)
+    outright = selection.outright(found, pair.layer_map)
+    chosen = choose(rows, bounds) if outright is None else size_of(planner, outright, found.name, swept, use)
+    if swept is not None and blocks is None:
+        on_note(taken_from(swept, chosen, order))
+    patched, named = chosen.patched_blocks, None if blocks is not None else chosen.order
     plan = planner.plan(patched)
     if verify:
         from boomerang_cli.engine.models.same_layers import check_plans
@@ -184,6 +233,9 @@ def patch(
         pushed=pushed,
         verified=verified,
         plan=plan,
+        scores=chosen.scores,
+        memory=chosen.memory,
+        menu=marked(rows, chosen) if dry_run else (),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.files import check_utf8
+from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.evaluation.asked import Asked, TaskSettings
 from boomerang_cli.engine.evaluation.recommendation import recommend
@@ -145,7 +146,15 @@ def sweep(
     planner = Planner(pair)
     names = split_names(order)
     rows = plan_rows(foreseen_orders(names, pair), layers, planner)
-    result = SweepResult(Path(output), pair.teacher.name, pair.student.name, tuple(data), rows, asked=asked.as_json())
+    result = SweepResult(
+        Path(output),
+        pair.teacher.name,
+        pair.student.name,
+        tuple(data),
+        rows,
+        asked=asked.as_json(),
+        fingerprints={"student": fingerprint(pair.student), "teacher": fingerprint(pair.teacher)},
+    )
     if dry_run:
         return result
     if write:

@@ -13,8 +13,9 @@ from sweeping import line
 from tiny_models import KEPT
 
 from boomerang_cli.engine.checkpoint.checkpoint import read_checkpoint
+from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
 from boomerang_cli.engine.errors import OutputError, ScoringError
-from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
+from boomerang_cli.engine.evaluation.journal import Journal
 
 
 def test_scores_of_another_text_are_not_mixed_in(run: Any, folder: Path, tmp_path: Path) -> None:

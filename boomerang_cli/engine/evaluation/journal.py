@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
-from boomerang_cli.engine.checkpoint.files import SourceFile
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.output.output_folder import check_output
 from boomerang_cli.engine.output.output_marker import MARKER_FILE, write_marker
@@ -158,17 +155,3 @@ class Journal:
             yield
         except OSError as error:
             raise OutputError(f"{self._path} cannot be written: {error.strerror}") from None
-
-
-def fingerprint(checkpoint: Checkpoint) -> str:
-    """Return a name for a model's files as they are: another when a file was written again."""
-    tensors = sorted((t.name, t.dtype, t.shape, t.file.name, t.start, t.stop) for t in checkpoint.tensors.values())
-    files = sorted(
-        {
-            (file.name, file.size_bytes, file.modified_ns)
-            for file in (tensor.file for tensor in checkpoint.tensors.values())
-            if isinstance(file, SourceFile) and checkpoint.revision is None
-        }
-    )
-    content = json.dumps([checkpoint.config, tensors, files, checkpoint.revision], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -79,6 +79,7 @@ class SweepResult:
         asked: what tasks and prompts were asked with: what was given alone.
         recommended: the sizes that are worth having, and the one that is recommended; None without scores of a text.
         warnings: why the scores may mean nothing.
+        fingerprints: of the student's and the teacher's files, by which ``patch`` knows that scores are theirs.
     """
 
     path: Path
@@ -90,6 +91,7 @@ class SweepResult:
     asked: Mapping[str, Any] = field(default_factory=dict)
     recommended: Recommendation | None = None
     warnings: tuple[str, ...] = ()
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_rows(orders: Iterable[Order], layers: Sequence[int] | None, planner: Planner) -> tuple[SweepRow, ...]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
+from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.agreement import check_stages
 from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
-from boomerang_cli.engine.evaluation.journal import Journal, fingerprint
+from boomerang_cli.engine.evaluation.journal import Journal
 from boomerang_cli.engine.evaluation.prompts import Questions
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
 from boomerang_cli.engine.evaluation.texts import Texts

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.evaluation.orders import SEARCHED
-from boomerang_cli.engine.pair.order import Order, find_order
+from boomerang_cli.engine.pair.order import NAMED, Order, find_order
 from boomerang_cli.engine.pair.pair import Pair
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def find_orders(names: Sequence[str], pair: Pair, evaluation: Evaluation, *, bea
 
 def _named_order(name: str, pair: Pair) -> Order:
     given = "auto" if name in SEARCHED else name
-    order = find_order(given, pair.layer_map, pair.student_config.order, pair.family.order)
+    order = find_order(given, pair.layer_map, pair.student_config.order, pair.family.order, names=(*NAMED, *SEARCHED))
     return replace(order, name=name) if name in SEARCHED else order
 
 

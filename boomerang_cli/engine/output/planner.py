@@ -1,4 +1,4 @@
-"""Plans any model of one pair, and finds the one that was asked for."""
+"""Plans any model of one pair."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import NamedTuple
 from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
 from boomerang_cli.engine.checkpoint.parts import around_layers
 from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
-from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.output.plan import Plan, output_dtype, plan_model
 from boomerang_cli.engine.pair.layers import Owner
-from boomerang_cli.engine.pair.order import Order
 from boomerang_cli.engine.pair.pair import Pair
-from boomerang_cli.engine.pair.selection import Selection
-from boomerang_cli.engine.sizes import parse_bytes, parse_count, show_bytes, show_count
+from boomerang_cli.engine.sizes import parse_bytes
 
 
 class Weight(NamedTuple):
@@ -78,35 +75,3 @@ class Planner:
         ]
         counts = [tensor.parameters for tensor in tensors.values()]
         return Weight(sum(counts), sum(count * each for count, each in zip(counts, stored, strict=True)))
-
-
-def choose_blocks(selection: Selection, planner: Planner, order: Order) -> tuple[int, ...]:
-    """Return the blocks to patch, ascending.
-
-    Raises:
-        SelectionError: the pair has no such model; says which it has.
-    """
-    layer_map = planner.pair.layer_map
-    if selection.blocks is not None:
-        return layer_map.check_blocks(selection.blocks)
-    if selection.layers is not None:
-        return order.blocks(selection.layers)
-    if selection.depth is not None:
-        depths = {len(layer_map.sources(blocks)): blocks for blocks in reversed(order.sets)}
-        if selection.depth not in depths:
-            listed = ", ".join(map(str, sorted(depths)))
-            raise SelectionError(f"--depth {selection.depth} is no size of this pair: it has {listed} layers")
-        return depths[selection.depth]
-    if selection.params is not None:
-        flag, limit = f"--params {selection.params}", parse_count(selection.params, "--params")
-        sizes = {blocks: planner.plan(blocks).parameters for blocks in order.sets}
-        smallest = show_count(min(sizes.values()))
-    else:
-        assert selection.size is not None
-        flag, limit = f"--size {selection.size}", parse_bytes(selection.size, "--size")
-        sizes = {blocks: planner.plan(blocks).size_bytes for blocks in order.sets}
-        smallest = show_bytes(min(sizes.values()))
-    fitting = {blocks: size for blocks, size in sizes.items() if size <= limit}
-    if not fitting:
-        raise SelectionError(f"{flag} is below the smallest size of this pair, {smallest}")
-    return max(fitting, key=lambda blocks: fitting[blocks])

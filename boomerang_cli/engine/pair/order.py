@@ -59,13 +59,25 @@ class Order:
         }
 
 
-def find_order(order: str, layer_map: LayerMap, recorded: str | Sequence[int] | None, default: str) -> Order:
+NAMED = ("auto", "first", "last")
+"""Orders that need no search."""
+
+
+def find_order(
+    order: str,
+    layer_map: LayerMap,
+    recorded: str | Sequence[int] | None,
+    default: str,
+    *,
+    names: Sequence[str] = NAMED,
+) -> Order:
     """Return the order that ``--order`` names.
 
     Args:
         order: ``auto``, ``first``, ``last``, or the path of an order file: what ``sweep`` wrote, or a list of blocks.
         recorded: what the student records, for ``auto``.
         default: the family's, where the student records none.
+        names: all that the user could have given, for the error.
 
     Raises:
         SelectionError: no such file, or an order of another student.
@@ -79,13 +91,13 @@ def find_order(order: str, layer_map: LayerMap, recorded: str | Sequence[int] | 
         path = Path(order).expanduser()
     except RuntimeError:  # the home of nobody
         path = Path(order)
+    if not ask(path.is_file):
+        raise SelectionError(f"--order {path} is neither {', '.join(names)} nor a file")
     return read_order(path, layer_map)
 
 
 def read_order(path: Path, layer_map: LayerMap) -> Order:
     """Read an order file, and check that it belongs to this student (errors as in :func:`find_order`)."""
-    if not ask(path.is_file):
-        raise SelectionError(f"--order {path} is neither auto, first, last nor a file")
     try:
         return _parse_order(read_json_value(path), layer_map)
     except CheckpointError as error:

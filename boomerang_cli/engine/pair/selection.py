@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.pair.bounds import Bound
+from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.pair.order import Order
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which model of a pair a user asked for, in exactly one of five ways.
+    """Which model of a pair a user asked for: one outright, in one of three ways, or by bounds.
 
     Attributes:
         layers: k.
         depth: the number of layers.
-        params, size: the largest model with at most so many parameters, bytes: ``2B``, ``4GB``.
         blocks: the patched blocks outright.
+        bounds: that the model keeps to, one or more.
 
     Raises:
         SelectionError: none of them, or more than one.
@@ -24,12 +27,34 @@ class Selection:
 
     layers: int | None = None
     depth: int | None = None
-    params: str | None = None
-    size: str | None = None
     blocks: Sequence[int] | None = None
+    bounds: tuple[Bound, ...] = ()
 
     def __post_init__(self) -> None:
-        given = [f"--{name}" for name, value in vars(self).items() if value is not None]
+        outright = {"--layers": self.layers, "--depth": self.depth, "--blocks": self.blocks}
+        given = [flag for flag, value in outright.items() if value is not None]
+        given += [self.bounds[0].flag.split()[0]] if self.bounds else []
         if len(given) != 1:
             what = f"{' and '.join(given)} exclude one another" if given else "no size was asked for"
-            raise SelectionError(f"{what}: give one of --layers, --depth, --params, --size, --blocks")
+            raise SelectionError(
+                f"{what}: give one of --layers, --depth, --blocks, or bounds: --params, --size, --memory, --max-kl, "
+                "--max-perplexity, --min-top1, --min-speed"
+            )
+
+    def outright(self, order: Order, layer_map: LayerMap) -> tuple[int, ...] | None:
+        """Return the blocks to patch, ascending; None where bounds decide.
+
+        Raises:
+            SelectionError: the pair has no such model; says which it has.
+        """
+        if self.blocks is not None:
+            return layer_map.check_blocks(self.blocks)
+        if self.layers is not None:
+            return order.blocks(self.layers)
+        if self.depth is None:
+            return None
+        depths = {len(layer_map.sources(blocks)): blocks for blocks in reversed(order.sets)}
+        if self.depth not in depths:
+            listed = ", ".join(map(str, sorted(depths)))
+            raise SelectionError(f"--depth {self.depth} is no size of this pair: it has {listed} layers")
+        return depths[self.depth]
