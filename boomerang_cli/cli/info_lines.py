@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from boomerang_cli.cli.error_line import harmless
-from boomerang_cli.cli.sweep_table import sweep_table
+from boomerang_cli.cli.sweep_text import sweep_text
 from boomerang_cli.cli.table import table
 from boomerang_cli.engine.distillation.training_info import TrainingInfo
 from boomerang_cli.engine.evaluation.sweep_info import SweepInfo
@@ -30,7 +30,7 @@ def info_text(info: Info) -> str:
     if isinstance(info, ModelInfo):
         return _text(_model_lines(info), _size_table(info.sizes))
     if isinstance(info, SweepInfo):
-        return _text(_sweep_lines(info), sweep_table(info.rows)[0] if info.rows else "")
+        return _text(_sweep_lines(info), sweep_text(info.rows, None)[0] if info.rows else "")
     return _text(_training_lines(info), "")
 
 

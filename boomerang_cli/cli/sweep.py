@@ -12,6 +12,7 @@ from boomerang_cli.cli.error_line import error
 from boomerang_cli.cli.next_command import recommended_command
 from boomerang_cli.cli.output import Output, as_plain
 from boomerang_cli.cli.sweep_table import sweep_table
+from boomerang_cli.cli.sweep_text import sweep_text
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
 from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
@@ -171,7 +172,7 @@ def sweep(
             on_progress=on_progress,
             on_note=out.note,
         )
-    text, left_out = sweep_table(result.rows, result.recommended)
+    text, left_out = sweep_table(result.rows) if dry_run else sweep_text(result.rows, result.recommended)
     out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
     if left_out:
         out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")

@@ -30,7 +30,8 @@ def terminal_curve(
         return ""
     letters = _letters(panels)
     pairs = [panels[start : start + 2] for start in range(0, len(panels), 2)]
-    blocks = ["\n".join(_block(pair, rows, recommended, letters, width, style)) for pair in pairs]
+    cells = max(10, (width - _LEFT) // len(pairs[0]) - 2)
+    blocks = ["\n".join(_block(pair, rows, recommended, letters, cells, style)) for pair in pairs]
     return "\n\n".join([*blocks, _legend(panels, recommended, letters, style)])
 
 
@@ -49,10 +50,9 @@ def _block(
     rows: Sequence[SweepRow],
     recommended: Recommendation | None,
     letters: Mapping[int, str],
-    width: int,
+    cells: int,
     style: Style,
 ) -> Iterator[str]:
-    cells = max(10, (width - _LEFT) // max(2, len(panels)) - 2)
     headings = [f" {panel.name + (' (log)' if panel.logarithmic else ''):{cells}} " for panel in panels]
     yield style.bold(" layers  parameters".ljust(_LEFT) + "".join(headings).rstrip())
     yield (" " * _LEFT + "".join(f" {_scale(panel, cells)} " for panel in panels)).rstrip()

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from boomerang_cli.engine.evaluation.curve import Picture, draw_curve
-from boomerang_cli.engine.evaluation.panels import distinct, panels_of
+from boomerang_cli.engine.evaluation.panels import panels_of
 from boomerang_cli.engine.evaluation.pareto import Recommendation, Size
 from boomerang_cli.engine.evaluation.rows import SweepResult, SweepRow
 
@@ -119,11 +119,3 @@ def test_never_distilled_models_do_not_flatten_the_others() -> None:
     (panel,) = panels_of(rows(baseline={"kl": 9.0}))
     assert (panel.low, round(panel.high, 2), panel.above) == (0.0, 0.96, 9.0)
     assert panel.share(0.6) == pytest.approx(1 / 1.6)
-
-
-def test_a_model_of_several_orders_is_one_and_the_teacher_comes_last() -> None:
-    found = [(row.depth, orders) for row, orders in distinct(rows("first", "last"))]
-    both = ("first", "last")
-    assert found == [
-        (5, both), (6, ("first",)), (7, ("first",)), (6, ("last",)), (7, ("last",)), (8, both)
-    ]  # fmt: skip

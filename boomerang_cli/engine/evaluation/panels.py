@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -164,18 +164,6 @@ def _left_out(rows: Sequence[SweepRow], value: _Value, measure: _Measure) -> Ite
     for row in rows:
         if (found := value(row)) is not None and not measure.can_show(found):
             yield f"{measure.name} of {row.order} k={row.layers}"
-
-
-def distinct(rows: Sequence[SweepRow]) -> list[tuple[SweepRow, tuple[str, ...]]]:
-    """Return each model once, with the names of all orders that have it; a model that ends all orders comes last."""
-    names: dict[tuple[int, ...], list[str]] = {}
-    for row in rows:
-        names.setdefault(row.patched_blocks, []).append(row.order)
-    first: Mapping[tuple[int, ...], SweepRow] = {row.patched_blocks: row for row in reversed(rows)}
-    orders = {row.order for row in rows}
-    shared = [(first[blocks], tuple(dict.fromkeys(names[blocks]))) for blocks in names]
-    whole = max((row.layers for row in rows), default=0)
-    return sorted(shared, key=lambda each: each[0].layers == whole > 0 and {*each[1]} == orders)
 
 
 def plain_number(value: float) -> str:
