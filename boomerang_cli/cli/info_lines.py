@@ -10,6 +10,7 @@ from boomerang_cli.cli.error_line import harmless
 from boomerang_cli.cli.sweep_text import sweep_text
 from boomerang_cli.cli.table import table
 from boomerang_cli.engine.distillation.training_info import TrainingInfo
+from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.evaluation.sweep_info import SweepInfo
 from boomerang_cli.engine.info import Info
 from boomerang_cli.engine.output.sizes import Size
@@ -23,14 +24,15 @@ _WHAT = {
     "student": "a student",
     "patched": "a patched model",
 }
+_LOSSES = {"cross_entropy": "cross entropy", "kl": "KL"}
 
 
 def info_text(info: Info) -> str:
     """Return a line a fact, and a table of sizes where there are some."""
     if isinstance(info, ModelInfo):
-        return _text(_model_lines(info), _size_table(info.sizes))
+        return _text(_model_lines(info), _size_table(info))
     if isinstance(info, SweepInfo):
-        return _text(_sweep_lines(info), sweep_text(info.rows, None)[0] if info.rows else "")
+        return _text(_sweep_lines(info), sweep_text(info.rows, info.recommended)[0] if info.rows else "")
     return _text(_training_lines(info), "")
 
 
@@ -55,6 +57,7 @@ def _model_lines(info: ModelInfo) -> Iterator[tuple[str, str]]:
     yield "weight delta", _weight_delta(info.weight_delta)
     yield "licence", ", ".join((info.license or {}).values())
     yield "sizes", _sizes(info)
+    yield "scored on", ", ".join(info.scored_on)
     for note in info.notes:
         yield "but", note
 
@@ -112,7 +115,7 @@ def _distillation(distillation: Mapping[str, Any]) -> str:
 
 
 def _losses(losses: Mapping[str, Any]) -> str:
-    shown = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in losses.items() if isinstance(value, float)]
+    shown = [f"{_LOSSES.get(name, name)} {value:.4g}" for name, value in losses.items() if isinstance(value, float)]
     return f"losses: {', '.join(shown)}" if shown else ""
 
 
@@ -134,20 +137,19 @@ def _sizes(info: ModelInfo) -> str:
     return ", ".join(filter(None, [f"{len(info.sizes)}, of {span}", order, of]))
 
 
-def _size_table(sizes: Sequence[Size]) -> str:
-    if len(sizes) < 2:
+def _size_table(info: ModelInfo) -> str:
+    if len(info.sizes) < 2:
         return ""
-    return table(
-        ["k", "depth", "parameters", "size"],
-        [
-            [
-                str(size.layers),
-                str(size.depth),
-                "?" if size.parameters is None else show_count(size.parameters),
-                "?" if size.bytes is None else show_bytes(size.bytes),
-            ]
-            for size in sizes
-        ],
+    known = [_row(size, info.order or "") for size in info.sizes if size.parameters is not None]
+    if known:
+        return sweep_text(known, None, curve=False)[0]
+    return table(["k", "depth"], [[str(size.layers), str(size.depth)] for size in info.sizes])
+
+
+def _row(size: Size, order: str) -> SweepRow:
+    scores: dict[str, Any] = dict(size.scores)
+    return SweepRow(
+        size.layers, size.depth, size.parameters or 0, size.bytes or 0, order, size.patched_blocks, **scores
     )
 
 

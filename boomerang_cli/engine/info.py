@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.distillation.training_info import TrainingInfo, read_training_info
 from boomerang_cli.engine.errors import ModelNotFoundError
+from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.evaluation.sweep_info import SweepInfo, read_sweep_info
+from boomerang_cli.engine.evaluation.swept import SCORES, find_swept
 from boomerang_cli.engine.output.output_marker import kind_of
 from boomerang_cli.engine.publishing.model_info import ModelInfo, read_model_info
 
@@ -35,7 +38,7 @@ def info(model: str | Path) -> Info:
     with suppress(RuntimeError):  # the home of nobody
         folder = folder.expanduser()
     if not ask(folder.is_dir) or (folder / CONFIG_FILE).is_file():
-        return read_model_info(model)
+        return _of_model(model)
     kind = _kind_without_model(folder)
     if kind == "sweep":
         return read_sweep_info(folder)
@@ -44,7 +47,23 @@ def info(model: str | Path) -> Info:
     if inside := _inside(folder):
         shown = ", ".join(each.name for each in inside)
         raise ModelNotFoundError(f"{model} is a folder with {shown} in it: give one of them, such as {inside[0]}")
-    return read_model_info(model)  # which says what a model lacks
+    return _of_model(model)  # which says what a model lacks
+
+
+def _of_model(model: str | Path) -> ModelInfo:
+    """Return what a model is, with the scores that ``./sweep`` holds of its sizes."""
+    found, pair = read_model_info(model)
+    notes: list[str] = []
+    swept = find_swept(pair, None, None, notes.append) if pair and found.kind != "teacher" else None
+    if swept is None:
+        return replace(found, notes=(*found.notes, *notes))
+    scores = {blocks: _scores(row) for blocks, row in swept.rows.items()}
+    sizes = tuple(replace(size, scores=scores.get(size.patched_blocks, {})) for size in found.sizes)
+    return replace(found, sizes=sizes, scored_on=swept.data, notes=(*found.notes, *notes))
+
+
+def _scores(row: SweepRow) -> dict[str, float]:
+    return {name: value for name in SCORES if (value := getattr(row, name)) is not None}
 
 
 def _kind_without_model(folder: Path) -> str | None:

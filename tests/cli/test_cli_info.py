@@ -95,6 +95,17 @@ def test_a_patched_model_is_told_layer_by_layer(project: Path) -> None:
     assert "0 the student's 0, 1-6 the teacher's 2-7" in run("info", "patched").stdout
 
 
+def test_a_patched_model_that_is_a_student_has_the_sizes_that_are_left(project: Path, tmp_path: Path) -> None:
+    shutil.copytree("patched", tmp_path / "patched")
+    kept = [0, 2, 3, 4, 5, 6, 7]
+    record = {"copied_teacher_layers": kept, "pruned_teacher_layers": [1], "teacher": str(project / "teacher")}
+    (tmp_path / "patched" / "student_config.json").write_text(json.dumps(record))
+    found = told(tmp_path / "patched")
+    assert (found["kind"], found["layers"], found["copied_teacher_layers"]) == ("patched", 2, kept)
+    assert [size["depth"] for size in found["sizes"]] == [7, 8]
+    assert any(shlex.split(command)[1] == "distill" for command in found["next"])
+
+
 def test_a_student_before_its_training_is_told_as_such(project: Path, tmp_path: Path) -> None:
     run("init-student", "teacher", "-o", tmp_path / "init", "--quiet")
     result = run("info", tmp_path / "init")
@@ -113,7 +124,9 @@ def test_a_student_without_its_teacher_has_depths_and_a_reason(project: Path, tm
         (8, None),
     ]
     assert "no model at /gone" in found["notes"][0]
-    assert "?" in run("info", tmp_path / "student").stdout
+    assert run("info", tmp_path / "student").stdout.splitlines()[-5:] == [
+        "k  depth", "0      5", "1      6", "2      7", "3      8"
+    ]  # fmt: skip
 
 
 def test_the_head_of_a_tied_model_that_is_stored_twice_counts_once(project: Path, tmp_path: Path) -> None:
@@ -160,15 +173,44 @@ def test_a_name_that_is_nothing_is_one_line(project: Path) -> None:
 # Sweeps, trainings, projects
 
 
-def test_a_sweep_is_told_with_its_rows(project: Path, tmp_path: Path) -> None:
-    text = tmp_path / "text.txt"
+@pytest.fixture(scope="module")
+def scored(made: Path) -> Path:
+    """A sweep of the pair, elsewhere."""
+    folder = made.with_name(f"{made.name}-scored")
+    text = folder / "text.txt"
+    folder.mkdir()
     text.write_text(" ".join(f"w{number % 60 + 3}" for number in range(100)))
-    run("sweep", "--student", "student", "--data", text, "--sequence-length", "16", "-o", tmp_path / "sweep", "--quiet")
-    found, results = told(tmp_path / "sweep"), json.loads((tmp_path / "sweep" / "results.json").read_text())
+    options = ("--data", text, "--sequence-length", "16", "-o", folder / "sweep", "--quiet")
+    run("sweep", "--student", made / "student", *options)
+    return folder / "sweep"
+
+
+def test_a_sweep_is_told_with_its_rows(scored: Path, tmp_path: Path) -> None:
+    found, results = told(scored), json.loads((scored / "results.json").read_text())
     assert (found["kind"], found["finished"], found["order"]) == ("sweep", True, "last")
     assert found["rows"] == results["rows"]
+    shutil.copytree(scored, tmp_path / "sweep")
     (tmp_path / "sweep" / "results.json").unlink()
     assert told(tmp_path / "sweep")["finished"] is False
+
+
+def test_a_sweep_beside_it_gives_a_student_its_scores(project: Path, tmp_path: Path, scored: Path) -> None:
+    shutil.copytree(scored, project / "sweep")
+    try:
+        found, results = told("student"), json.loads((scored / "results.json").read_text())
+        assert [size["scores"]["kl"] for size in found["sizes"]] == [row["kl"] for row in results["rows"]]
+        assert found["scored_on"] == results["data"]
+        assert "scored on" in run("info", "student").stdout
+    finally:
+        shutil.rmtree(project / "sweep")
+
+
+def test_a_sweep_recommends_what_it_recommended(project: Path, scored: Path) -> None:
+    found, results = told(scored), json.loads((scored / "results.json").read_text())
+    assert found["recommended"] == results["recommended"]
+    if results["recommended"]["knee"]:
+        (command, *_) = found["next"]
+        run(*shlex.split(command)[1:], "--dry-run")
 
 
 def test_results_without_rows_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.errors import CheckpointError
+from boomerang_cli.engine.evaluation.pareto import Recommendation, Size
 from boomerang_cli.engine.evaluation.rows import RESULTS, SweepRow
 
 RESULTS_FILE, ORDER_FILE = RESULTS[0], RESULTS[2]
@@ -23,6 +24,7 @@ class SweepInfo:
     Attributes:
         teacher, student: as they were recorded; None where the sweep was stopped before its end, like ``order``.
         order: that of ``order.json``.
+        recommended: as the sweep found it.
         models: the folders of the models that it wrote.
     """
 
@@ -34,6 +36,7 @@ class SweepInfo:
     data: tuple[str, ...]
     order: str | None
     rows: tuple[SweepRow, ...]
+    recommended: Recommendation | None
     models: tuple[Path, ...]
 
 
@@ -55,8 +58,21 @@ def read_sweep_info(path: Path) -> SweepInfo:
         data=tuple(map(str, content.get("data") or ())),
         order=order if isinstance(order, str) else None,
         rows=read_rows(content, path / RESULTS_FILE),
+        recommended=_recommendation(content.get("recommended"), path / RESULTS_FILE),
         models=tuple(sorted(config.parent for config in path.glob(f"*/{CONFIG_FILE}"))),
     )
+
+
+def _recommendation(content: Any, name: Path) -> Recommendation | None:
+    """Return what the sweep recommends; older ones recommend nothing."""
+    if content is None:
+        return None
+    try:
+        sizes = [Size(**{**each, "patched_blocks": tuple(each["patched_blocks"])}) for each in content["pareto"]]
+        knee = next((size for size in sizes if content["knee"] and size.layers == content["knee"]["layers"]), None)
+        return Recommendation(content["measure"], tuple(sizes), knee, content["rule"], content["reason"])
+    except (TypeError, LookupError):
+        raise CheckpointError(f"{name} holds no recommendation of a sweep: run the sweep again") from None
 
 
 def read_rows(content: Mapping[str, Any], name: Path) -> tuple[SweepRow, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.families import Family
@@ -25,6 +26,7 @@ class Size:
         layers: k, the number of patched blocks.
         depth: the number of layers.
         parameters, bytes: as ``patch`` would write it; None where that is not known.
+        scores: what a sweep found out of it, by name; empty where none did.
     """
 
     layers: int
@@ -32,6 +34,7 @@ class Size:
     parameters: int | None
     bytes: int | None
     patched_blocks: tuple[int, ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def own_order(recorded: StudentConfig, family: Family) -> Order:

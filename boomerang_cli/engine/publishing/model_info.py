@@ -47,6 +47,7 @@ class ModelInfo:
         copied_teacher_layers: which layers of the teacher its own are copies of, or stand for; of a teacher, which
             the student would have that ``init-student`` makes. None where there is no such student.
         sizes: what ``patch`` can make, from this model or such a student (k = 0) to the teacher.
+        scored_on: the text of the sweep that the scores of ``sizes`` are from; empty without one.
         distillation, weight_delta: what a student records of its making; empty without.
         notes: what keeps more from being known.
     """
@@ -71,10 +72,14 @@ class ModelInfo:
     distillation: Mapping[str, Any]
     weight_delta: Mapping[str, Any]
     notes: tuple[str, ...]
+    scored_on: tuple[str, ...] = ()
 
 
-def read_model_info(model: str | Path) -> ModelInfo:
+def read_model_info(model: str | Path) -> tuple[ModelInfo, Pair | None]:
     """Look at a model folder or a repository of the Hub, and at its teacher's headers.
+
+    Returns:
+        What it is, and its pair: of a teacher, with a student that is not there yet.
 
     Raises:
         ModelNotFoundError, HubError: it is not there, or out of reach.
@@ -92,7 +97,7 @@ def read_model_info(model: str | Path) -> ModelInfo:
     if pair and recorded:
         made = replace(made, made_of={**made.made_of, "teacher": _origin(pair.teacher, pair.parts["teacher"])})
     owner: Owner = "teacher" if kind == "teacher" else "student"
-    return ModelInfo(
+    info = ModelInfo(
         kind=kind,
         name=checkpoint.name,
         revision=checkpoint.revision,
@@ -114,6 +119,7 @@ def read_model_info(model: str | Path) -> ModelInfo:
         weight_delta=recorded.weight_delta if recorded else {},
         notes=(note,) if note else (),
     )
+    return info, pair
 
 
 def _record(checkpoint: Checkpoint, recorded: StudentConfig | None, depth: int) -> Record:
