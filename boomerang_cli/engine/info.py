@@ -37,14 +37,17 @@ def info(model: str | Path) -> Info:
     folder = Path(model)
     with suppress(RuntimeError):  # the home of nobody
         folder = folder.expanduser()
-    if not ask(folder.is_dir) or (folder / CONFIG_FILE).is_file():
+    if not ask(folder.is_dir) or ask((folder / CONFIG_FILE).is_file):
         return _of_model(model)
-    kind = _kind_without_model(folder)
+    try:
+        kind, inside = _kind_without_model(folder), _inside(folder)
+    except OSError as error:
+        raise ModelNotFoundError(f"{model} cannot be read: {error.strerror}") from None
     if kind == "sweep":
         return read_sweep_info(folder)
     if kind == "training":
         return read_training_info(folder)
-    if inside := _inside(folder):
+    if inside:
         shown = ", ".join(each.name for each in inside)
         raise ModelNotFoundError(f"{model} is a folder with {shown} in it: give one of them, such as {inside[0]}")
     return _of_model(model)  # which says what a model lacks
@@ -54,7 +57,7 @@ def _of_model(model: str | Path) -> ModelInfo:
     """Return what a model is, with the scores that ``./sweep`` holds of its sizes."""
     found, pair = read_model_info(model)
     notes: list[str] = []
-    swept = find_swept(pair, None, None, notes.append) if pair and found.kind != "teacher" else None
+    swept = find_swept(pair, None, None, notes.append) if pair else None
     if swept is None:
         return replace(found, notes=(*found.notes, *notes))
     scores = {blocks: _scores(row) for blocks, row in swept.rows.items()}

@@ -79,20 +79,29 @@ def read_model_info(model: str | Path) -> tuple[ModelInfo, Pair | None]:
     """Look at a model folder or a repository of the Hub, and at its teacher's headers.
 
     Returns:
-        What it is, and its pair: of a teacher, with a student that is not there yet.
+        What it is, and of a student the pair that it is of, as its files are, if the teacher is in reach.
 
     Raises:
         ModelNotFoundError, HubError: it is not there, or out of reach.
         CheckpointError, UnsupportedModelError, PairError: it is damaged, or its layers cannot be moved; says why.
     """
-    checkpoint = open_checkpoint(model, download=False)
-    family = family_of(checkpoint)
-    checkpoint = _without_head_copy(checkpoint, family)
+    opened = open_checkpoint(model, download=False)
+    family = family_of(opened)
+    checkpoint = _without_head_copy(opened, family)
     parts = take_apart(checkpoint, family)
     recorded = read_recorded(checkpoint) if is_student(checkpoint.folder) else None
     made = _record(checkpoint, recorded, len(parts.layers))
     kind = _kind(checkpoint.name, recorded, made)
-    pair, note = _find_pair(checkpoint, family, parts, recorded) if recorded or kind == "teacher" else (None, None)
+    teacher, pair, note = opened, None, None
+    try:
+        if recorded:
+            teacher = _open_teacher(opened, recorded)
+            pair = Pair(checkpoint, _without_head_copy(teacher, family), family, recorded)
+            check_pair(pair)
+        elif kind == "teacher":
+            pair = with_own_layers(checkpoint, family, parts)
+    except BoomerangError as error:
+        pair, note = None, str(error)
     known = pair.student_config if pair else recorded
     if pair and recorded:
         made = replace(made, made_of={**made.made_of, "teacher": _origin(pair.teacher, pair.parts["teacher"])})
@@ -119,7 +128,7 @@ def read_model_info(model: str | Path) -> tuple[ModelInfo, Pair | None]:
         weight_delta=recorded.weight_delta if recorded else {},
         notes=(note,) if note else (),
     )
-    return info, pair
+    return info, replace(pair, student=opened, teacher=teacher) if pair and recorded else None
 
 
 def _record(checkpoint: Checkpoint, recorded: StudentConfig | None, depth: int) -> Record:
@@ -143,21 +152,10 @@ def _kind(name: str, recorded: StudentConfig | None, made: Record) -> ModelKind:
     return "student-init" if begun else "student"
 
 
-def _find_pair(
-    checkpoint: Checkpoint, family: Family, parts: Parts, recorded: StudentConfig | None
-) -> tuple[Pair | None, str | None]:
-    """Return the model beside its teacher, or a teacher beside the student that it could have; or why there is none."""
-    try:
-        if recorded is None:
-            return with_own_layers(checkpoint, family, parts), None
-        named = find_teacher(None, checkpoint, recorded)
-        with told(named.origin):
-            teacher = open_checkpoint(named.model, download=False)
-            pair = Pair(checkpoint, _without_head_copy(teacher, family), family_of(teacher), recorded)
-            check_pair(pair)
-        return pair, None
-    except BoomerangError as error:
-        return None, str(error)
+def _open_teacher(student: Checkpoint, recorded: StudentConfig) -> Checkpoint:
+    named = find_teacher(None, student, recorded)
+    with told(named.origin):
+        return open_checkpoint(named.model, download=False)
 
 
 def _without_head_copy(checkpoint: Checkpoint, family: Family) -> Checkpoint:
