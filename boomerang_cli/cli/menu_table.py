@@ -1,4 +1,4 @@
-"""The menu of sizes that a dry run of ``patch`` prints, and what a model's memory is made of."""
+"""The menu of sizes that a dry run of ``patch`` prints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from boomerang_cli.cli.sweep_table import Column, sweep_table
 from boomerang_cli.engine.evaluation.menu import MenuRow
-from boomerang_cli.engine.output.memory import Memory
 from boomerang_cli.engine.sizes import show_bytes
 
 
@@ -21,11 +20,3 @@ def menu_table(rows: Sequence[MenuRow], *, width: int | None = None) -> str:
         Column("", lambda row: "<- this one" if row.chosen else ""),
     ]
     return sweep_table(rows, width=width, more=more)[0]
-
-
-def memory_line(memory: Memory) -> str:
-    """Say what a model's memory is made of."""
-    return (
-        f"memory: {show_bytes(memory.weights_bytes)} of weights + {show_bytes(memory.cache_bytes)} of cache + "
-        f"{show_bytes(memory.reserve_bytes)} in reserve = {show_bytes(memory.needed_bytes)}"
-    )

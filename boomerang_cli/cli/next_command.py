@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Sequence
@@ -49,26 +50,32 @@ def student_flag(student: str) -> list[str]:
 
 def recommended_command(
     result: SweepResult, student: str | None, teacher: str | None, keep: Sequence[int] | None
-) -> str | None:
-    """Return the command that writes the size that a sweep recommends; None if it recommends none.
+) -> tuple[str, str] | None:
+    """Return the command that writes the size that a sweep recommends, and what to say of it.
 
-    What the user named is named again; the order is, where ``patch`` would not find it by itself.
+    Where it recommends none, that is a bound that a size of the middle keeps; None if no text was scored. What the user
+    named is named again; the sweep and its order are, where ``patch`` would not find them by itself.
     """
-    from boomerang_cli.engine.evaluation.rows import best_order
-
-    knee = result.recommended.knee if result.recommended else None
-    if knee is None:
+    if result.recommended is None:
         return None
-    command = ["boomerang", "patch", "--layers", str(knee.layers)]
-    if result.path != Path("sweep"):
-        several = len({row.order for row in result.rows}) > 1
-        command += ["--order", str(result.path / (f"order-{knee.order}.json" if several else "order.json"))]
-    elif knee.order != best_order(result.rows):
-        command += ["--order", knee.order]
+    knee, front = result.recommended.knee, result.recommended.pareto
+    command = ["boomerang", "patch"]
+    if knee:
+        command += ["--layers", str(knee.layers), *_order(result, knee.order)]
+    else:
+        command += ["--max-kl", f"{math.ceil(front[(len(front) - 1) // 2].kl * 1000) / 1000:g}"]
+    command += ["--results", str(result.path)] if result.path != Path("sweep") else []
     command += ["--student", student] if student else []
     command += ["--teacher", teacher] if teacher else []
     command += ["--keep", ",".join(map(str, keep))] if keep else []
-    return shlex.join(command)
+    return shlex.join(command), "write the recommended size" if knee else "choose a size by a bound"
+
+
+def _order(result: SweepResult, name: str) -> list[str]:
+    """Name the order of a sweep's row, where it is not the one that ``patch`` takes by itself."""
+    from boomerang_cli.engine.evaluation.rows import best_order
+
+    return [] if name == best_order(result.rows) else ["--order", name]
 
 
 def _teacher(teacher: str | None) -> list[str]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boomerang_cli.cli import options
-from boomerang_cli.cli.menu_table import memory_line, menu_table
 from boomerang_cli.cli.output import Output
 from boomerang_cli.cli.push import note_removed
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 if TYPE_CHECKING:
+    from boomerang_cli.engine.output.memory import Memory
     from boomerang_cli.engine.patch import PatchResult
 
 
@@ -31,7 +31,7 @@ def patch(
         typer.Option(help="The best that runs in so much memory: weights, cache, a tenth in reserve.", metavar="SIZE"),
     ] = None,
     context: Annotated[
-        int | None, typer.Option(help="Tokens of each sequence, for --memory. [default: 4096]", min=1)
+        int | None, typer.Option(help="Tokens of each sequence, for --memory. [default: 4096 at most]", min=1)
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Sequences at once, for --memory. [default: 1]", min=1)] = None,
     weights_bits: Annotated[
@@ -44,7 +44,7 @@ def patch(
         float | None, typer.Option(help="The smallest whose likeliest token is as often the teacher's: 0.9.")
     ] = None,
     min_speed: Annotated[
-        float | None, typer.Option(help="The best with so many tokens per second, as sweep --speed measured them.")
+        float | None, typer.Option(help="The best that reads so many tokens per second, as sweep --speed measured it.")
     ] = None,
     blocks: Annotated[
         options.Numbers | None,
@@ -147,11 +147,13 @@ def patch(
         )
     out.note(_described(result))
     if result.memory:
-        out.note(memory_line(result.memory))
+        out.note(_memory(result.memory))
     out.verified(result.verified)
     if result.pushed:
         note_removed(out, result.pushed)
     if dry_run:
+        from boomerang_cli.cli.menu_table import menu_table
+
         out.plan(result, result.plan, menu_table(result.menu) + "\n")
     else:
         out.result(result, result.pushed.url if result.pushed else str(result.path))
@@ -164,4 +166,13 @@ def _described(result: PatchResult) -> str:
     return (
         f"{result.depth} layers, blocks patched: {chosen}{order}, {show_count(result.parameters)} parameters, "
         f"{show_bytes(result.bytes)}, {result.dtype}, {tied} embeddings"
+    )
+
+
+def _memory(memory: Memory) -> str:
+    sequences = "" if memory.batch == 1 else f"{memory.batch} sequences of "
+    return (
+        f"memory: {show_bytes(memory.weights_bytes)} of weights + {show_bytes(memory.cache_bytes)} of cache "
+        f"({sequences}{memory.context} tokens) + {show_bytes(memory.reserve_bytes)} in reserve = "
+        f"{show_bytes(memory.needed_bytes)}"
     )

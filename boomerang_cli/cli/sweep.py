@@ -14,8 +14,8 @@ from boomerang_cli.cli.output import Output, as_plain
 from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.cli.sweep_text import sweep_text
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
-from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
+from boomerang_cli.engine.pair.order import SEARCHED
 
 
 def sweep(
@@ -215,9 +215,11 @@ def _tell_what_next(
         out.note(f"warning: {warning}")
     if result.recommended is None:
         return
-    out.note(f"* on the Pareto front: no smaller size is as close to the teacher; {result.recommended.reason}")
-    if command := recommended_command(result, student, teacher, keep):
-        out.hint(command, "write the recommended size")
+    knee = result.recommended.knee
+    out.note("* on the Pareto front: no other size with as few parameters is as close to the teacher")
+    out.note(f"{f'take {knee.order} k={knee.layers}' if knee else 'no size stands out'}: {result.recommended.reason}")
+    if found := recommended_command(result, student, teacher, keep):
+        out.hint(*found)
 
 
 def _check_bounds(result: SweepResult) -> None:

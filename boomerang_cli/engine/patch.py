@@ -9,24 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import OutputError, SelectionError
-from boomerang_cli.engine.evaluation.menu import MenuRow, choose, list_sizes, marked, size_of
-from boomerang_cli.engine.evaluation.swept import choose_order, find_swept, taken_from
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
-from boomerang_cli.engine.output.memory import Memory
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.bounds import Use, read_bounds
 from boomerang_cli.engine.pair.layers import Owner
-from boomerang_cli.engine.pair.pair import open_pair
+from boomerang_cli.engine.pair.order import Order, find_order
+from boomerang_cli.engine.pair.pair import Pair, open_pair
 from boomerang_cli.engine.pair.selection import Selection
 from boomerang_cli.engine.publishing.card import model_documents
 from boomerang_cli.engine.publishing.provenance import layer_sources
 
 if TYPE_CHECKING:
+    from boomerang_cli.engine.evaluation.menu import MenuRow
+    from boomerang_cli.engine.evaluation.swept import Swept
+    from boomerang_cli.engine.output.memory import Memory
     from boomerang_cli.engine.output.verify import Verification
     from boomerang_cli.engine.push import PushResult
 
@@ -117,12 +119,12 @@ def patch(
         params: a bound, at most so many parameters: ``"2B"``, ``"410M"``.
         size: a bound, at most so many bytes: ``"4GB"`` (decimal), ``"4GiB"`` (binary).
         memory: a bound, at most so many bytes of weights, cache and reserve where it runs (see ``output.memory``).
-        context: tokens of a sequence that the cache is for; None is 4096.
+        context: tokens of a sequence that the cache is for; None is 4096, or what the model has positions for.
         batch: sequences at once; None is 1.
         weights_bits: bits of a parameter once the weights are quantised, such as 4.85; None is as they are stored.
         max_kl, max_perplexity, min_top1: bounds of quality by the scores of a sweep; KL in nats a token, ``top1`` a
             share.
-        min_speed: a bound, at least so many tokens per second, as ``sweep --speed`` measured them.
+        min_speed: a bound, at least so many tokens per second read, as ``sweep --speed`` measured them.
         blocks: the patched blocks outright, counted from 0 by the student's layers.
         order: which blocks are patched first: ``first`` (from the start), ``last`` (from the end), ``auto`` (what the
             student records, else the family's), one that the sweep searched, such as ``greedy``, or the path of an
@@ -180,17 +182,21 @@ def patch(
         check_output(Path(output), "patched", overwrite=overwrite, dry_run=dry_run)
     pair = open_pair(student, teacher, keep=keep, download=download and not dry_run)
     planner = Planner(pair, dtype=dtype, max_shard_size=max_shard_size)
-    swept = find_swept(pair, order, results, on_note)
-    found = choose_order(order, pair, swept)
-    rows: list[MenuRow] = []
-    if bounds or dry_run:
-        orders = [found] if order is not None or swept is None else list(swept.orders.values())
-        rows = list_sizes(planner, orders, swept, use)
-    outright = selection.outright(found, pair.layer_map)
-    chosen = choose(rows, bounds) if outright is None else size_of(planner, outright, found.name, swept, use)
-    if swept is not None and blocks is None:
-        on_note(taken_from(swept, chosen, order))
-    patched, named = chosen.patched_blocks, None if blocks is not None else chosen.order
+    swept = _find_swept(pair, order, results, on_note)
+    found = swept.order(order, pair) if swept else _plain_order(order, pair)
+    patched = selection.outright(found, pair.layer_map)
+    named: str | None = found.name
+    menu: tuple[MenuRow, ...] = ()
+    if patched is None or dry_run:
+        from boomerang_cli.engine.evaluation.menu import make_menu
+
+        orders = [found] if swept is None or order is not None else list(swept.orders.values())
+        menu = make_menu(planner, orders, swept, use, bounds, patched)
+        patched, named = next((row.patched_blocks, row.order) for row in menu if row.chosen)
+    if blocks is not None:
+        named = None
+    elif swept and named:
+        on_note(swept.told(patched, named))
     plan = planner.plan(patched)
     if verify:
         from boomerang_cli.engine.models.same_layers import check_plans
@@ -233,10 +239,31 @@ def patch(
         pushed=pushed,
         verified=verified,
         plan=plan,
-        scores=chosen.scores,
-        memory=chosen.memory,
-        menu=marked(rows, chosen) if dry_run else (),
+        scores=swept.scores(patched) if swept else {},
+        memory=next((row.memory for row in menu if row.chosen), None),
+        menu=menu if dry_run else (),
     )
+
+
+def _find_swept(
+    pair: Pair, order: str | None, results: str | Path | None, on_note: Callable[[str], None]
+) -> Swept | None:
+    """Return the sweep that ``results`` names, else that of an order file, else ``./sweep`` if it is of this pair."""
+    folder = Path(order).parent if order and ask(Path(order).is_file) else Path("sweep")
+    if results is None and not ask((folder / "results.json").is_file):
+        return None
+    from boomerang_cli.engine.evaluation.swept import find_sweep, read_sweep
+
+    if results is None:
+        return find_sweep(folder, pair, on_note)
+    swept = read_sweep(Path(results), pair)
+    if other := swept.other_files(pair):
+        on_note(f"warning: {results} scored other files of the {other} than these: its scores may not be theirs")
+    return swept
+
+
+def _plain_order(order: str | None, pair: Pair) -> Order:
+    return find_order(order or "auto", pair.layer_map, pair.student_config.order, pair.family.order)
 
 
 def _write_to_hub(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from boomerang_cli.cli.app import app
 from boomerang_cli.cli.sweep_table import sweep_table
+from boomerang_cli.engine.evaluation.pareto import Recommendation, Size
 from boomerang_cli.engine.evaluation.rows import SweepRow
 
 
@@ -97,9 +99,43 @@ def test_the_hint_is_a_command_that_works(run: Any, text: str) -> None:
     assert CliRunner().invoke(app, command[1:]).exit_code == 0
 
 
+@pytest.mark.parametrize("order", ["first", "first,last,exact"])
+def test_the_hint_holds_for_a_pair_that_was_named(
+    order: str, folder: Path, run: Any, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOOMERANG_STUDENT", "nowhere")
+    named = ["--student", str(folder / "student"), "--teacher", str(folder / "teacher"), "--keep", "0,2,4,5,7"]
+    shown = run("--data", text, "--order", order, "-o", "my sweep", *named).stderr
+    command = shlex.split(shown.splitlines()[-1].split("`")[1])
+    result = CliRunner().invoke(app, [*command[1:], "--json"])
+    front = json.loads(Path("my sweep/results.json").read_text())["recommended"]["pareto"]
+    assert json.loads(result.stdout)["patched_blocks"] in [size["patched_blocks"] for size in front]
+
+
+def test_the_table_marks_the_front_and_the_size_to_take() -> None:
+    sizes = tuple(Size("last", row.layers, 18, 1, row.patched_blocks, 0.1, None, None) for row in ROWS)
+    shown, _ = sweep_table(ROWS, Recommendation("kl", sizes, sizes[1], "elbow", ""), width=200)
+    assert [line.split()[5:8] for line in shown.splitlines()[1:]] == [["MB", "*", "12.35"], ["MB", "take", "*"]]
+
+
+def test_the_recommended_size_is_told_with_its_reason(run: Any, text: str) -> None:
+    result = run("--data", text, "--layers", "1")
+    assert "take first k=1: no other size is as close to the teacher" in result.stderr
+    assert result.stderr.splitlines()[-1] == "hint: write the recommended size: `boomerang patch --layers 1`"
+
+
+def test_what_makes_scores_mean_nothing_is_told(run: Any, text: str) -> None:
+    result = run("--data", text, "--layers", "0,3")
+    assert "warning: the student has a perplexity of " in result.stderr  # both are random
+    assert json.loads(Path("sweep/results.json").read_text())["warnings"]
+
+
 def test_json_is_one_object_with_the_keys_of_the_result(run: Any, text: str) -> None:
     content = json.loads(run("--data", text, "--json", "--baseline").stdout)
-    assert list(content) == ["path", "teacher", "student", "data", "rows", "misses", "asked"]
+    assert list(content) == [
+        "path", "teacher", "student", "data", "rows", "misses", "asked", "recommended", "warnings", "fingerprints"
+    ]  # fmt: skip
+    assert list(content["recommended"]) == ["measure", "pareto", "knee", "rule", "reason"]
     promised = "layers depth parameters bytes order patched_blocks perplexity perplexity_stderr kl tokens_per_second"
     assert {*promised.split(), "baseline", "tasks"} <= content["rows"][0].keys()
 

@@ -97,7 +97,7 @@ def test_memory_is_weights_cache_and_a_tenth() -> None:
     cache = 2 * 8 * 16 * (2 * 2 * 8) * 4  # sequences, layers, tokens, keys and values of two heads, float32
     assert found.cache_bytes == cache
     assert found.reserve_bytes == pytest.approx((found.weights_bytes + cache) / 9, abs=1)
-    assert planned(memory=str(found.needed_bytes), context=16, batch=2).layers == 3
+    assert planned(memory=str(found.needed_bytes), batch=2).layers == 3  # the default context is at most the model's
     assert planned(memory=str(found.needed_bytes - 1), context=16, batch=2).layers < 3
 
 
@@ -183,6 +183,16 @@ def test_the_menu_shows_every_size_once_and_marks_the_chosen(rows: list[SweepRow
     assert menu[0].split()[-5:] == ["acceptance", "tokens/s", "blocks", "patched", "memory"]
     assert len(menu) == 1 + len({row.patched_blocks for row in rows})
     assert [line.endswith("<- this one") for line in menu[1:]] == [False] * (len(menu) - 2) + [True]
+
+
+def test_numbers_of_tasks_are_columns_of_the_menu(tmp_path: Path, project: Path) -> None:
+    shutil.copytree(project / "sweep", tmp_path / "sweep")
+    content = json.loads((tmp_path / "sweep" / "results.json").read_text())
+    tasks = {"piqa": {"acc": 0.625, "acc_stderr": "N/A"}, "odd": 3}
+    edit_json(tmp_path / "sweep" / "results.json", rows=[{**row, "tasks": tasks} for row in content["rows"]])
+    shown = run("patch", "--layers", "1", "--results", tmp_path / "sweep", "--dry-run").stdout
+    assert "piqa acc" in shown.splitlines()[0]
+    assert " 0.6250 " in shown.splitlines()[1]
 
 
 def test_json_of_a_dry_run_holds_the_menu(rows: list[SweepRow]) -> None:

@@ -208,13 +208,13 @@ def test_default_output_names_the_depth(
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        ({}, "no size was asked for: give one of --layers, --depth"),
+        ({}, "no size was asked for: give one of --layers, --depth, --blocks, or bounds: --params"),
         ({"layers": 1, "depth": 7}, "--layers and --depth exclude one another"),
         ({"layers": 4}, "--layers 4 is out of range: this pair has 3 patchable blocks, give 0 to 3"),
         ({"depth": 9}, "--depth 9 is no size of this pair: it has 5, 6, 7, 8 layers"),
-        ({"params": "1K"}, "--params 1K is below the smallest size of this pair, "),
+        ({"params": "1K"}, r"no size keeps --params 1K: the nearest, \w+ k=0, has [\d.]+K parameters, "),
         ({"params": "many"}, "--params 'many' is not a number of parameters"),
-        ({"size": "1KB"}, "--size 1KB is below the smallest size"),
+        ({"size": "1KB"}, r"no size keeps --size 1KB: the nearest, \w+ k=0, has "),
         ({"blocks": 2}, r"blocks \[2\] cannot be patched: the patchable blocks are \[0, 1, 3\]"),
         ({"layers": 1, "order": "gone.json"}, "--order gone.json is neither"),
     ],

@@ -149,7 +149,7 @@ class _Layer:
 def cache_bytes(
     config: Mapping[str, Any], family: Family, *, context: int, batch: int, dtype_bytes: int, name: str
 ) -> int:
-    """Return the bytes of the caches of ``batch`` sequences of ``context`` tokens.
+    """Return the bytes of the caches of ``batch`` sequences of ``context`` tokens each.
 
     Args:
         config: of a whole model.
@@ -166,14 +166,19 @@ def cache_bytes(
     known = whole.model_type in FAMILIES or whole.model_type in derived_rows()
     if whole.model_type in _OTHERS or is_encoder(family.text_config(config)) or not known:
         raise UnsupportedModelError(_unknown(name, f"{whole.model_type} models"))
-    positions = whole.find(*_POSITIONS)
-    if isinstance(positions, int) and context > positions:
+    if (positions := positions_of(config, family, name)) and context > positions:
         raise SelectionError(f"--context {context} is more than {name} has positions for: give {positions} or fewer")
     values = layer_values(config, family, name)
     kinds = _kinds(whole, values)
     own = values.get("per_layer_config") or [None] * len(kinds)
     layers = [_Layer(config, family, name, each or {}) for each in own]
     return batch * sum(layer.bytes(kind, context, dtype_bytes) for layer, kind in zip(layers, kinds, strict=True))
+
+
+def positions_of(config: Mapping[str, Any], family: Family, name: str) -> int | None:
+    """Return for how many tokens a model has positions; None where nothing says so."""
+    positions = _Layer(config, family, name).find(*_POSITIONS)
+    return positions if isinstance(positions, int) else None
 
 
 def _kinds(whole: _Layer, values: Mapping[str, list[Any]]) -> list[str]:

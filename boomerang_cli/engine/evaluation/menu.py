@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from boomerang_cli.engine.errors import SelectionError
-from boomerang_cli.engine.evaluation.rows import SweepRow
-from boomerang_cli.engine.evaluation.swept import SCORES, Swept
-from boomerang_cli.engine.output.memory import Memory, memory_of
+from boomerang_cli.engine.errors import SelectionError, UnsupportedModelError
+from boomerang_cli.engine.evaluation.rows import SCORES, SweepRow
+from boomerang_cli.engine.evaluation.swept import Swept
+from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.pair.bounds import Bound, Use
 from boomerang_cli.engine.pair.order import Order
+from boomerang_cli.engine.pair.pair import Pair
+
+if TYPE_CHECKING:
+    from boomerang_cli.engine.output.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -32,27 +36,51 @@ class MenuRow(SweepRow):
     def needed_bytes(self) -> int | None:
         return self.memory.needed_bytes if self.memory else None
 
-    @property
-    def scores(self) -> dict[str, float]:
-        """What is known of :data:`swept.SCORES`."""
-        return {name: value for name in SCORES if (value := getattr(self, name)) is not None}
 
+def make_menu(
+    planner: Planner,
+    orders: Sequence[Order],
+    swept: Swept | None,
+    use: Use | None,
+    bounds: Sequence[Bound],
+    outright: tuple[int, ...] | None,
+) -> tuple[MenuRow, ...]:
+    """Return the sizes of these orders, each model once, smaller ones first, with the one that is wanted marked.
 
-def list_sizes(planner: Planner, orders: Sequence[Order], swept: Swept | None, use: Use | None) -> list[MenuRow]:
-    """Return the sizes of these orders, each model once, smaller ones first.
+    Args:
+        outright: the blocks of the model that is wanted, which may be none of these; None where bounds decide.
 
     Raises:
-        SelectionError, UnsupportedModelError: their memory cannot be told (see ``memory.memory_of``).
+        SelectionError: no size keeps the bounds (see :func:`choose`), or a context that the model does not have.
+        UnsupportedModelError: a type whose memory cannot be told.
     """
     models = {blocks: order.name for order in reversed(orders) for blocks in order.sets}
-    rows = [size_of(planner, blocks, name, swept, use) for blocks, name in models.items()]
-    return sorted(rows, key=lambda row: (row.parameters, math.inf if row.kl is None else row.kl))
+    if outright is not None:
+        models.setdefault(outright, "given")
+    plans = {blocks: plan for blocks in models if (plan := _plan(planner, blocks, needed=blocks == outright))}
+    rows = [_row(planner.pair, blocks, models[blocks], plan, swept, use) for blocks, plan in plans.items()]
+    rows.sort(key=lambda row: (row.parameters, _kl(row)))
+    chosen = choose(rows, bounds).patched_blocks if outright is None else outright
+    return tuple(replace(row, chosen=row.patched_blocks == chosen) for row in rows)
 
 
-def size_of(planner: Planner, blocks: tuple[int, ...], order: str, swept: Swept | None, use: Use | None) -> MenuRow:
-    """Return what is known of one model (errors as in :func:`list_sizes`)."""
-    plan, pair = planner.plan(blocks), planner.pair
+def _plan(planner: Planner, blocks: tuple[int, ...], *, needed: bool) -> Plan | None:
+    """Plan a model; None if the type has none with these layers, and it is not the one that is needed."""
+    try:
+        return planner.plan(blocks)
+    except UnsupportedModelError:
+        if needed:
+            raise
+        return None
+
+
+def _row(pair: Pair, blocks: tuple[int, ...], order: str, plan: Plan, swept: Swept | None, use: Use | None) -> MenuRow:
     scored = swept.rows.get(blocks) if swept else None
+    memory = None
+    if use:
+        from boomerang_cli.engine.output.memory import memory_of
+
+        memory = memory_of(plan, pair.family, use, pair.teacher.name)
     scores: dict[str, Any] = {name: getattr(scored, name, None) for name in SCORES}
     return MenuRow(
         layers=len(blocks),
@@ -62,7 +90,8 @@ def size_of(planner: Planner, blocks: tuple[int, ...], order: str, swept: Swept 
         order=order,
         patched_blocks=blocks,
         **scores,
-        memory=memory_of(plan, pair.family, use, pair.teacher.name) if use else None,
+        tasks=scored.tasks if scored else None,
+        memory=memory,
     )
 
 
@@ -86,17 +115,15 @@ def choose(rows: Sequence[MenuRow], bounds: Sequence[Bound]) -> MenuRow:
             raise SelectionError(_excluded(bound, known, [each.flag for each in bounds[: bounds.index(bound)]]))
         left = keeping
     if all(bound.quality for bound in bounds):
-        return min(left, key=lambda row: (row.parameters, math.inf if row.kl is None else row.kl))
+        return min(left, key=lambda row: (row.parameters, _kl(row)))
     if any(row.kl is None for row in left):
-        return max(left, key=lambda row: (row.parameters, row.bytes))
-    return min(left, key=lambda row: (math.inf if row.kl is None else row.kl, row.parameters))
+        return min(left, key=lambda row: (-row.parameters, _kl(row)))
+    return min(left, key=lambda row: (_kl(row), row.parameters))
 
 
-def marked(rows: Sequence[MenuRow], chosen: MenuRow) -> tuple[MenuRow, ...]:
-    """Return the menu with the chosen size marked; it is added if it is none of these."""
-    found = any(row.patched_blocks == chosen.patched_blocks for row in rows)
-    every = rows if found else sorted([*rows, chosen], key=lambda row: row.parameters)
-    return tuple(replace(row, chosen=row.patched_blocks == chosen.patched_blocks) for row in every)
+def _kl(row: MenuRow) -> float:
+    """Return its KL, or what is above any."""
+    return math.inf if row.kl is None else row.kl
 
 
 def _value(row: MenuRow, bound: Bound) -> float | None:

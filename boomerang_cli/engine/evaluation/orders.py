@@ -16,9 +16,6 @@ Distances = Mapping[Blocks, float]
 Score = Callable[[Sequence[Blocks]], Distances]
 """Returns the distance of each set's model from the teacher; sets given together are scored together."""
 
-SEARCHED = ("greedy", "exact", "nested")
-"""Orders that are found by scoring models."""
-
 
 def greedy(blocks: Sequence[int], score: Score, *, beam: int = 1) -> Order:
     """Patch one block after another, each time the one that brings the model closest to the teacher.

@@ -18,6 +18,10 @@ RESULTS = ("results.json", "results.csv", "order.json", "curve.png", "curve.svg"
 """The files that a sweep writes; the last three where there is something to show."""
 
 
+SCORES = ("perplexity", "perplexity_stderr", "kl", "kl_stderr", "top1", "acceptance", "tokens_per_second")
+"""The numbers of a row that ``patch`` chooses by, and tells."""
+
+
 @dataclass(frozen=True)
 class SweepRow:
     """One size of one order. What was not measured is None, or empty.
@@ -51,6 +55,11 @@ class SweepRow:
     top1: float | None = None
     acceptance: float | None = None
     kl_stderr: float | None = None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """What is known of :data:`SCORES`."""
+        return {name: value for name in SCORES if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from boomerang_cli.engine.evaluation.orders import SEARCHED
-from boomerang_cli.engine.pair.order import NAMED, Order, find_order
+from boomerang_cli.engine.pair.order import NAMED, SEARCHED, Order, find_order
 from boomerang_cli.engine.pair.pair import Pair
 
 if TYPE_CHECKING:

@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.files import ask
-from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
-from boomerang_cli.engine.evaluation.orders import SEARCHED
-from boomerang_cli.engine.evaluation.rows import RESULTS, SweepRow
+from boomerang_cli.engine.evaluation.rows import RESULTS, SCORES, SweepRow
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.order import NAMED, Order, find_order, read_order
 from boomerang_cli.engine.pair.pair import Pair
 
-FOLDER = Path("sweep")
 RESULTS_FILE, ORDER_FILE = RESULTS[0], RESULTS[2]
 _WHOLE = ("layers", "depth", "parameters", "bytes")
-SCORES = ("perplexity", "perplexity_stderr", "kl", "kl_stderr", "top1", "acceptance", "tokens_per_second")
 
 
 @dataclass(frozen=True)
@@ -45,34 +41,60 @@ class Swept:
 
     def other_files(self, pair: Pair) -> str | None:
         """Return which of the two models has other files than those that were scored; None if neither has."""
+        from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
+
         models = {"student": pair.student, "teacher": pair.teacher}
         differing = [name for name, each in models.items() if self.fingerprints.get(name) != fingerprint(each)]
         return " and ".join(differing) or None
 
+    def order(self, name: str | None, pair: Pair) -> Order:
+        """Return the order that ``--order`` names; None is the best.
 
-def find_swept(
-    pair: Pair, order: str | None, results: str | Path | None, on_note: Callable[[str], None]
-) -> Swept | None:
-    """Return the sweep that ``results`` names, else that of an order file, else ``./sweep`` if it is of this pair.
+        Raises:
+            SelectionError: no such order; lists those that there are.
+        """
+        if name is None:
+            return self.best
+        if name in self.orders and name not in NAMED:
+            return self.orders[name]
+        names = (*NAMED, *(each for each in self.orders if each not in NAMED))
+        return find_order(name, pair.layer_map, pair.student_config.order, pair.family.order, names=names)
 
-    Args:
-        on_note: told of a sweep that is not used, or that scored other files than the pair's.
+    def scores(self, blocks: tuple[int, ...]) -> dict[str, float]:
+        """Return what is known of the model with these blocks patched."""
+        return self.rows[blocks].scores if blocks in self.rows else {}
+
+    def told(self, blocks: tuple[int, ...], order: str) -> str:
+        """Say what is known of the model that was chosen, and of a closer one with as many blocks patched."""
+        scored = self.rows.get(blocks)
+        if scored is None or scored.kl is None:
+            return f"{self.folder}: order {order}, this size not scored"
+        same = [row for row in self.rows.values() if row.layers == scored.layers and row.kl is not None]
+        closest = min(same, key=lambda row: row.kl or 0.0)
+        told = f"{self.folder}: order {order}, KL {scored.kl:.4f} on {', '.join(self.data)}"
+        if closest.kl is None or closest.kl >= scored.kl:
+            return told
+        return f"{told}; {closest.order} is closer here, {closest.kl:.4f}: --order {closest.order}"
+
+
+def read_sweep(folder: Path, pair: Pair) -> Swept:
+    """Read the sweep that a user names.
 
     Raises:
-        CheckpointError, SelectionError: ``results`` is no sweep, or one of another student.
+        CheckpointError, SelectionError: there is none, it is damaged, or it is of another student.
     """
-    if results is not None:
-        folder = Path(results).expanduser()
-        folder = folder.parent if folder.name == RESULTS_FILE else folder
-        if not _is_sweep(folder):
-            raise SelectionError(f"--results {results} holds no {RESULTS_FILE}: give the folder that a sweep wrote")
-        swept = _read(folder, pair.layer_map)
-        if other := swept.other_files(pair):
-            on_note(f"warning: {folder} scored other files of the {other} than these: its scores may not be theirs")
-        return swept
-    folder = Path(order).parent if order and ask(Path(order).is_file) else FOLDER
-    if not _is_sweep(folder):
-        return None
+    folder = folder.parent if folder.name == RESULTS_FILE else folder
+    if not ask((folder / RESULTS_FILE).is_file):
+        raise SelectionError(f"--results {folder} holds no {RESULTS_FILE}: give the folder that a sweep wrote")
+    return _read(folder, pair.layer_map)
+
+
+def find_sweep(folder: Path, pair: Pair, on_note: Callable[[str], None]) -> Swept | None:
+    """Return the sweep that stands in a folder, if it scored the very files of this pair.
+
+    Args:
+        on_note: told why it is not used.
+    """
     try:
         swept = _read(folder, pair.layer_map)
     except (CheckpointError, SelectionError) as error:
@@ -82,43 +104,6 @@ def find_swept(
         on_note(f"{folder} is not used: it scored other files of the {other}; --results {folder} takes it all the same")
         return None
     return swept
-
-
-def choose_order(order: str | None, pair: Pair, swept: Swept | None) -> Order:
-    """Return the order that ``--order`` names; None is the best of the sweep, else ``auto``.
-
-    Raises:
-        SelectionError: no such order; lists those that there are.
-    """
-    if order is None and swept is not None:
-        return swept.best
-    searched = swept.orders if swept else {}
-    if order is not None and order in searched and order not in NAMED:
-        return searched[order]
-    names = (*NAMED, *(name for name in searched if name not in NAMED))
-    if order in SEARCHED:
-        raise SelectionError(
-            f"--order {order} is found by a search: there are {', '.join(names)}; `boomerang sweep --data TEXT --order "
-            f"{order}` finds it"
-        )
-    return find_order(order or "auto", pair.layer_map, pair.student_config.order, pair.family.order, names=names)
-
-
-def taken_from(swept: Swept, chosen: SweepRow, order: str | None) -> str:
-    """Say what a choice took from a sweep, and where the sweep knows a closer model with as many blocks patched."""
-    told = f"{swept.folder}: order {chosen.order}" if order is None else f"{swept.folder}: its scores"
-    if chosen.kl is None:
-        return f"{told}, this size not scored" if order is None else f"{told} have not this size"
-    same = [row for row in swept.rows.values() if row.layers == chosen.layers and row.kl is not None]
-    closest = min(same, key=lambda row: row.kl or 0.0)
-    told += f", KL {chosen.kl:.4f} on {', '.join(swept.data)}"
-    if closest.kl is not None and closest.kl < chosen.kl:
-        told += f"; {closest.order} is closer here, {closest.kl:.4f}: --order {closest.order}"
-    return told
-
-
-def _is_sweep(folder: Path) -> bool:
-    return ask((folder / RESULTS_FILE).is_file)
 
 
 def _read(folder: Path, layer_map: LayerMap) -> Swept:
@@ -157,7 +142,16 @@ def _row(content: Any, layer_map: LayerMap, folder: Path) -> SweepRow:
         raise damaged from None
     scores = {name: content[name] for name in SCORES if _is_number(content.get(name))}
     planned = {name: content[name] for name in _WHOLE}
-    return SweepRow(**planned, order=content["order"], patched_blocks=blocks, **scores)
+    tasks = _tasks(content.get("tasks"))
+    return SweepRow(**planned, order=content["order"], patched_blocks=blocks, tasks=tasks, **scores)
+
+
+def _tasks(content: Any) -> dict[str, dict[str, float]] | None:
+    """Return lm-eval's numbers by task, as far as they are numbers."""
+    if not isinstance(content, dict):
+        return None
+    found = {task: numbers for task, numbers in content.items() if isinstance(numbers, dict)}
+    return {task: {name: each for name, each in own.items() if _is_number(each)} for task, own in found.items()} or None
 
 
 def _is_number(value: Any) -> bool:

@@ -12,8 +12,8 @@ from boomerang_cli.engine.distillation.readers import TEXT_COLUMN
 from boomerang_cli.engine.distillation.sequences import check_token_ids
 from boomerang_cli.engine.distillation.text import check_sequence_length, positions_of
 from boomerang_cli.engine.errors import DataError
-from boomerang_cli.engine.evaluation.orders import SEARCHED
 from boomerang_cli.engine.evaluation.windows import Windows, read_windows
+from boomerang_cli.engine.pair.order import SEARCHED
 from boomerang_cli.engine.pair.origin import told
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig

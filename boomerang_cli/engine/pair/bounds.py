@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.sizes import parse_bytes, parse_count, show_bytes, show_count
 
-DEFAULT_CONTEXT = 4096
-
 
 @dataclass(frozen=True)
 class Bound:
@@ -21,7 +19,6 @@ class Bound:
         measure: the column of the menu that it is of.
         at_most: else at least.
         quality: whether a larger model keeps it better; what a model costs is kept better by a smaller one.
-        scored: whether only a sweep knows the values.
         show: how a value is written for people.
     """
 
@@ -31,7 +28,6 @@ class Bound:
     show: Callable[[float], str]
     at_most: bool = True
     quality: bool = False
-    scored: bool = False
 
     def excess(self, value: float) -> float:
         """Return by how much a value misses the bound; 0 or less if it keeps it."""
@@ -67,9 +63,7 @@ def read_bounds(
         if given is not None
     ]
     scores = [
-        Bound(
-            f"--{flag} {given:g}", measure, _number(given, f"--{flag}", low, high), show, at_most, quality, scored=True
-        )
+        Bound(f"--{flag} {given:g}", measure, _number(given, f"--{flag}", low, high), show, at_most, quality)
         for flag, given, measure, low, high, show, at_most, quality in (
             ("min-speed", min_speed, "tokens_per_second", 0, math.inf, _show("{:,.1f} tokens/s"), False, False),
             ("max-kl", max_kl, "kl", 0, math.inf, _show("KL {:.4f}"), True, True),
@@ -98,12 +92,12 @@ class Use:
     """How a model is to be run, as far as that decides its memory.
 
     Attributes:
-        context: tokens of each sequence that are kept.
+        context: tokens of each sequence that are kept; None is ``output.memory.DEFAULT_CONTEXT``.
         batch: sequences at once.
         weights_bits: bits that a parameter takes once the weights are quantised; None is as they are stored.
     """
 
-    context: int = DEFAULT_CONTEXT
+    context: int | None = None
     batch: int = 1
     weights_bits: float | None = None
 
@@ -122,4 +116,4 @@ class Use:
         for flag, value in given.items():
             if value is not None and not 0 < value < math.inf:
                 raise SelectionError(f"{flag} {value:g} must be above 0")
-        return cls(context or DEFAULT_CONTEXT, batch or 1, weights_bits)
+        return cls(context, batch or 1, weights_bits)

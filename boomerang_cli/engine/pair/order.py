@@ -61,6 +61,8 @@ class Order:
 
 NAMED = ("auto", "first", "last")
 """Orders that need no search."""
+SEARCHED = ("greedy", "exact", "nested")
+"""Orders that a sweep finds by scoring models."""
 
 
 def find_order(
@@ -80,8 +82,14 @@ def find_order(
         names: all that the user could have given, for the error.
 
     Raises:
-        SelectionError: no such file, or an order of another student.
+        SelectionError: no such order or file, or an order of another student.
     """
+    listed = ", ".join(names)
+    if order in SEARCHED:
+        raise SelectionError(
+            f"--order {order} is found by a search: there are {listed}; `boomerang sweep --data TEXT --order {order}` "
+            "finds it"
+        )
     if order in ("first", "last"):
         return Order.of_sequence(order, layer_map.order(order))
     if order == "auto":
@@ -92,7 +100,7 @@ def find_order(
     except RuntimeError:  # the home of nobody
         path = Path(order)
     if not ask(path.is_file):
-        raise SelectionError(f"--order {path} is neither {', '.join(names)} nor a file")
+        raise SelectionError(f"--order {path} is neither {listed} nor a file")
     return read_order(path, layer_map)
 
 
