@@ -60,8 +60,8 @@ def _of_sweep(info: SweepInfo, named: str) -> Iterator[NextStep]:
             Path(named), info.teacher or "", info.student, info.data, info.rows, recommended=info.recommended
         )
         student = info.student if student_flag(info.student) else None
-        if command := recommended_command(result, student, None, None):
-            yield NextStep("write the recommended size", command)
+        if found := recommended_command(result, student, None, None):
+            yield NextStep(why=found[1], command=found[0])
     if info.models:
         yield _step("publish its models", "push", named, "OWNER/NAME")
 

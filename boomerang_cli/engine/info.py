@@ -10,13 +10,16 @@ from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.distillation.training_info import TrainingInfo, read_training_info
 from boomerang_cli.engine.errors import ModelNotFoundError
-from boomerang_cli.engine.evaluation.rows import SweepRow
+from boomerang_cli.engine.evaluation.rows import RESULTS
 from boomerang_cli.engine.evaluation.sweep_info import SweepInfo, read_sweep_info
-from boomerang_cli.engine.evaluation.swept import SCORES, find_swept
+from boomerang_cli.engine.evaluation.swept import find_sweep
 from boomerang_cli.engine.output.output_marker import kind_of
 from boomerang_cli.engine.publishing.model_info import ModelInfo, read_model_info
 
 Info = ModelInfo | SweepInfo | TrainingInfo
+
+SWEEP = Path("sweep")
+"""Where ``sweep`` writes by itself."""
 
 
 def info(model: str | Path) -> Info:
@@ -57,21 +60,17 @@ def _of_model(model: str | Path) -> ModelInfo:
     """Return what a model is, with the scores that ``./sweep`` holds of its sizes."""
     found, pair = read_model_info(model)
     notes: list[str] = []
-    swept = find_swept(pair, None, None, notes.append) if pair else None
+    there = ask((SWEEP / RESULTS[0]).is_file)
+    swept = find_sweep(SWEEP, pair, notes.append) if pair and there else None
     if swept is None:
         return replace(found, notes=(*found.notes, *notes))
-    scores = {blocks: _scores(row) for blocks, row in swept.rows.items()}
-    sizes = tuple(replace(size, scores=scores.get(size.patched_blocks, {})) for size in found.sizes)
+    sizes = tuple(replace(size, scores=swept.scores(size.patched_blocks)) for size in found.sizes)
     return replace(found, sizes=sizes, scored_on=swept.data, notes=(*found.notes, *notes))
-
-
-def _scores(row: SweepRow) -> dict[str, float]:
-    return {name: value for name in SCORES if (value := getattr(row, name)) is not None}
 
 
 def _kind_without_model(folder: Path) -> str | None:
     """Return ``sweep`` or ``training`` of a folder that is one, also if its record was left behind on the way."""
-    if (folder / "results.json").is_file() or (folder / "journal.jsonl").is_file():
+    if (folder / RESULTS[0]).is_file() or (folder / "journal.jsonl").is_file():
         return "sweep"
     return "training" if any(folder.glob("checkpoint-*/progress.json")) else kind_of(folder)
 
