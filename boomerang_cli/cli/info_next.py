@@ -36,12 +36,12 @@ def _step(why: str, *words: str) -> NextStep:
 
 
 def _of_model(info: ModelInfo, named: str) -> Iterator[NextStep]:
-    between = [size.layers for size in info.sizes[1:-1]]
+    between = [size.layers for size in info.sizes[1:-1] if size.parameters is not None]
     if info.kind == "teacher" and between:
         yield _step("make a student of it", "init-student", named)
     if info.kind == "student-init":
         yield _step("distil it", "distill", *([] if Path(named) == Path("student-init") else [named]))
-    if info.kind in ("student", "patched") and between and not info.notes:
+    if info.kind in ("student", "patched") and between:
         which = student_flag(named)
         yield _step("make a size between it and its teacher", "patch", "--layers", str(min(2, between[-1])), *which)
         if not info.scored_on:
