@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from boomerang_cli.engine.distill import distill
+    from boomerang_cli.engine.info import info
     from boomerang_cli.engine.init_student import init_student
     from boomerang_cli.engine.models.intermediate import build_intermediate_model
     from boomerang_cli.engine.patch import patch
     from boomerang_cli.engine.push import push
     from boomerang_cli.engine.sweep import sweep
 
-__all__ = ["__version__", "build_intermediate_model", "distill", "init_student", "patch", "push", "sweep"]
+__all__ = ["__version__", "build_intermediate_model", "distill", "info", "init_student", "patch", "push", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

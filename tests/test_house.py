@@ -19,11 +19,14 @@ FLOORS = (
     ("engine.processes",),
     ("engine.models",),
     ("engine.distillation", "engine.evaluation", "engine.publishing"),
-    ("engine.init_student", "engine.distill", "engine.patch", "engine.sweep", "engine.push", "engine.demo"),
+    (
+        "engine.init_student", "engine.distill", "engine.patch", "engine.sweep", "engine.push", "engine.demo",
+        "engine.info",
+    ),
     ("boomerang_cli",),  # what Python users import
     ("boomerang_cli.cli",),
     ("boomerang_cli.__main__",),
-)
+)  # fmt: skip
 """From the ground up; a place that is longer than another says more of a file."""
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "patch": "Make one size between a student and its teacher.",
     "sweep": "Score every size, and find the best order to patch.",
     "push": "Send a model, or a sweep's models, to the Hub.",
+    "info": "Tell what a model, a sweep or a training is, and what to do next.",
     "families": "List the model types that work, and what is special.",
     "demo": "See it work, on a small teacher that ships inside.",
 }

@@ -10,8 +10,7 @@ import typer
 
 from boomerang_cli.cli import options
 from boomerang_cli.cli.output import Output
-from boomerang_cli.cli.sweep_table import sweep_table
-from boomerang_cli.cli.terminal_curve import terminal_curve
+from boomerang_cli.cli.sweep_text import sweep_text
 
 
 def demo(
@@ -46,7 +45,6 @@ def demo(
     for sample in result.samples:
         out.note(f"\n--- {sample.model}, {sample.layers} layers, writes:\n{sample.text}")
     out.note("")
-    rows = [row for row in result.sweep.rows if row.order == "last"]
-    out.result(result.sweep, f"{sweep_table(result.sweep.rows)[0]}\n\n{terminal_curve(rows)}")
+    out.result(result.sweep, sweep_text(result.sweep.rows, result.sweep.recommended, curve=True)[0])
     out.note(f"\nThe same as a picture: {result.path / 'sweep' / 'curve.png'}")
     out.hint(f"cd {shlex.quote(str(result.path))} && boomerang patch --layers 3", "make another size")

@@ -27,18 +27,25 @@ def patch_command(student: Path, teacher: str | None) -> str | None:
     Args:
         teacher: as the user named it; None if they did not.
     """
-    from boomerang_cli.engine.pair.pair import find_student
     from boomerang_cli.engine.pair.student_config import read_student_config
 
     between = len(read_student_config(student).layer_map.patchable) - 1
     if between < 1:
         return None
-    try:
-        is_default = Path(find_student(None).model).resolve() == student.resolve()
-    except ModelNotFoundError:
-        is_default = False
-    which = [] if is_default else ["--student", str(student)]
+    which = student_flag(str(student))
     return shlex.join(["boomerang", "patch", "--layers", str(min(2, between)), *which, *_teacher(teacher)])
+
+
+def student_flag(student: str) -> list[str]:
+    """Return the words that name a student, none where a command finds it by itself."""
+    from boomerang_cli.engine.pair.pair import find_student
+
+    try:
+        default = find_student(None).model
+    except ModelNotFoundError:
+        return ["--student", student]
+    is_default = student == str(default) or Path(default).resolve() == Path(student).resolve()
+    return [] if is_default else ["--student", student]
 
 
 def recommended_command(

@@ -13,6 +13,7 @@ from boomerang_cli.cli.error_line import error
 from boomerang_cli.cli.next_command import recommended_command
 from boomerang_cli.cli.output import Output, as_plain
 from boomerang_cli.cli.sweep_table import sweep_table
+from boomerang_cli.cli.sweep_text import sweep_text
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
 from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
 from boomerang_cli.engine.pair.order import SEARCHED
@@ -190,7 +191,7 @@ def sweep(
     disconnect()
     if not is_first_process():
         return
-    text, left_out = sweep_table(result.rows, result.recommended)
+    text, left_out = sweep_table(result.rows) if dry_run else sweep_text(result.rows, result.recommended)
     out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
     if left_out:
         out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")

@@ -103,7 +103,8 @@ def sweep(
         teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
         keep: the teacher layers that the student copied, ascending from 0; for a student without
             ``student_config.json``.
-        output: the folder of results: ``results.json``, ``results.csv``, ``order.json``, ``curve.png``, ``samples.md``.
+        output: the folder of results: ``results.json``, ``results.csv``, ``order.json``, ``curve.png``,
+            ``curve.svg``, ``samples.md``.
         dtype: of the computation: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32 on the CPU, else
             bfloat16.
         device: torch's name; ``auto`` is a GPU where there is one, else ``cpu``.
@@ -218,7 +219,7 @@ def sweep(
         misses = find_misses(rows, max_perplexity, max_kl)
         scored_on = tuple(source.name for source in texts.data)
         result = _judged(replace(result, data=scored_on, rows=rows, misses=misses), evaluation, pair)
-        decide(lambda: write_results(result, orders, pair.layer_map))
+        decide(lambda: write_results(result, orders, pair.layer_map, on_note))
         if write:
             decide(lambda: write_models(rows, orders, planner, result.path, evaluation.tell))
     return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,10 @@ import pytest
 from files import names
 from running import assert_refused, run
 
-from boomerang_cli.cli.terminal_curve import terminal_curve
 from boomerang_cli.engine import demo as demos
 from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.output.output_folder import check_output, output_folder
 
 
@@ -59,7 +56,7 @@ def test_each_command_that_it_shows_is_one_that_can_be_typed(
 def test_it_ends_with_the_table_the_curve_and_samples(shown: Any) -> None:
     _, result = shown
     assert "never distilled" in result.stdout
-    assert "perplexity (log scale)" in result.stdout
+    assert "perplexity (log)" in result.stdout
     assert all(f"--- {model}, {layers} layers" in result.stderr for model, layers in
                (("teacher", 12), ("student", 7), ("in between", 9)))  # fmt: skip
 
@@ -142,21 +139,3 @@ def test_zero_steps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     assert_refused("demo", "--steps", 0, message="--steps 0 must be 1 or more")
     assert names(tmp_path) == []
-
-
-def row(depth: int, perplexity: float | None, never: float | None) -> SweepRow:
-    empty = SweepRow(layers=depth, depth=depth, parameters=1, bytes=1, order="last", patched_blocks=())
-    return replace(empty, perplexity=perplexity, baseline=None if never is None else {"perplexity": never, "kl": 0.0})
-
-
-def test_bars_grow_with_the_logarithm_of_perplexity() -> None:
-    lines = terminal_curve([row(2, 100.0, None), row(3, 10.0, None), row(4, 1.0, None)]).splitlines()[1:]
-    assert [line.count("#") for line in lines] == [41, 21, 1]
-
-
-def test_the_never_distilled_stand_below_the_distilled() -> None:
-    assert terminal_curve([row(2, 2.0, 4.0)]).splitlines()[1:] == ["     2  # 2.00", f"        {'.' * 41} 4.00"]
-
-
-def test_a_curve_of_nothing_is_empty() -> None:
-    assert terminal_curve([row(2, None, None)]) == ""

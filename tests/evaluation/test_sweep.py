@@ -76,7 +76,7 @@ def test_a_value_that_is_no_number_misses_every_bound() -> None:
 def test_a_sweep_leaves_exactly_these_files(run: Any) -> None:
     path = run().path
     assert {*names(path)} == {
-        "journal.jsonl", "results.json", "results.csv", "order.json", "curve.png"
+        "journal.jsonl", "results.json", "results.csv", "order.json", "curve.png", "curve.svg"
     }  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def test_overwrite_removes_what_a_sweep_wrote_and_nothing_else(run: Any, tmp_pat
         run(order=["first,last"])  # without it, the sweep goes on beside them
         mine.unlink()
     run(overwrite=True, layers=[1])
-    assert names(path) == ["curve.png", "journal.jsonl", "order.json", "results.csv", "results.json"]
+    assert names(path) == ["curve.png", "curve.svg", "journal.jsonl", "order.json", "results.csv", "results.json"]
 
 
 def test_what_another_sweep_found_stays_until_this_one_can_begin(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

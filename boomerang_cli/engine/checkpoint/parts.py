@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from sys import intern
 from typing import Any
@@ -39,7 +39,15 @@ class Parts:
 
     @property
     def parameters(self) -> int:
-        return sum(tensor.parameters for part in (self.before, *self.layers, self.after) for tensor in part.values())
+        return sum(tensor.parameters for tensor in self._tensors)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(tensor.size_bytes for tensor in self._tensors)
+
+    @property
+    def _tensors(self) -> Iterator[Tensor]:
+        return (tensor for part in (self.before, *self.layers, self.after) for tensor in part.values())
 
     def untied(self, family: Family) -> Parts:
         """Return the same model with its head on its own: of a tied model that is its embedding once more."""
@@ -58,6 +66,16 @@ class Parts:
             for name, tensor in layer.items()
         }
         return {**self.before, **layers, **self.after}
+
+
+def around_layers(first: Parts, last: Parts, family: Family) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], bool]:
+    """Return what stands before the layers of a model and behind them, and whether its head is its embedding.
+
+    Args:
+        first, last: the owners of its first and of its last layer (rules 3 and 4 of SPEC.md).
+    """
+    tied = first is last and first.tied  # beside another's embedding a head must stand alone
+    return first.before, last.after if tied else last.untied(family).after, tied
 
 
 def take_apart(checkpoint: Checkpoint, family: Family) -> Parts:

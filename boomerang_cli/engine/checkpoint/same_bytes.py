@@ -40,17 +40,21 @@ def look_the_same(one: Tensor, other: Tensor) -> bool:
     return all(same(start, min(start + _SAMPLE_BYTES, one.size_bytes)) for start in starts)
 
 
+def begin_alike(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two tensors are of one dtype and shape, and equal in their first bytes (errors as above)."""
+    same = _comparison(one, other)
+    return (one.dtype, one.shape) == (other.dtype, other.shape) and same(0, min(_SAMPLE_BYTES, one.size_bytes))
+
+
 def hold_the_same(one: Tensor, other: Tensor, on_bytes: Callable[[int], None] = lambda count: None) -> bool:
     """Tell whether two tensors are equal byte for byte, of one dtype and shape (errors as above).
 
     Args:
         on_bytes: called with the number of bytes of each that were compared, piece by piece.
     """
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
+    if not begin_alike(one, other):
         return False
     size, same = one.size_bytes, _comparison(one, other)
-    if not same(0, min(_SAMPLE_BYTES, size)):
-        return False
     pieces = [(start, min(start + _PIECE_BYTES, size)) for start in range(0, size, _PIECE_BYTES)]
     if not is_remote(one, other):
         return _all_equal(starmap(same, pieces), pieces, on_bytes)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.families import Family
-from boomerang_cli.engine.checkpoint.same_bytes import look_the_same
+from boomerang_cli.engine.checkpoint.same_bytes import begin_alike, look_the_same
 from boomerang_cli.engine.checkpoint.tensors import Tensor
 from boomerang_cli.engine.errors import UnsupportedModelError
 
@@ -41,3 +41,15 @@ def has_own_head(tensors: Mapping[str, Tensor], family: Family) -> bool:
     """
     embedding, head = tensors.get(family.embedding), tensors.get(family.head)
     return embedding is not None and head is not None and not look_the_same(embedding, head)
+
+
+def without_head_copy(tensors: Mapping[str, Tensor], config: Mapping[str, Any], family: Family) -> dict[str, Tensor]:
+    """Leave out the head of a tied model that begins like its embedding: taken for a copy that nobody needs to read.
+
+    A look at a model is not worth reading two matrices of a gigabyte; what is written compares them to the end.
+    """
+    head = tensors.get(family.head)
+    embedding = next((tensors[name] for name in tensors if family.embedding.endswith(name)), None)
+    if head is None or embedding is None or not is_tied(config, family) or not begin_alike(embedding, head):
+        return dict(tensors)
+    return {name: tensor for name, tensor in tensors.items() if tensor is not head}

@@ -1,11 +1,11 @@
-"""The files of a sweep: results.json, results.csv, order.json, curve.png, samples.md, each whole or not there."""
+"""The files of a sweep: results.json, results.csv, order.json, curve.png, .svg, samples.md, each whole or not there."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from boomerang_cli.engine.evaluation.curve import draw_curve
@@ -16,10 +16,12 @@ from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.order import Order
 
-RESULTS_FILE, TABLE_FILE, ORDER_FILE, CURVE_FILE, SAMPLES_FILE = RESULTS
+RESULTS_FILE, TABLE_FILE, ORDER_FILE, PICTURE_FILE, VECTORS_FILE, SAMPLES_FILE = RESULTS
 
 
-def write_results(result: SweepResult, orders: Sequence[Order], layer_map: LayerMap) -> None:
+def write_results(
+    result: SweepResult, orders: Sequence[Order], layer_map: LayerMap, on_note: Callable[[str], None]
+) -> None:
     """Write what a sweep found out to its folder, in place of what an earlier run wrote.
 
     ``order.json`` is the order whose sizes are closest to the teacher in the mean; of several orders, each also stands
@@ -38,8 +40,11 @@ def write_results(result: SweepResult, orders: Sequence[Order], layer_map: Layer
             keep_file(folder, ORDER_FILE, content)
         if len(orders) > 1:
             keep_file(folder, f"order-{order.name}.json", content)
-    if (picture := draw_curve(rows, len(layer_map.patchable))) is not None:
-        keep_file(folder, CURVE_FILE, picture)
+    if picture := draw_curve(result, len(layer_map.patchable)):
+        keep_file(folder, PICTURE_FILE, picture.png)
+        keep_file(folder, VECTORS_FILE, picture.svg)
+        if picture.left_out:
+            on_note(f"{folder / PICTURE_FILE} leaves out what is no number: {', '.join(picture.left_out)}")
     if result.asked.get("prompts"):
         keep_file(folder, SAMPLES_FILE, samples_document(rows, result.asked, len(layer_map.patchable)).encode())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from boomerang_cli.engine.evaluation.pareto import Recommendation
     from boomerang_cli.engine.output.planner import Planner
 
-RESULTS = ("results.json", "results.csv", "order.json", "curve.png", "samples.md")
-"""The files that a sweep writes; the last two where there is something to show."""
+RESULTS = ("results.json", "results.csv", "order.json", "curve.png", "curve.svg", "samples.md")
+"""The files that a sweep writes; the last three where there is something to show."""
 
 
 SCORES = ("perplexity", "perplexity_stderr", "kl", "kl_stderr", "top1", "acceptance", "tokens_per_second")
@@ -145,3 +145,18 @@ def best_order(rows: Sequence[SweepRow]) -> str:
         return sum(distances) / len(distances) if distances else 0.0
 
     return min(names, key=mean_kl)
+
+
+def each_once(rows: Sequence[SweepRow]) -> tuple[SweepRow, ...]:
+    """Return each model once, named by all orders that have it, or ``all``; the end that they share comes last."""
+    orders: dict[tuple[int, ...], list[str]] = {}
+    for row in rows:
+        orders.setdefault(row.patched_blocks, []).append(row.order)
+    first = {row.patched_blocks: row for row in reversed(rows)}
+    count, whole = len({row.order for row in rows}), max((row.layers for row in rows), default=0)
+
+    def named(blocks: tuple[int, ...]) -> SweepRow:
+        names = list(dict.fromkeys(orders[blocks]))
+        return replace(first[blocks], order="all" if 1 < len(names) == count else ", ".join(names))
+
+    return tuple(sorted(map(named, orders), key=lambda row: row.order == "all" and row.layers == whole > 0))

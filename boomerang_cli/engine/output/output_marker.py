@@ -56,6 +56,16 @@ def write_marker(folder: Path, kind: Kind, files: Iterable[str] | None = None) -
     _write(folder, _Marker(kind, stamps))
 
 
+def kind_of(folder: Path) -> str | None:
+    """Return what boomerang wrote into a folder (see :data:`Kind`), or None where it left no record.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    marker = _read(folder)
+    return None if marker is None else marker.kind
+
+
 def claim(folder: Path, *names: str) -> None:
     """Add names to a folder's marker, before they are written; a folder that has none is left without.
 

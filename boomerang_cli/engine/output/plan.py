@@ -20,7 +20,7 @@ from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES, convert
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.files import File, RemoteFile, as_utf8
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
-from boomerang_cli.engine.checkpoint.parts import Parts
+from boomerang_cli.engine.checkpoint.parts import Parts, around_layers
 from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
 from boomerang_cli.engine.checkpoint.ties import is_tied
 from boomerang_cli.engine.checkpoint.weights import SINGLE_FILE
@@ -189,17 +189,15 @@ def plan_model(
         dtype: the safetensors name of what floating-point tensors become; None leaves each as it is.
         ends: whose are what stands before the layers and what follows them; None is the first layer's and the last's.
     """
-    before, behind = ends or (sources[0].owner, sources[-1].owner)
-    first, last = parts[before], parts[behind]
-    tied = first is last and first.tied
-    tensors: dict[str, tuple[Owner, Tensor]] = {name: (before, own) for name, own in first.before.items()}
+    front, behind = ends or (sources[0].owner, sources[-1].owner)
+    before, after, tied = around_layers(parts[front], parts[behind], family)
+    tensors: dict[str, tuple[Owner, Tensor]] = {name: (front, own) for name, own in before.items()}
     for index, source in enumerate(sources):
         own_layer = parts[source.owner].layers[source.index].items()
         tensors |= {f"{family.layers}{index}.{name}": (source.owner, tensor) for name, tensor in own_layer}
-    after = last.after if tied else last.untied(family).after  # beside another's embedding a head must stand alone
     tensors |= {name: (behind, tensor) for name, tensor in after.items()}
     copies = [
-        Copy(name, owner, tensor, _output_dtype(name, tensor, dtype, family))
+        Copy(name, owner, tensor, output_dtype(name, tensor, dtype, family))
         for name, (owner, tensor) in tensors.items()
     ]
     config = config_for_layers(teacher.config, family, [source.teacher_layer for source in sources], teacher.name)
@@ -209,11 +207,12 @@ def plan_model(
         companions=companions(teacher.files),
         sources=tuple(sources),
         multimodal=family.wrapper is not None,
-        presumed=(last.presumed,) if last.presumed else (),
+        presumed=tuple(pair for pair in (parts[behind].presumed,) if pair),
     )
 
 
-def _output_dtype(name: str, tensor: Tensor, dtype: str | None, family: Family) -> str:
+def output_dtype(name: str, tensor: Tensor, dtype: str | None, family: Family) -> str:
+    """Return the dtype that a tensor has in a model of ``dtype`` (see :func:`plan_model`)."""
     if dtype is None or not tensor.is_float:
         return tensor.dtype
     stays = family.float32 + (family.float32_in_float16 if dtype == "F16" else ())

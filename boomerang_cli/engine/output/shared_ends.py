@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from boomerang_cli.engine.checkpoint.files import SourceFile
+from boomerang_cli.engine.checkpoint.same_bytes import hold_the_same, is_remote
 from boomerang_cli.engine.checkpoint.tensors import Tensor
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
 from boomerang_cli.engine.pair.pair import Pair
-
-_PIECE_BYTES = 4 * 2**20
 
 
 class SharedEnds:
@@ -40,19 +38,6 @@ class SharedEnds:
 
 
 def _are_same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
-    return ours.keys() == theirs.keys() and all(_is_same(tensor, theirs[name]) for name, tensor in ours.items())
-
-
-def _is_same(ours: Tensor, theirs: Tensor) -> bool:
-    if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
-        return False
-    if not (isinstance(ours.file, SourceFile) and isinstance(theirs.file, SourceFile)):
-        return False
-    with ours.file.path.open("rb") as our_file, theirs.file.path.open("rb") as their_file:
-        our_file.seek(ours.start)
-        their_file.seek(theirs.start)
-        for done in range(0, ours.size_bytes, _PIECE_BYTES):
-            size = min(_PIECE_BYTES, ours.size_bytes - done)
-            if our_file.read(size) != their_file.read(size):
-                return False
-    return True
+    return ours.keys() == theirs.keys() and all(
+        not is_remote(tensor, theirs[name]) and hold_the_same(tensor, theirs[name]) for name, tensor in ours.items()
+    )

@@ -98,7 +98,7 @@ def open_pair(
     with told(named_student.origin):
         student_checkpoint = open_checkpoint(named_student.model, download=download)
         recorded = _recorded(student_checkpoint, keep)
-    named_teacher = _find_teacher(teacher, student_checkpoint, recorded)
+    named_teacher = find_teacher(teacher, student_checkpoint, recorded)
     with told(named_teacher.origin):
         teacher_checkpoint = open_checkpoint(named_teacher.model, download=download)
         family = family_of(teacher_checkpoint)
@@ -160,7 +160,8 @@ def _recorded(student: Checkpoint, keep: Sequence[int] | None) -> StudentConfig 
     return None
 
 
-def _find_teacher(teacher: str | Path | None, student: Checkpoint, recorded: StudentConfig | None) -> Named:
+def find_teacher(teacher: str | Path | None, student: Checkpoint, recorded: StudentConfig | None) -> Named:
+    """Return the teacher that a command means that is given ``teacher`` (see :func:`open_pair`)."""
     if teacher:
         return Named(teacher)
     if from_environment := os.environ.get("BOOMERANG_TEACHER"):

@@ -1,0 +1,73 @@
+"""What to do next with a model, a sweep or a training: commands that work for it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from boomerang_cli.cli.next_command import recommended_command, student_flag
+from boomerang_cli.engine.distillation.training_info import TrainingInfo
+from boomerang_cli.engine.evaluation.rows import SweepResult
+from boomerang_cli.engine.evaluation.sweep_info import SweepInfo
+from boomerang_cli.engine.info import Info
+from boomerang_cli.engine.publishing.model_info import ModelInfo
+
+
+class NextStep(NamedTuple):
+    why: str
+    command: str
+
+
+def next_steps(info: Info, named: str) -> tuple[NextStep, ...]:
+    """Return what can be done, the nearest first.
+
+    Args:
+        named: the model, as the user named it.
+    """
+    if isinstance(info, ModelInfo):
+        return tuple(_of_model(info, named))
+    return tuple(_of_sweep(info, named) if isinstance(info, SweepInfo) else _of_training(info))
+
+
+def _step(why: str, *words: str) -> NextStep:
+    return NextStep(why, shlex.join(["boomerang", *words]))
+
+
+def _of_model(info: ModelInfo, named: str) -> Iterator[NextStep]:
+    between = [size.layers for size in info.sizes[1:-1] if size.parameters is not None]
+    if info.kind == "teacher" and between:
+        yield _step("make a student of it", "init-student", named)
+    if info.kind == "student-init":
+        yield _step("distil it", "distill", *([] if Path(named) == Path("student-init") else [named]))
+    if info.kind in ("student", "patched") and between:
+        which = student_flag(named)
+        yield _step("make a size between it and its teacher", "patch", "--layers", str(min(2, between[-1])), *which)
+        if not info.scored_on:
+            yield _step("score every size", "sweep", "--data", "TEXT", *which)
+    if info.kind == "patched" and info.copied_teacher_layers:
+        yield _step(
+            "train it for a few steps", "distill", named, "--steps", "50", "--output", f"{Path(named).name}-trained"
+        )
+    if info.kind in ("student", "patched") and info.revision is None:
+        yield _step("publish it", "push", named, "OWNER/NAME")
+
+
+def _of_sweep(info: SweepInfo, named: str) -> Iterator[NextStep]:
+    if info.student:
+        result = SweepResult(
+            Path(named), info.teacher or "", info.student, info.data, info.rows, recommended=info.recommended
+        )
+        student = info.student if student_flag(info.student) else None
+        if found := recommended_command(result, student, None, None):
+            yield NextStep(why=found[1], command=found[0])
+    if info.models:
+        yield _step("publish its models", "push", named, "OWNER/NAME")
+
+
+def _of_training(info: TrainingInfo) -> Iterator[NextStep]:
+    if info.checkpoint:
+        output = [] if info.output == Path("student") else ["--output", str(info.output)]
+        start = [] if info.student_init is None else [info.student_init]
+        yield _step("go on, with the options that it was begun with", "distill", *start, *output, "--resume")
