@@ -11,6 +11,7 @@ from boomerang_cli.cli import options
 from boomerang_cli.cli.error_line import error
 from boomerang_cli.cli.next_command import patch_order_command
 from boomerang_cli.cli.output import Output, as_plain
+from boomerang_cli.cli.reader_lines import misread_warning
 from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
 from boomerang_cli.engine.evaluation.orders import SEARCHED
@@ -173,6 +174,8 @@ def sweep(
         )
     text, left_out = sweep_table(result.rows)
     out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
+    for line in misread_warning(result.misreaders, _which(result)):
+        out.note(line)
     if left_out:
         out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")
     if dry_run:
@@ -188,6 +191,11 @@ def _batch_size(text: str) -> int | None:
     if not text.isdecimal() or int(text) == 0:
         raise typer.BadParameter(f"{text!r} is neither auto nor a number above 0", param_hint="--batch-size")
     return int(text)
+
+
+def _which(result: SweepResult) -> str:
+    portable = sum(row.portable for row in result.rows)
+    return f"all of these {len(result.rows)} models ({portable} are portable)"
 
 
 def _tell_what_is_planned(out: Output, result: SweepResult) -> None:

@@ -42,6 +42,7 @@ def _columns(rows: Sequence[SweepRow]) -> list[_Column]:
     metrics = {
         (task, name): None for row in rows for task, found in (row.tasks or {}).items() for name in list(found)[:1]
     }
+    misread = any(not row.portable for row in rows)
     return [
         _Column("order", lambda row: row.order),
         _Column("k", lambda row: str(row.layers)),
@@ -56,6 +57,7 @@ def _columns(rows: Sequence[SweepRow]) -> list[_Column]:
         _Column("its KL", lambda row: _number((row.baseline or {}).get("kl")), 3),
         _Column("tokens/s", lambda row: "" if row.tokens_per_second is None else f"{row.tokens_per_second:,.0f}", 1),
         _Column("memory", lambda row: "" if row.memory_bytes is None else show_bytes(row.memory_bytes), 2),
+        _Column("portable", lambda row: ("yes" if row.portable else "no") if misread else "", 3),
         *(_Column(f"{task} {name}", _metric(task, name)) for task, name in metrics),
         _Column("blocks patched", lambda row: ",".join(map(str, row.patched_blocks)) or "none", 4),
     ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.evaluation.asked import Asked, TaskSettings
-from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, plan_rows
+from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, misreaders_of, plan_rows
 from boomerang_cli.engine.evaluation.sweep_models import check_models, write_models
 from boomerang_cli.engine.evaluation.sweep_orders import find_orders, foreseen_orders, split_names
 from boomerang_cli.engine.output.output_folder import check_output
@@ -142,6 +142,7 @@ def sweep(
     names = split_names(order)
     rows = plan_rows(foreseen_orders(names, pair), layers, planner)
     result = SweepResult(Path(output), pair.teacher.name, pair.student.name, tuple(data), rows, asked=asked.as_json())
+    result = replace(result, misreaders=misreaders_of(rows, planner))
     if dry_run:
         return result
     if write:
@@ -189,7 +190,7 @@ def sweep(
         rows = measure_rows(rows, evaluation, harness=harness, speed=speed, baseline=baseline)
         misses = find_misses(rows, max_perplexity, max_kl)
         scored_on = tuple(source.name for source in texts.data)
-        result = replace(result, data=scored_on, rows=rows, misses=misses)
+        result = replace(result, data=scored_on, rows=rows, misses=misses, misreaders=misreaders_of(rows, planner))
         write_results(result, orders, pair.layer_map)
         if write:
             write_models(rows, planner, result.path, evaluation.tell)

@@ -30,6 +30,7 @@ class SweepRow:
         memory_bytes: the peak of a forward pass, weights included; on a GPU.
         baseline: ``perplexity`` and ``kl`` of the never-distilled model with the same blocks patched.
         tasks: lm-eval's numbers by task.
+        portable: see ``readers.is_portable``.
         samples: a ``prompt`` and the ``text`` that the model writes behind it, greedily, for each.
     """
 
@@ -49,6 +50,7 @@ class SweepRow:
     samples: tuple[Mapping[str, str], ...] | None = None
     top1: float | None = None
     acceptance: float | None = None
+    portable: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class SweepResult:
         rows: one a size and order, those of one order together.
         misses: rows that are worse than ``max_perplexity`` or ``max_kl``.
         asked: what tasks and prompts were asked with: what was given alone.
+        misreaders: programs that suppose of some size what is not so, by what that is.
     """
 
     path: Path
@@ -84,6 +87,7 @@ class SweepResult:
     rows: tuple[SweepRow, ...]
     misses: tuple[Miss, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
+    misreaders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def plan_rows(orders: Iterable[Order], layers: Sequence[int] | None, planner: Planner) -> tuple[SweepRow, ...]:
@@ -105,7 +109,17 @@ def plan_rows(orders: Iterable[Order], layers: Sequence[int] | None, planner: Pl
 def _plan_row(order: Order, k: int, planner: Planner) -> SweepRow:
     blocks = order.blocks(k)
     plan = planner.plan(blocks)
-    return SweepRow(k, len(plan.sources), plan.parameters, plan.size_bytes, order.name, blocks)
+    numbers = (len(plan.sources), plan.parameters, plan.size_bytes)
+    return SweepRow(k, *numbers, order.name, blocks, portable=plan.portable)
+
+
+def misreaders_of(rows: Iterable[SweepRow], planner: Planner) -> dict[str, tuple[str, ...]]:
+    """Return which programs misread some of these sizes (see ``readers.misreaders``)."""
+    found: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        for supposed, programs in planner.plan(row.patched_blocks).misreaders.items():
+            found[supposed] = tuple(dict.fromkeys((*found.get(supposed, ()), *programs)))
+    return found
 
 
 def find_misses(rows: Iterable[SweepRow], max_perplexity: float | None, max_kl: float | None) -> tuple[Miss, ...]:
