@@ -128,7 +128,7 @@ def init_student(
     for line in _described(result):
         out.note(line)
     for line in misread_warning(result.misread_sizes, "some sizes"):
-        out.note(line + ("" if keep_period else "; --keep-period keeps it so"))
+        out.note(line + ("" if keep_period else "; --keep-period drops whole periods"))
     out.verified(result.verified)
     if dry_run:
         out.plan(result, result.plan)

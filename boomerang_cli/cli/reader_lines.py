@@ -10,4 +10,4 @@ from boomerang_cli.engine.publishing.card_readers import supposed
 def misread_warning(known: Mapping[str, tuple[str, ...]], which: str = "this model") -> Iterable[str]:
     """Yield the warning, if there is one: who supposes what is not so of ``which``."""
     if known:
-        yield f"warning: {supposed(known)}: not so in {which}, which they refuse or misread; transformers reads it"
+        yield f"warning: {supposed(known)}: not so in {which}, which they refuse or misread, and transformers does not"

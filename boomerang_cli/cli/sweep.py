@@ -174,7 +174,7 @@ def sweep(
         )
     text, left_out = sweep_table(result.rows)
     out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
-    for line in misread_warning(result.misreaders, _which(result)):
+    for line in misread_warning(result.misreaders, "some of these models"):
         out.note(line)
     if left_out:
         out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")
@@ -191,11 +191,6 @@ def _batch_size(text: str) -> int | None:
     if not text.isdecimal() or int(text) == 0:
         raise typer.BadParameter(f"{text!r} is neither auto nor a number above 0", param_hint="--batch-size")
     return int(text)
-
-
-def _which(result: SweepResult) -> str:
-    portable = sum(row.portable for row in result.rows)
-    return f"all of these {len(result.rows)} models ({portable} are portable)"
 
 
 def _tell_what_is_planned(out: Output, result: SweepResult) -> None:

@@ -43,8 +43,7 @@ class InitStudentResult:
         patchable_blocks: their number, n: students of n + 1 sizes lie between this one and the teacher, both included.
         parameters, bytes: of the student.
         portable: of the student, see ``PatchResult``.
-        misread_sizes: which programs misread sizes in between by their layers, by what they suppose; ``keep_period``
-            is the way out where the teacher itself is read.
+        misread_sizes: the programs that misread sizes below the teacher, and not it, by what they suppose of layers.
         layer_kinds: how many layers of each kind teacher and student have; empty if all layers are of one kind.
         weight_delta: what was added to the teacher's layers; None without ``delta``.
         forecast: how well that will do; None without ``compare``.
@@ -112,8 +111,8 @@ def init_student(
             the teacher's mix.
         keep_first: how many layers are kept at the start, 1 at least; None is the family's: 2 of Llama, 1 of others.
         keep_last: how many are kept at the end, 1 at least; None is the family's: 1 of Llama, 2 of others.
-        keep_period: drop whole periods of layers where these differ in kind by one (every 6th of full attention, say), so
-            that it holds in the student and in every size, for programs that suppose it; else each kind keeps its share.
+        keep_period: drop whole periods of layers, where these differ in kind by one (every 6th of full attention, say),
+            so that it holds at every size, for programs that suppose it; else each kind keeps its share.
         keep: the kept layers outright, ascending, starting with 0; the four before it then mean nothing.
         random_init: draw the weights at random instead of copying them, as transformers initialises them (seed 0).
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the teacher's.

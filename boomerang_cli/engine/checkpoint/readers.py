@@ -62,8 +62,8 @@ class Reader:
             return None  # a type that can slide, in a model that does not
         period = text.get(self.period_field, self.period) if self.period_field else self.period
         if type(period) is not int or period < 1:
-            return "layers' kinds have a period"
-        if marks(len(kinds), period, begins=self.begins) == [kind == self.marked for kind in kinds]:
+            period = self.period  # where it reads none, it fails
+        elif marks(len(kinds), period, begins=self.begins) == [kind == self.marked for kind in kinds]:
             return None
         name = {"no_rope_layers": "without positions"}.get(self.listed, self.marked)
         return f"every {_ordinal(period)} layer is {name} and no other"

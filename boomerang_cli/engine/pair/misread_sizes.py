@@ -11,10 +11,10 @@ from boomerang_cli.engine.pair.order import Order
 
 
 def misread_sizes(teacher: Checkpoint, family: Family, layer_map: LayerMap) -> dict[str, tuple[str, ...]]:
-    """Return what programs suppose of the layers of some size and is not so: who, by what (see ``readers.misreaders``).
+    """Return what programs suppose of the layers of some size and is not so (see ``readers.misreaders``).
 
-    Sizes are those of the family's order. What is not so of the teacher itself, and whether sizes are tied, is left out:
-    no choice of layers changes that.
+    Sizes are those of the family's order. What is not so of the teacher itself, and whether sizes are tied, is left
+    out: no choice of layers changes that.
     """
     text_type = family.text_config(teacher.config).get("model_type")
     if text_type not in READERS:

@@ -10,8 +10,8 @@ from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.publishing import card_sections as sections
 from boomerang_cli.engine.publishing import plain_yaml
 from boomerang_cli.engine.publishing.card_metadata import metadata_of, task_of
-from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.card_readers import told_of_readers
+from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE, delta_provenance, provenance
 from boomerang_cli.version import __version__
 

@@ -13,8 +13,10 @@ def told_of_readers(config: Mapping[str, Any]) -> str:
     known = misreaders(config)
     if not known:
         return ""
-    portable = f"Portable to {LLAMA_CPP} and {MLX}. " if is_portable(config) else ""
-    return f"{portable}Not for every program: {supposed(known)}. They refuse this model, or read another one from its files."
+    portable = f"Portable to {LLAMA_CPP} and {MLX}. " if is_portable(config) else "Not portable. "
+    return (
+        f"{portable}{supposed(known)}: not so in this model, which they refuse or misread, and transformers does not."
+    )
 
 
 def supposed(known: Mapping[str, tuple[str, ...]]) -> str:
