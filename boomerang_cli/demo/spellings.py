@@ -12,7 +12,7 @@ from typing import Any
 
 
 def add_older_spellings(folder: Path) -> None:
-    """Write Pythia's names of the rotary values beside the new ones, and the tokenizer's class as version 4 calls it."""
+    """Write Pythia's names of the rotary values beside the new ones, and the tokenizer's class as in version 4."""
     config = _read(folder / "config.json")
     rotary = config["rope_parameters"]
     older = {"rotary_emb_base": rotary["rope_theta"], "rotary_pct": rotary["partial_rotary_factor"]}
