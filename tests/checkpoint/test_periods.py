@@ -17,7 +17,10 @@ PERIODS: dict[str, dict[str, Any]] = {
     "afmoe": {"global_attn_every_n_layers": 4},
     "olmo_hybrid": {},
     "modernbert-decoder": {"global_attn_every_n_layers": 3},
-    "exaone4": {"sliding_window_pattern": "LLLG"},
+    "exaone4": {
+        "sliding_window_pattern": "LLLG",
+        "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"] * 6,
+    },
     "smollm3": {"no_rope_layer_interval": 4},
     "llama4_text": {"no_rope_layer_interval": 4},
 }
