@@ -12,7 +12,6 @@ from boomerang_cli.cli import options
 from boomerang_cli.cli.forecast_lines import forecast_lines
 from boomerang_cli.cli.next_command import distill_command, patch_command
 from boomerang_cli.cli.output import Output
-from boomerang_cli.cli.reader_lines import misread_warning
 from boomerang_cli.engine.checkpoint.families import is_encoder
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
@@ -127,8 +126,7 @@ def init_student(
         )
     for line in _described(result):
         out.note(line)
-    for line in misread_warning(result.misread_sizes, "some sizes"):
-        out.note(line + ("" if keep_period else "; --keep-period drops whole periods"))
+    out.misread(result.misread_sizes, "some sizes", "" if keep_period else "; --keep-period drops whole periods")
     out.verified(result.verified)
     if dry_run:
         out.plan(result, result.plan)

@@ -10,7 +10,6 @@ import typer
 from boomerang_cli.cli import options
 from boomerang_cli.cli.output import Output
 from boomerang_cli.cli.push import note_removed
-from boomerang_cli.cli.reader_lines import misread_warning
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 if TYPE_CHECKING:
@@ -102,8 +101,7 @@ def patch(
             on_progress=on_progress,
         )
     out.note(_described(result))
-    for line in misread_warning(result.misreaders):
-        out.note(line)
+    out.misread(result.misreaders)
     out.verified(result.verified)
     if result.pushed:
         note_removed(out, result.pushed)

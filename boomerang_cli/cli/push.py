@@ -10,7 +10,6 @@ import typer
 
 from boomerang_cli.cli import options
 from boomerang_cli.cli.output import Output
-from boomerang_cli.cli.reader_lines import misread_warning
 from boomerang_cli.cli.table import table
 from boomerang_cli.engine.sizes import show_bytes
 
@@ -57,8 +56,7 @@ def push(
     )
     for model in result.models:
         note_removed(out, model)
-        for line in misread_warning(model.misreaders, model.repo):
-            out.note(line)
+        out.misread(model.misreaders, model.repo)
     rows = [[f"{model.repo}/{each.file}", show_bytes(each.bytes)] for model in result.models for each in model.files]
     out.result(result, table(["file", "size"], rows) if dry_run else "\n".join(result.urls))
 

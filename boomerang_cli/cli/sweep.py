@@ -11,7 +11,6 @@ from boomerang_cli.cli import options
 from boomerang_cli.cli.error_line import error
 from boomerang_cli.cli.next_command import patch_order_command
 from boomerang_cli.cli.output import Output, as_plain
-from boomerang_cli.cli.reader_lines import misread_warning
 from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
 from boomerang_cli.engine.evaluation.orders import SEARCHED
@@ -174,8 +173,7 @@ def sweep(
         )
     text, left_out = sweep_table(result.rows)
     out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
-    for line in misread_warning(result.misreaders, "some of these models"):
-        out.note(line)
+    out.misread(result.misreaders, "some of these models")
     if left_out:
         out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")
     if dry_run:

@@ -128,6 +128,14 @@ def is_portable(config: Mapping[str, Any]) -> bool:
     return not any(PORTABLE_TO.intersection(programs) for programs in misreaders(config).values())
 
 
+def told(known: Mapping[str, tuple[str, ...]]) -> str:
+    """Return who supposes what, in words (see :func:`misreaders`)."""
+    return "; ".join(
+        f"{_listed(programs)} {'suppose' if len(set(programs)) > 1 else 'supposes'} that {supposed}"
+        for supposed, programs in known.items()
+    )
+
+
 def marks(depth: int, period: int, *, begins: bool) -> list[bool]:
     """Return which of so many layers begin a period, or end one."""
     return [layer % period == (0 if begins else period - 1) for layer in range(depth)]
@@ -135,3 +143,8 @@ def marks(depth: int, period: int, *, begins: bool) -> list[bool]:
 
 def _ordinal(number: int) -> str:
     return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10 if number // 10 % 10 != 1 else 0, 'th') }"
+
+
+def _listed(programs: tuple[str, ...]) -> str:
+    *most, last = dict.fromkeys(programs)
+    return f"{', '.join(most)} and {last}" if most else last

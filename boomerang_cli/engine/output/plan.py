@@ -215,10 +215,13 @@ def plan_model(
         Copy(name, owner, tensor, _output_dtype(name, tensor, dtype, family))
         for name, (owner, tensor) in tensors.items()
     ]
+    sizes = Counter[str]()
+    for copy in copies:
+        sizes[copy.dtype] += copy.size_bytes
     config = config_for_layers(teacher.config, family, [source.teacher_layer for source in sources], teacher.name)
     return Plan(
         shards=_lay_out(copies, max_shard_bytes),
-        config=written_config(config, tied, family, copies),
+        config=written_config(config, family, tied=tied, sizes=sizes, converts=any(copy.converts for copy in copies)),
         companions=companions(teacher.files),
         sources=tuple(sources),
         multimodal=family.wrapper is not None,

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.ties import is_tied
 from boomerang_cli.engine.errors import UnsupportedModelError
 
-if TYPE_CHECKING:
-    from boomerang_cli.engine.output.plan import Copy
 
-
-def written_config(config: dict[str, Any], tied: bool, family: Family, copies: Sequence[Copy]) -> dict[str, Any]:
-    """Return ``config.json`` of a model of these tensors: whether it is tied, and the dtype of most bytes.
+def written_config(
+    config: dict[str, Any], family: Family, *, tied: bool, sizes: Mapping[str, int], converts: bool
+) -> dict[str, Any]:
+    """Return ``config.json`` of a model: whether it is tied, and the dtype of most bytes.
 
     Args:
         config: of the model's layers.
+        sizes: the bytes of its tensors by their dtype, as safetensors names it.
+        converts: whether some had another dtype.
 
     Raises:
         UnsupportedModelError: no tensor holds floating-point numbers.
     """
+    sizes = {dtype: size for dtype, size in sizes.items() if dtype in CONFIG_NAMES}
     if is_tied(config, family) != tied and family.wrapper:  # some readers go by the text model's part alone
         text = {**family.text_config(config), "tie_word_embeddings": tied}
         config = family.wrapper.with_text_config(config, text)
     if is_tied(config, family) != tied or "tie_word_embeddings" not in config:
         config["tie_word_embeddings"] = tied
-    sizes = {
-        dtype: sum(copy.size_bytes for copy in group)
-        for dtype, group in groupby(sorted(copies, key=lambda copy: copy.dtype), key=lambda copy: copy.dtype)
-        if dtype in CONFIG_NAMES
-    }
     if not sizes:
-        raise UnsupportedModelError(f"none of the {len(copies)} tensors holds floating-point numbers")
+        raise UnsupportedModelError("none of the tensors holds floating-point numbers")
     for key in [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]:  # two names of one value
-        config[key] = CONFIG_NAMES[max(sizes, key=lambda dtype: sizes[dtype])]
-    if family.wrapper and any(copy.converts for copy in copies):
+        config[key] = CONFIG_NAMES[max(sorted(sizes), key=lambda dtype: sizes[dtype])]
+    if family.wrapper and converts:
         return {field: _with_dtype(value, config) for field, value in config.items()}
     return config
 

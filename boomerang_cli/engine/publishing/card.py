@@ -10,7 +10,6 @@ from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.publishing import card_sections as sections
 from boomerang_cli.engine.publishing import plain_yaml
 from boomerang_cli.engine.publishing.card_metadata import metadata_of, task_of
-from boomerang_cli.engine.publishing.card_readers import told_of_readers
 from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE, delta_provenance, provenance
 from boomerang_cli.version import __version__
@@ -77,7 +76,7 @@ def model_card(
         "## Results\n\n" + sections.results(made, results) if results else "",
         "## Samples\n\n" + written if (written := sections.samples(made, results)) else "",
         "## Use\n\n" + sections.usage(name, task),
-        told_of_readers(config),
+        sections.readers(config),
         "## Other sizes\n\n" + sections.other_sizes(made, name),
         "## Licence\n\n" + sections.licence(made),
         "## Citation\n\n" + sections.CITATION,
