@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,9 +31,8 @@ def with_transformers(model: Path, **more: Any) -> list[int]:
     loaded = AutoModelForCausalLM.from_pretrained(model).eval()
     more |= {"max_new_tokens": TOKENS, "min_new_tokens": TOKENS, "do_sample": False}
     prompt = torch.tensor([PROMPT])
-    tokens: list[int] = loaded.generate(prompt, attention_mask=torch.ones_like(prompt), **more)[
-        0, len(PROMPT) :
-    ].tolist()
+    made = loaded.generate(prompt, attention_mask=torch.ones_like(prompt), **more)
+    tokens: list[int] = made[0, len(PROMPT) :].tolist()
     return tokens
 
 
@@ -145,8 +148,6 @@ def litgpt_config(config: dict[str, Any]) -> dict[str, Any]:
 
 PREPARED = {"peft": heal}
 RUNS: dict[str, Callable[[Path], list[int]]] = {
-    "alone:patched": lambda folder: with_transformers(folder / "patched"),
-    "alone:teacher": lambda folder: with_transformers(folder / "teacher"),
     "transformers": lambda folder: with_transformers(folder / "patched"),
     "transformers 4": lambda folder: with_transformers(folder / "patched"),
     "assisted": assisted,
@@ -157,9 +158,27 @@ RUNS: dict[str, Callable[[Path], list[int]]] = {
     "LitGPT": with_litgpt,
 }
 
+
+def run(program: str, folder: Path, lines: list[str]) -> list[int] | str:
+    """Return a program's tokens for one model, or why there are none."""
+    with tempfile.TemporaryDirectory() as work:
+        os.chdir(work)
+        try:
+            if program in PREPARED:
+                PREPARED[program](folder)
+            for line in lines:
+                subprocess.run(line, shell=True, check=True, capture_output=True, text=True)
+            return RUNS[program](folder)
+        except subprocess.CalledProcessError as error:
+            return str(error.stderr).strip().splitlines()[-1][:200]
+        except Exception as error:  # whatever a program says of a model that it does not know
+            return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        finally:
+            os.chdir("/")
+
+
 if __name__ == "__main__":
-    what, program, folder = sys.argv[1:]
-    if what == "tokens":
-        print(json.dumps(RUNS[program](Path(folder))))
-    elif program in PREPARED:
-        PREPARED[program](Path(folder))
+    models = json.load(sys.stdin)
+    with contextlib.redirect_stdout(sys.stderr):
+        tokens = {name: run(sys.argv[1], Path(model["folder"]), model["lines"]) for name, model in models.items()}
+    print(json.dumps(tokens))

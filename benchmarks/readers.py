@@ -65,6 +65,10 @@ PROGRAMS = {
 }
 
 
+TEACHERS = {"assisted", "peft"}
+"""What must come out there is what the teacher writes."""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("programs", nargs="*", metavar="PROGRAM", help=", ".join(PROGRAMS))
@@ -94,19 +98,20 @@ def make(folder: Path, family: str, changes: dict[str, Any], name: str) -> dict[
         edit_json(folder / "teacher" / "tokenizer_config.json", **tokenizer)
         made = init_student(folder / "teacher", output=folder / "student", keep_period=name.endswith("period"))
         result = patch(layers=1, student=made.path, output=folder / "patched", verify=True)
-    return {"folder": folder, "result": result, "kept": made.copied_teacher_layers}
+    expected = [tokens_of(folder / "patched"), tokens_of(folder / "teacher")]
+    return {"folder": folder, "result": result, "kept": made.copied_teacher_layers, "expected": expected}
 
 
 def compare(program: str, environments: Path, models: dict[str, Any]) -> bool:
     """Print what a program makes of each model; tell whether one differs that should not."""
     python, failed = install(program, environments / program.replace(" ", "-"))
+    results = dict.fromkeys(models, f"not installed: {failed}") if failed else run(program, python, models)
     wrong = False
-    for name, model in models.items():
-        known = {each for programs in model["result"].misreaders.values() for each in programs}
-        told = f"not installed: {failed}" if failed else run(program, python, model)
+    for name, result in results.items():
+        known = {each for programs in models[name]["result"].misreaders.values() for each in programs}
         portable = program not in known
-        print(f"{program:15} {name:14} {'portable' if portable else 'not portable':13} {told}", flush=True)
-        wrong |= portable and told.startswith("differ")
+        print(f"{program:15} {name:14} {'portable' if portable else 'not portable':13} {result}", flush=True)
+        wrong |= portable and result.startswith("differ")
     return wrong
 
 
@@ -128,40 +133,47 @@ def install(program: str, folder: Path) -> tuple[str, str]:
     return str(python), ""
 
 
-def run(program: str, python: str, model: dict[str, Any]) -> str:
-    """Run a program's lines on a model, and tell how its tokens compare with those of transformers."""
-    folder: Path = model["folder"]
-    with tempfile.TemporaryDirectory() as work:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+def run(program: str, python: str, models: dict[str, Any]) -> dict[str, str]:
+    """Run a program's lines on all models in one process, and tell of each how its tokens compare with the expected."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    asked = {}
+    for name, model in models.items():
         names = {
             "bin": Path(python).parent,
-            "model": folder / "patched",
-            "teacher": folder / "teacher",
+            "model": model["folder"] / "patched",
+            "teacher": model["folder"] / "teacher",
             "kept": ",".join(map(str, model["kept"])),
             "boomerang": f"{sys.executable} -m boomerang_cli",
         }
-        own = f"{python} {INSIDE} {{}} '{program}' {folder}"
-        for line in (own.format("prepare"), *PROGRAMS[program].lines, own.format("tokens")):
-            done = subprocess.run(
-                line.format(**names), shell=True, cwd=work, env=environment, capture_output=True, text=True
-            )
-            if done.returncode:
-                return f"refused: {last_line(done.stderr)}"
+        lines = [line.format(**names) for line in PROGRAMS[program].lines]
+        asked[name] = {"folder": str(model["folder"]), "lines": lines}
+    command = [python, INSIDE, program]
+    done = subprocess.run(command, input=json.dumps(asked), env=environment, capture_output=True, text=True)
+    if done.returncode:
+        return dict.fromkeys(models, f"failed: {last_line(done.stderr)}")
     found = json.loads(last_line(done.stdout))
-    expected = expected_tokens(program, folder)
+    return {name: told(found[name], model["expected"][program in TEACHERS]) for name, model in models.items()}
+
+
+def told(found: list[int] | str, expected: list[int]) -> str:
+    if isinstance(found, str):
+        return f"refused: {found}"
     if found == expected:
         return "the same"
     at = next((index for index, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), 0)
     return f"differ from token {at} on: {found[at : at + 4]}, not {expected[at : at + 4]}"
 
 
-def expected_tokens(program: str, folder: Path) -> list[int]:
-    """Return what the transformers of this environment writes; of assisted generation, what the teacher does alone."""
-    which = {"assisted": "teacher", "peft": "teacher"}.get(program, "patched")
-    command = [sys.executable, str(INSIDE), "tokens", f"alone:{which}", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    tokens: list[int] = json.loads(last_line(done.stdout))
-    return tokens
+def tokens_of(model: Path) -> list[int]:
+    """Return what the transformers of this environment writes."""
+    import torch
+    from reader_runs import greedily
+    from tiny_models import load
+
+    torch.set_num_threads(1)  # so small a model is slower on more
+    loaded = load(model)
+    with torch.no_grad():
+        return greedily(lambda tokens: loaded(torch.tensor([tokens])).logits[0, -1].argmax().item())
 
 
 def last_line(text: str) -> str:

@@ -99,9 +99,9 @@ def test_the_hint_is_a_command_that_works(run: Any, text: str) -> None:
 
 def test_json_is_one_object_with_the_keys_of_the_result(run: Any, text: str) -> None:
     content = json.loads(run("--data", text, "--json", "--baseline").stdout)
-    assert list(content) == ["path", "teacher", "student", "data", "rows", "misses", "asked"]
+    assert list(content) == ["path", "teacher", "student", "data", "rows", "misses", "asked", "misreaders"]
     promised = "layers depth parameters bytes order patched_blocks perplexity perplexity_stderr kl tokens_per_second"
-    assert {*promised.split(), "baseline", "tasks"} <= content["rows"][0].keys()
+    assert {*promised.split(), "baseline", "tasks", "portable"} <= content["rows"][0].keys()
 
 
 def test_quiet_says_nothing_but_the_table(run: Any, text: str) -> None:
