@@ -29,7 +29,8 @@ def with_transformers(model: Path, **more: Any) -> list[int]:
     from transformers import AutoModelForCausalLM
 
     loaded = AutoModelForCausalLM.from_pretrained(model).eval()
-    more |= {"max_new_tokens": TOKENS, "min_new_tokens": TOKENS, "do_sample": False}
+    loaded.generation_config.eos_token_id = None  # so many tokens are asked for, whatever they are
+    more |= {"max_new_tokens": TOKENS, "do_sample": False}
     prompt = torch.tensor([PROMPT])
     made = loaded.generate(prompt, attention_mask=torch.ones_like(prompt), **more)
     tokens: list[int] = made[0, len(PROMPT) :].tolist()

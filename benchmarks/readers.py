@@ -61,7 +61,7 @@ PROGRAMS = {
         ("{bin}/optimum-cli export onnx --model {model} --task text-generation-with-past onnx",),
     ),
     "MLX LM": Program(("mlx[cpu]", "mlx-lm")),
-    "LitGPT": Program(("litgpt",)),
+    "LitGPT": Program(("litgpt", "transformers==4.57.*")),
 }
 
 
@@ -94,7 +94,8 @@ def make(folder: Path, family: str, changes: dict[str, Any], name: str) -> dict[
         make_model(make_config(family, **changes), 1).save_pretrained(folder / "teacher")
         make_tokenizer().save_pretrained(folder / "teacher")
         edit_json(folder / "teacher" / "config.json", **HUB_NAMES.get(family, {}))
-        tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast"}  # as transformers 4 reads it
+        special = {"unk_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+        tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", **special}  # as transformers 4 reads it
         edit_json(folder / "teacher" / "tokenizer_config.json", **tokenizer)
         made = init_student(folder / "teacher", output=folder / "student", keep_period=name.endswith("period"))
         result = patch(layers=1, student=made.path, output=folder / "patched", verify=True)
@@ -151,7 +152,7 @@ def run(program: str, python: str, models: dict[str, Any]) -> dict[str, str]:
     done = subprocess.run(command, input=json.dumps(asked), env=environment, capture_output=True, text=True)
     if done.returncode:
         return dict.fromkeys(models, f"failed: {last_line(done.stderr)}")
-    found = json.loads(last_line(done.stdout))
+    found = json.loads(done.stdout.splitlines()[-1])
     return {name: told(found[name], model["expected"][program in TEACHERS]) for name, model in models.items()}
 
 
@@ -177,7 +178,7 @@ def tokens_of(model: Path) -> list[int]:
 
 
 def last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")[:300]
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")[:200]
 
 
 if __name__ == "__main__":
