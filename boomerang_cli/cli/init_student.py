@@ -65,6 +65,10 @@ def init_student(
     keep_last: Annotated[
         int | None, typer.Option(help="Layers kept at the end. [default: the family's; 2, Llama 1]")
     ] = None,
+    keep_period: Annotated[
+        bool,
+        typer.Option("--keep-period", help="Drop whole periods of layers, for programs that suppose one; see below."),
+    ] = False,
     keep: Annotated[
         options.Numbers | None,
         typer.Option(parser=options.numbers, metavar="0,2,4,...", help="The kept layers outright, layer 0 first."),
@@ -89,7 +93,8 @@ def init_student(
     of a student of its base model is added.
 
     Where layers differ in kind (sliding and full attention, dense and experts, ...), it copies one of every two, not
-    always the first, so that each kind keeps the share that it has in the teacher.
+    always the first, so that each kind keeps the share that it has in the teacher. Some programs suppose that kinds
+    follow the teacher's period, such as every 6th layer of full attention: with --keep-period they do, at every size.
 
     Example: boomerang init-student EleutherAI/pythia-2.8b
     """
@@ -107,6 +112,7 @@ def init_student(
             every=every,
             keep_first=keep_first,
             keep_last=keep_last,
+            keep_period=keep_period,
             keep=keep,
             random_init=random_init,
             dtype=dtype,
@@ -120,6 +126,7 @@ def init_student(
         )
     for line in _described(result):
         out.note(line)
+    out.misread(result.misread_sizes, "some sizes", "" if keep_period else "; --keep-period drops whole periods")
     out.verified(result.verified)
     if dry_run:
         out.plan(result, result.plan)

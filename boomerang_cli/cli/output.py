@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from boomerang_cli.cli.error_line import harmless
 from boomerang_cli.cli.progress import byte_progress, download_lines, stage_progress
 from boomerang_cli.cli.table import table
-from boomerang_cli.engine.checkpoint import checkpoint, family_of
+from boomerang_cli.engine.checkpoint import checkpoint, family_of, readers
 from boomerang_cli.engine.checkpoint import hub_reading as hub
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.sizes import show_bytes
@@ -74,6 +74,14 @@ class Output:
             unread = f", {show_bytes(verified.unread_bytes)} from the Hub not fetched again"
             compared = f"verified: {verified.tensors} tensors, {show_bytes(verified.bytes)} like their sources"
             self.note(compared + (unread if verified.unread_bytes else ""))
+
+    def misread(self, known: Mapping[str, tuple[str, ...]], which: str = "this model", way_out: str = "") -> None:
+        """Warn on stderr that programs with code of their own suppose what is not so, if any does."""
+        if known:
+            told = readers.told(known)
+            self.note(
+                f"warning: {told}: not so in {which}, which they refuse or misread, and transformers does not{way_out}"
+            )
 
     def progress(self, label: str) -> AbstractContextManager[Callable[[int, int], None]]:
         """Give a callback for bytes done and bytes in all: a bar on a terminal, else a line now and then."""

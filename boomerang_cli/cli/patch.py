@@ -148,6 +148,7 @@ def patch(
     out.note(_described(result))
     if result.memory:
         out.note(_memory(result.memory))
+    out.misread(result.misreaders)
     out.verified(result.verified)
     if result.pushed:
         note_removed(out, result.pushed)

@@ -56,6 +56,7 @@ def push(
     )
     for model in result.models:
         note_removed(out, model)
+        out.misread(model.misreaders, model.repo)
     rows = [[f"{model.repo}/{each.file}", show_bytes(each.bytes)] for model in result.models for each in model.files]
     out.result(result, table(["file", "size"], rows) if dry_run else "\n".join(result.urls))
 

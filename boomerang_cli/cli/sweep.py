@@ -193,6 +193,7 @@ def sweep(
         return
     text, left_out = sweep_table(result.rows) if dry_run else sweep_text(result.rows, result.recommended)
     out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
+    out.misread(result.misreaders, "some of these models")
     if left_out:
         out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")
     if dry_run:

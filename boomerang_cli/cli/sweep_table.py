@@ -53,6 +53,7 @@ def _columns(rows: Sequence[SweepRow], recommended: Recommendation | None) -> li
     metrics = {
         (task, name): None for row in rows for task, found in (row.tasks or {}).items() for name in list(found)[:1]
     }
+    misread = any(not row.portable for row in rows)
     return [
         Column("order", lambda row: row.order),
         Column("k", lambda row: str(row.layers)),
@@ -68,6 +69,7 @@ def _columns(rows: Sequence[SweepRow], recommended: Recommendation | None) -> li
         Column("its KL", lambda row: _number((row.baseline or {}).get("kl")), 3),
         Column("tokens/s", lambda row: "" if row.tokens_per_second is None else f"{row.tokens_per_second:,.0f}", 1),
         Column("memory", lambda row: "" if row.memory_bytes is None else show_bytes(row.memory_bytes), 2),
+        Column("portable", lambda row: ("yes" if row.portable else "no") if misread else "", 3),
         *(Column(f"{task} {name}", _metric(task, name)) for task, name in metrics),
         Column("blocks patched", lambda row: ",".join(map(str, row.patched_blocks)) or "none", 4),
     ]

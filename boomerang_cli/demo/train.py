@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers import GenerationConfig, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from boomerang_cli.demo.recipe import Recipe
+from boomerang_cli.demo.spellings import add_older_spellings
 from boomerang_cli.demo.teacher_card import Outcome, teacher_card
 from boomerang_cli.demo.text import held_out_files, read_text, training_files
 from boomerang_cli.demo.tokens import END_OF_TEXT_ID, batches, cut, pack, train_tokenizer
@@ -177,6 +178,7 @@ def save(folder: Path, model: GPTNeoXForCausalLM, tokenizer: PreTrainedTokenizer
     )
     stored.save_pretrained(complete)
     tokenizer.save_pretrained(complete)
+    add_older_spellings(complete)
     if card:
         (complete / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)

@@ -25,6 +25,7 @@ from boomerang_cli.engine.pair.delta import Delta, check_scale, open_compared, o
 from boomerang_cli.engine.pair.kept_layers import choose_layers
 from boomerang_cli.engine.pair.layer_mix import LayerKind, mix_of
 from boomerang_cli.engine.pair.layers import LayerMap, LayerSource
+from boomerang_cli.engine.pair.misread_sizes import misread_sizes
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig, WeightDelta
 from boomerang_cli.engine.publishing.card import delta_documents
 from boomerang_cli.engine.sizes import parse_bytes
@@ -41,6 +42,8 @@ class InitStudentResult:
     Attributes:
         patchable_blocks: their number, n: students of n + 1 sizes lie between this one and the teacher, both included.
         parameters, bytes: of the student.
+        portable: of the student, see ``PatchResult``.
+        misread_sizes: the programs that misread sizes below the teacher, and not it, by what they suppose of layers.
         layer_kinds: how many layers of each kind teacher and student have; empty if all layers are of one kind.
         weight_delta: what was added to the teacher's layers; None without ``delta``.
         forecast: how well that will do; None without ``compare``.
@@ -57,6 +60,8 @@ class InitStudentResult:
     parameters: int
     teacher_parameters: int
     bytes: int
+    portable: bool
+    misread_sizes: Mapping[str, tuple[str, ...]]
     layer_kinds: tuple[LayerKind, ...]
     weight_delta: WeightDelta | None
     forecast: Forecast | None
@@ -75,6 +80,7 @@ def init_student(
     every: int | None = None,
     keep_first: int | None = None,
     keep_last: int | None = None,
+    keep_period: bool = False,
     keep: Sequence[int] | None = None,
     random_init: bool = False,
     dtype: str = "auto",
@@ -105,7 +111,9 @@ def init_student(
             the teacher's mix.
         keep_first: how many layers are kept at the start, 1 at least; None is the family's: 2 of Llama, 1 of others.
         keep_last: how many are kept at the end, 1 at least; None is the family's: 1 of Llama, 2 of others.
-        keep: the kept layers outright, ascending, starting with 0; the three numbers before it then mean nothing.
+        keep_period: drop whole periods of layers, where these differ in kind by one (every 6th of full attention, say),
+            so that it holds at every size, for programs that suppose it; else each kind keeps its share.
+        keep: the kept layers outright, ascending, starting with 0; the four before it then mean nothing.
         random_init: draw the weights at random instead of copying them, as transformers initialises them (seed 0).
         dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the teacher's.
         max_shard_size: the most bytes of one file of weights: ``"5GB"`` (decimal), ``"4GiB"`` (binary).
@@ -127,6 +135,7 @@ def init_student(
         HubError: the Hub refuses, fails, or is out of reach.
     """
     rule = {"every": every, "keep_first": keep_first, "keep_last": keep_last, "keep": keep}
+    rule["keep_period"] = keep_period or None
     _check_options(delta, random_init, rule, {"base": base, "compare": compare}, delta_scale)
     kind: Kind = "student-init" if delta is None else "student"
     target = Path(output or kind)
@@ -149,6 +158,7 @@ def init_student(
             keep_first=keep_first,
             keep_last=keep_last,
             keep=keep,
+            keep_period=keep_period,
         )
     else:
         added = open_delta(delta, base, checkpoint, parts, scale=delta_scale, download=download)
@@ -178,6 +188,8 @@ def init_student(
         parameters=plan.parameters,
         teacher_parameters=parts.parameters,
         bytes=plan.size_bytes,
+        portable=plan.portable,
+        misread_sizes=misread_sizes(checkpoint, family, layer_map),
         layer_kinds=mix_of(kinds, layer_map.kept),
         weight_delta=None if added is None else added.recorded(),
         forecast=forecast,
@@ -200,6 +212,8 @@ def _check_options(
         of_delta: what belongs to a delta, by name.
     """
     check_scale(scale)
+    if rule["keep"] is not None and rule["keep_period"]:
+        raise SelectionError("--keep-period and --keep exclude one another: give one of them")
     if delta is None:
         given = [name for name, value in of_delta.items() if value is not None]
         if given or scale != 1:

@@ -46,6 +46,8 @@ class PatchResult:
         bytes: of all tensors.
         dtype: that of most of them, as ``config.json`` names it.
         order: its name; None where the blocks were named one by one.
+        portable: whether llama.cpp and MLX LM, too, read it as transformers does, as far as is known.
+        misreaders: the programs that do not, by what they suppose of it.
         sources: ``owner`` and ``index`` there of each layer.
         seconds: from start to end.
         pushed: where it is on the Hub.
@@ -66,6 +68,8 @@ class PatchResult:
     order: str | None
     patched_blocks: tuple[int, ...]
     tied_embeddings: bool
+    portable: bool
+    misreaders: Mapping[str, tuple[str, ...]]
     sources: list[dict[str, Owner | int]]
     seconds: float
     pushed: PushResult | None
@@ -239,6 +243,8 @@ def patch(
         order=named,
         patched_blocks=patched,
         tied_embeddings=plan.tied,
+        portable=plan.portable,
+        misreaders=plan.misreaders,
         sources=layer_sources(plan),
         seconds=time.monotonic() - started,
         pushed=pushed,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
+from boomerang_cli.engine.checkpoint.readers import is_portable, misreaders
 from boomerang_cli.engine.errors import ModelNotFoundError, SelectionError
 from boomerang_cli.engine.publishing.publication import Publication, prepare
 from boomerang_cli.engine.publishing.sweep_publication import is_sweep, prepare_sweep
@@ -34,6 +35,7 @@ class PushResult:
         bytes: of all files, those that the Hub had already too.
         url: of the model, or of the pull request.
         removed: what of the folder is private, and so is not sent: ``config.json: _name_or_path``.
+        portable, misreaders: see ``PatchResult``.
     """
 
     repo: str
@@ -43,6 +45,8 @@ class PushResult:
     bytes: int
     url: str
     removed: tuple[str, ...] = ()
+    portable: bool = True
+    misreaders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def models(self) -> tuple[PushResult, ...]:
@@ -152,6 +156,7 @@ def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCal
     files = tuple(PushedFile(name, size) for name, size in model.sizes.items())
     size = sum(file.bytes for file in files)
     planned = PushResult(to.repo_id, to.revision or MAIN, None, files, size, to.url, model.removed)
+    planned = replace(planned, portable=is_portable(model.config), misreaders=misreaders(model.config))
     if dry_run:
         return planned
     if on_model:

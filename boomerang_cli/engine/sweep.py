@@ -12,7 +12,7 @@ from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.evaluation.asked import Asked, TaskSettings
 from boomerang_cli.engine.evaluation.recommendation import recommend
-from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, plan_rows
+from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, misreaders_of, plan_rows
 from boomerang_cli.engine.evaluation.soundness import find_warnings
 from boomerang_cli.engine.evaluation.sweep_models import check_models, write_models
 from boomerang_cli.engine.evaluation.sweep_orders import find_orders, foreseen_orders, split_names
@@ -160,6 +160,7 @@ def sweep(
         rows,
         asked=asked.as_json(),
         fingerprints={"student": fingerprint(pair.student), "teacher": fingerprint(pair.teacher)},
+        misreaders=misreaders_of(rows, planner),
     )
     if dry_run:
         return result
@@ -218,7 +219,8 @@ def sweep(
         rows = measure_rows(rows, evaluation, harness=harness, speed=speed, baseline=baseline)
         misses = find_misses(rows, max_perplexity, max_kl)
         scored_on = tuple(source.name for source in texts.data)
-        result = _judged(replace(result, data=scored_on, rows=rows, misses=misses), evaluation, pair)
+        result = replace(result, data=scored_on, rows=rows, misses=misses, misreaders=misreaders_of(rows, planner))
+        result = _judged(result, evaluation, pair)
         decide(lambda: write_results(result, orders, pair.layer_map, on_note))
         if write:
             decide(lambda: write_models(rows, orders, planner, result.path, evaluation.tell))

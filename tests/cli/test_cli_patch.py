@@ -15,12 +15,12 @@ from tiny_models import load, make_config, make_model, make_tokenizer
 
 INIT_STUDENT_KEYS = [
     "path", "teacher", "copied_teacher_layers", "pruned_teacher_layers", "teacher_layers", "student_layers",
-    "patchable_blocks", "parameters", "teacher_parameters", "bytes", "layer_kinds", "weight_delta", "forecast",
-    "verified",
+    "patchable_blocks", "parameters", "teacher_parameters", "bytes", "portable", "misread_sizes", "layer_kinds",
+    "weight_delta", "forecast", "verified",
 ]  # fmt: skip
 PATCH_KEYS = [
     "path", "layers", "depth", "parameters", "student_parameters", "teacher_parameters", "bytes", "dtype", "order",
-    "patched_blocks", "tied_embeddings", "sources", "seconds",
+    "patched_blocks", "tied_embeddings", "portable", "misreaders", "sources", "seconds",
 ]  # fmt: skip
 
 

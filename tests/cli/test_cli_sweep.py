@@ -133,11 +133,12 @@ def test_what_makes_scores_mean_nothing_is_told(run: Any, text: str) -> None:
 def test_json_is_one_object_with_the_keys_of_the_result(run: Any, text: str) -> None:
     content = json.loads(run("--data", text, "--json", "--baseline").stdout)
     assert list(content) == [
-        "path", "teacher", "student", "data", "rows", "misses", "asked", "recommended", "warnings", "fingerprints"
+        "path", "teacher", "student", "data", "rows", "misses", "asked", "recommended", "warnings", "fingerprints",
+        "misreaders",
     ]  # fmt: skip
     assert list(content["recommended"]) == ["measure", "pareto", "knee", "rule", "reason"]
     promised = "layers depth parameters bytes order patched_blocks perplexity perplexity_stderr kl tokens_per_second"
-    assert {*promised.split(), "baseline", "tasks"} <= content["rows"][0].keys()
+    assert {*promised.split(), "baseline", "tasks", "portable"} <= content["rows"][0].keys()
 
 
 def test_quiet_says_nothing_but_the_table(run: Any, text: str) -> None:

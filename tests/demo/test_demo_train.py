@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path, PurePosixPath
 
@@ -28,6 +29,14 @@ FILES = {
     "tokenizer.json",
     "tokenizer_config.json",
 }
+
+
+def assert_older_spellings(folder: Path) -> None:
+    """Programs that know no ``rope_parameters`` find the same values by Pythia's names, and version 4's tokenizer."""
+    config = json.loads((folder / "config.json").read_text())
+    rotary = config["rope_parameters"]
+    assert (config["rotary_pct"], config["rotary_emb_base"]) == (rotary["partial_rotary_factor"], rotary["rope_theta"])
+    assert json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
 @pytest.fixture
@@ -98,6 +107,7 @@ def test_training_writes_a_model_that_loads(tmp_path: Path, documents: list[Path
     assert {path.name for path in output.iterdir()} == FILES
     assert {path.name for path in tmp_path.iterdir()} == {"first.py", "second.py", "teacher"}
     assert AutoModelForCausalLM.from_pretrained(output).config.num_hidden_layers == 2
+    assert_older_spellings(output)
 
 
 def test_training_ends_when_the_minutes_are_over(tmp_path: Path, documents: list[Path]) -> None:
@@ -128,6 +138,9 @@ class TestShippedTeacher:
         recipe = Recipe()
         assert (config.model_type, config.dtype) == ("gpt_neox", torch.bfloat16)
         assert (config.num_hidden_layers, config.hidden_size) == (recipe.layers, recipe.hidden_size)
+
+    def test_its_files_have_the_older_spellings_too(self) -> None:
+        assert_older_spellings(SHIPPED)
 
     def test_its_tokenizer_loses_nothing(self) -> None:
         tokenizer = AutoTokenizer.from_pretrained(SHIPPED)

@@ -101,7 +101,7 @@ def test_what_is_kept_of_each_kind_is_said_and_shown_by_a_dry_run_too(tmp_path: 
     ]
     for result in (planned, written):
         assert "\nkinds of layers kept: 6 of 10 sliding_attention, 1 of 2 full_attention\n" in result.stderr
-        assert "warning" not in result.stderr
+        assert "warning: none of" not in result.stderr
         assert json.loads(result.stdout)["layer_kinds"] == mix
     kept = [json.loads(result.stdout)["copied_teacher_layers"] for result in (planned, written)]
     assert kept[0] == kept[1]

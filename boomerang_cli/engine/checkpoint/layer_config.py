@@ -8,6 +8,7 @@ from typing import Any
 
 from boomerang_cli.engine.checkpoint.class_config import completed_config
 from boomerang_cli.engine.checkpoint.families import PREDICTION_LAYERS, Family
+from boomerang_cli.engine.checkpoint.periods import follow_layers
 from boomerang_cli.engine.checkpoint.weights import NAMED_BY_CONFIG
 from boomerang_cli.engine.checkpoint.wrappers import Wrapper
 from boomerang_cli.engine.errors import SelectionError, UnsupportedModelError
@@ -131,6 +132,7 @@ def _resized_text(
         if len(listed) == depth:
             resized[field] = [listed[layer] for layer in teacher_layers]
     _cut_patterns(resized, text, teacher_layers, depth)
+    follow_layers(resized, text, values, teacher_layers)
     for field in family.depth_scaled:
         if (scale := _given(config, family, field, name)) is not None:
             resized[field] = scale * math.sqrt(len(teacher_layers) / depth)

@@ -156,7 +156,7 @@ def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:
     """Give tensors the names that transformers reads them by, where files leave out a prefix or are older."""
     if family.wrapper and not any(name.startswith(family.layers) for name in checkpoint.tensors):
         return {family.wrapper.spelled(name): tensor for name, tensor in checkpoint.tensors.items()}
-    lacking = _lacking_prefix(checkpoint.tensors, family.base)
+    lacking = lacking_prefix(checkpoint.tensors, family.base)
     outside = tuple(name for name in family.after if not name.startswith(family.base))
     named: dict[str, Tensor] = {}
     for name, tensor in checkpoint.tensors.items():
@@ -166,7 +166,7 @@ def _full_names(checkpoint: Checkpoint, family: Family) -> Mapping[str, Tensor]:
     return named
 
 
-def _lacking_prefix(names: Collection[str], base: str) -> str:
+def lacking_prefix(names: Collection[str], base: str) -> str:
     """Return what of the body's prefix is not there, in files that were saved from the body alone."""
     cuts = [0, *(cut for cut, letter in enumerate(base, 1) if letter == ".")]
     return next(base[:cut] for cut in cuts if any(name.startswith(base[cut:]) for name in names))  # the last fits all

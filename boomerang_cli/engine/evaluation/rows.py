@@ -35,6 +35,7 @@ class SweepRow:
         memory_bytes: the peak of a forward pass, weights included; on a GPU.
         baseline: ``perplexity`` and ``kl`` of the never-distilled model with the same blocks patched.
         tasks: lm-eval's numbers by task.
+        portable: see ``readers.is_portable``.
         samples: a ``prompt`` and the ``text`` that the model writes behind it, greedily, for each.
     """
 
@@ -55,6 +56,7 @@ class SweepRow:
     top1: float | None = None
     acceptance: float | None = None
     kl_stderr: float | None = None
+    portable: bool = True
 
     @property
     def scores(self) -> dict[str, float]:
@@ -89,6 +91,7 @@ class SweepResult:
         recommended: the sizes that are worth having, and the one that is recommended; None without scores of a text.
         warnings: why the scores may mean nothing.
         fingerprints: of the student's and the teacher's files, by which ``patch`` knows that scores are theirs.
+        misreaders: programs that suppose of some size what is not so, by what that is.
     """
 
     path: Path
@@ -101,6 +104,7 @@ class SweepResult:
     recommended: Recommendation | None = None
     warnings: tuple[str, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    misreaders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def plan_rows(orders: Iterable[Order], layers: Sequence[int] | None, planner: Planner) -> tuple[SweepRow, ...]:
@@ -122,7 +126,17 @@ def plan_rows(orders: Iterable[Order], layers: Sequence[int] | None, planner: Pl
 def _plan_row(order: Order, k: int, planner: Planner) -> SweepRow:
     blocks = order.blocks(k)
     plan = planner.plan(blocks)
-    return SweepRow(k, len(plan.sources), plan.parameters, plan.size_bytes, order.name, blocks)
+    numbers = (len(plan.sources), plan.parameters, plan.size_bytes)
+    return SweepRow(k, *numbers, order.name, blocks, portable=plan.portable)
+
+
+def misreaders_of(rows: Iterable[SweepRow], planner: Planner) -> dict[str, tuple[str, ...]]:
+    """Return which programs misread some of these sizes (see ``readers.misreaders``)."""
+    found: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        for supposed, programs in planner.plan(row.patched_blocks).misreaders.items():
+            found[supposed] = tuple(dict.fromkeys((*found.get(supposed, ()), *programs)))
+    return found
 
 
 def find_misses(rows: Iterable[SweepRow], max_perplexity: float | None, max_kl: float | None) -> tuple[Miss, ...]:

@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, groupby
+from itertools import chain
 from math import prod
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.companions import companions
-from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES, convert
+from boomerang_cli.engine.checkpoint.dtypes import convert
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.files import File, RemoteFile, as_utf8
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
-from boomerang_cli.engine.checkpoint.parts import Parts, around_layers
+from boomerang_cli.engine.checkpoint.parts import Parts, around_layers, lacking_prefix
+from boomerang_cli.engine.checkpoint.readers import is_portable, misreaders
 from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
-from boomerang_cli.engine.checkpoint.ties import is_tied
 from boomerang_cli.engine.checkpoint.weights import SINGLE_FILE
-from boomerang_cli.engine.errors import UnsupportedModelError
 from boomerang_cli.engine.output.difference import Difference
+from boomerang_cli.engine.output.written_config import written_config
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
 
 OWNERS: tuple[Owner, ...] = ("student", "teacher")
@@ -115,6 +115,7 @@ class Plan:
         multimodal: whether its text model stands within one that reads images too.
         presumed: pairs of tensors on the Hub that are taken to be equal, as samples of them were; they are compared
             whole before the plan is carried out.
+        prefix: of the names of the body's tensors, what the teacher's files leave out.
     """
 
     shards: tuple[Shard, ...]
@@ -124,6 +125,7 @@ class Plan:
     documents: Mapping[str, str] = field(default_factory=dict)
     multimodal: bool = False
     presumed: tuple[tuple[Tensor, Tensor], ...] = ()
+    prefix: str = ""
 
     @cached_property
     def copies(self) -> tuple[Copy, ...]:
@@ -160,16 +162,34 @@ class Plan:
         """That of most bytes, as ``config.json`` names it."""
         return str(self.config.get("torch_dtype") or self.config["dtype"])
 
+    @property
+    def misreaders(self) -> Mapping[str, tuple[str, ...]]:
+        """Programs that suppose of the model what is not so, by what that is."""
+        return misreaders(self.config)
+
+    @property
+    def portable(self) -> bool:
+        return is_portable(self.config)
+
+    def in_own_names(self) -> Plan:
+        """Return the same plan with the names of the teacher's files where these hold the body alone, as GPT-2's.
+
+        A head of its own stands outside the body, and transformers 4 takes both only by their full names.
+        """
+        if not self.prefix or not all(copy.name.startswith(self.prefix) for copy in self.copies):
+            return self
+        return self._with_copies(lambda copy: replace(copy, name=copy.name.removeprefix(self.prefix)))
+
+    def _with_copies(self, changed: Callable[[Copy], Copy]) -> Plan:
+        shards = tuple(replace(shard, copies=tuple(map(changed, shard.copies))) for shard in self.shards)
+        return replace(self, shards=shards)
+
     def with_documents(self, documents: Mapping[str, str]) -> Plan:
         return replace(self, documents={**self.documents, **documents})
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Plan:
         """Return the same plan with other weights: each tensor is taken from ``tensors``, by its name in the output."""
-        shards = tuple(
-            replace(shard, copies=tuple(replace(copy, source=tensors[copy.name]) for copy in shard.copies))
-            for shard in self.shards
-        )
-        return replace(self, shards=shards, presumed=())
+        return replace(self._with_copies(lambda copy: replace(copy, source=tensors[copy.name])), presumed=())
 
 
 def plan_model(
@@ -200,14 +220,18 @@ def plan_model(
         Copy(name, owner, tensor, output_dtype(name, tensor, dtype, family))
         for name, (owner, tensor) in tensors.items()
     ]
+    sizes = Counter[str]()
+    for copy in copies:
+        sizes[copy.dtype] += copy.size_bytes
     config = config_for_layers(teacher.config, family, [source.teacher_layer for source in sources], teacher.name)
     return Plan(
         shards=_lay_out(copies, max_shard_bytes),
-        config=_adapted(config, tied, family, copies),
+        config=written_config(config, family, tied=tied, sizes=sizes, converts=any(copy.converts for copy in copies)),
         companions=companions(teacher.files),
         sources=tuple(sources),
         multimodal=family.wrapper is not None,
         presumed=tuple(pair for pair in (parts[behind].presumed,) if pair),
+        prefix="" if family.wrapper else lacking_prefix(teacher.tensors, family.base),
     )
 
 
@@ -217,34 +241,6 @@ def output_dtype(name: str, tensor: Tensor, dtype: str | None, family: Family) -
         return tensor.dtype
     stays = family.float32 + (family.float32_in_float16 if dtype == "F16" else ())
     return tensor.dtype if any(part in name for part in stays) else dtype
-
-
-def _adapted(config: dict[str, Any], tied: bool, family: Family, copies: Sequence[Copy]) -> dict[str, Any]:
-    if is_tied(config, family) != tied and family.wrapper:  # some readers go by the text model's part alone
-        text = {**family.text_config(config), "tie_word_embeddings": tied}
-        config = family.wrapper.with_text_config(config, text)
-    if is_tied(config, family) != tied or "tie_word_embeddings" not in config:
-        config["tie_word_embeddings"] = tied
-    sizes = {
-        dtype: sum(copy.size_bytes for copy in group)
-        for dtype, group in groupby(sorted(copies, key=lambda copy: copy.dtype), key=lambda copy: copy.dtype)
-        if dtype in CONFIG_NAMES
-    }
-    if not sizes:
-        raise UnsupportedModelError(f"none of the {len(copies)} tensors holds floating-point numbers")
-    for key in [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]:  # two names of one value
-        config[key] = CONFIG_NAMES[max(sizes, key=lambda dtype: sizes[dtype])]
-    if family.wrapper and any(copy.converts for copy in copies):
-        return {field: _with_dtype(value, config) for field, value in config.items()}
-    return config
-
-
-def _with_dtype(part: Any, config: Mapping[str, Any]) -> Any:
-    """Return a part of a multimodal model's configuration with the dtype of the whole, where it names one."""
-    if not isinstance(part, dict):
-        return part
-    dtype = config.get("torch_dtype") or config["dtype"]
-    return {key: dtype if key in ("dtype", "torch_dtype") and value else value for key, value in part.items()}
 
 
 def _lay_out(copies: Sequence[Copy], max_shard_bytes: int) -> tuple[Shard, ...]:

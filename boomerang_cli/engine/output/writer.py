@@ -52,6 +52,7 @@ def write_model(
     check_output(target, kind, overwrite=overwrite)
     _check_space(plan, target)
     _check_presumed(plan, on_progress)
+    plan = plan.in_own_names()
     with output_folder(target, kind, overwrite=overwrite, durable=durable) as folder:
         write_files(plan, folder, on_progress=on_progress)
         if verify:

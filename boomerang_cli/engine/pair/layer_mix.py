@@ -69,6 +69,11 @@ def layers_in_mix(
     return min(walks.items(), key=distance)[1].kept
 
 
+def period_of(kinds: Sequence[Hashable]) -> int:
+    """Return after how many layers a teacher's kinds repeat, at least once in whole; 1 if they do not, or are alike."""
+    return next((each for each in range(1, len(kinds) // 2 + 1) if kinds[each:] == kinds[:-each]), 1)
+
+
 def mix_of(kinds: Sequence[str], kept: Collection[int]) -> tuple[LayerKind, ...]:
     """Count the kinds of a teacher's layers, in the order in which they first appear; empty if there is only one."""
     names = list(dict.fromkeys(kinds))

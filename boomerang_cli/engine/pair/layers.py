@@ -28,13 +28,16 @@ class LayerSource:
 
 
 def default_kept_layers(
-    teacher_layers: int, *, every: int = 2, keep_first: int = 1, keep_last: int = 2
+    teacher_layers: int, *, every: int = 2, keep_first: int = 1, keep_last: int = 2, period: int = 1
 ) -> tuple[int, ...]:
     """Return the teacher layers that a student keeps, ascending (arXiv 2510.05064, the authors' rule; FACTS.md 1).
 
     From layer ``keep_first`` on, the ``every - 1`` layers before each ``keep_first + every - 1, + every, …`` are
     dropped while that index is at most ``teacher_layers - keep_last``. Kinds of layers are not looked at:
     ``layer_mix.layers_in_mix`` does, which is this rule where all are of one kind.
+
+    With a ``period``, so many layers are dropped, and kept, where else one is. Each block is then whole periods longer
+    than the layer that stands for it, so that every layer keeps its place within the period at any size.
 
     Raises:
         SelectionError: ``every`` below 2, or ``keep_first`` or ``keep_last`` below 1.
@@ -43,10 +46,11 @@ def default_kept_layers(
         raise SelectionError(f"--every {every} drops nothing: give 2 or more")
     if keep_first < 1 or keep_last < 1:
         raise SelectionError(f"--keep-first {keep_first} and --keep-last {keep_last} must be 1 or more")
+    span = (every - 1) * period
     dropped = {
         layer
-        for next_kept in range(keep_first + every - 1, teacher_layers - keep_last + 1, every)
-        for layer in range(next_kept - every + 1, next_kept)
+        for start in range(keep_first, teacher_layers - keep_last - span + 1, every * period)
+        for layer in range(start, start + span)
     }
     return tuple(layer for layer in range(teacher_layers) if layer not in dropped)
 

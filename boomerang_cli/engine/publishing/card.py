@@ -76,6 +76,7 @@ def model_card(
         "## Results\n\n" + sections.results(made, results) if results else "",
         "## Samples\n\n" + written if (written := sections.samples(made, results)) else "",
         "## Use\n\n" + sections.usage(name, task),
+        sections.readers(config),
         "## Other sizes\n\n" + sections.other_sizes(made, name),
         "## Licence\n\n" + sections.licence(made),
         "## Citation\n\n" + sections.CITATION,

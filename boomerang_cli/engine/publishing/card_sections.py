@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
+from boomerang_cli.engine.checkpoint.readers import PORTABLE_TO, is_portable, misreaders, told
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.publishing.card_metadata import as_mapping
 from boomerang_cli.engine.publishing.fenced import fenced
@@ -206,6 +207,14 @@ def usage(name: str, task: str) -> str:
         f'model = {loader}.from_pretrained("{name}", dtype="auto")',
     ]
     return "```python\n" + "\n".join(lines) + "\n```"
+
+
+def readers(config: Mapping[str, Any]) -> str:
+    """Return which programs misread the model of a ``config.json``, and why; nothing where none is known to."""
+    known = misreaders(config)
+    portable = f"Portable to {' and '.join(sorted(PORTABLE_TO))}." if is_portable(config) else "Not portable."
+    not_so = "not so here, and they refuse or misread this model; transformers reads it."
+    return f"{portable} {told(known)}: {not_so}" if known else ""
 
 
 def other_sizes(made: Mapping[str, Any], name: str) -> str:

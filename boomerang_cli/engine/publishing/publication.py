@@ -36,6 +36,7 @@ class Publication:
 
     Attributes:
         depth: the model's number of layers.
+        config: the content of its ``config.json``.
         files: that are sent as they are, by name.
         texts: by file name, in place of what the folder holds.
         headers: by name, in place of those that the folder's files of weights begin with.
@@ -44,6 +45,7 @@ class Publication:
 
     folder: Path
     depth: int
+    config: Mapping[str, Any]
     files: Mapping[str, Path]
     texts: Mapping[str, str]
     headers: Mapping[str, Header]
@@ -110,7 +112,7 @@ def prepare(folder: Path, repo_id: str, results: Sequence[Mapping[str, Any]] = (
     texts = _texts(checkpoint, family, repo_id, results, cleaner)
     texts |= clean_texts(checkpoint.folder, sorted(beside - texts.keys()), cleaner)
     files = {name: checkpoint.folder / name for name in sorted((names | beside) - texts.keys())}
-    return Publication(folder, depth, files, texts, headers, tuple(cleaner.removed))
+    return Publication(folder, depth, checkpoint.config, files, texts, headers, tuple(cleaner.removed))
 
 
 def _texts(
