@@ -22,7 +22,6 @@ TORCH_DTYPES = {
     "I8": torch.int8,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
-    "F8_E8M0": torch.float8_e8m0fnu,
     "I16": torch.int16,
     "U16": torch.uint16,
     "F16": torch.float16,
@@ -35,6 +34,8 @@ TORCH_DTYPES = {
     "F64": torch.float64,
     "C64": torch.complex64,
 }
+if hasattr(torch, "float8_e8m0fnu"):  # since torch 2.7
+    TORCH_DTYPES["F8_E8M0"] = torch.float8_e8m0fnu
 STORED_DTYPES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
 

@@ -1,0 +1,49 @@
+"""What a package index and a code host read: versions, links, the Pythons that are tested."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from boomerang_cli.version import __version__
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+ADDRESSED = ["CITATION.cff", "SECURITY.md", ".github/ISSUE_TEMPLATE/config.yml", "pyproject.toml"]
+
+
+def test_the_citation_names_the_packages_version() -> None:
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__
+
+
+@pytest.mark.parametrize("document", ["README.md", "SECURITY.md"])
+def test_every_relative_link_leads_to_a_file(document: str) -> None:
+    text = (ROOT / document).read_text()
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_ci_runs_the_pythons_that_the_classifiers_name() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    tested = workflow["jobs"]["check"]["strategy"]["matrix"]["python"]
+    assert tested == re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PYPROJECT)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
+def test_what_an_index_shows_of_readme_has_no_relative_link() -> None:
+    import tomllib
+
+    text = (ROOT / "README.md").read_text()
+    hook = tomllib.loads(PYPROJECT)["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    for rule in hook["substitutions"]:
+        text = re.sub(rule["pattern"], rule["replacement"], text)
+    assert re.findall(r"\]\((?!https?:|#)[^)]*\)", text) == []
+    assert "](https://github.com/boomerang-cli/boomerang/blob/" in text
+
+
+def test_one_address_of_the_repository_stands_everywhere() -> None:
+    found = {name: set(re.findall(r"github\.com/[\w-]+/[\w-]+", (ROOT / name).read_text())) for name in ADDRESSED}
+    assert found == {name: {"github.com/boomerang-cli/boomerang"} for name in ADDRESSED}
