@@ -28,32 +28,52 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from boomerang_cli.engine.distillation.recipe import Sampling, Schedule
+
 ORDERS = ("last", "first", "exact")
-_BETWEEN = {"alignment": "relative", "patched_share": 0.5}
-RECIPES: dict[str, dict[str, Any]] = {
-    "undistilled": {},
-    "paper": {},
-    "relative": {"alignment": "relative"},
-    **{f"cosine-{share}": {"patched_share": share} for share in (0.25, 0.5, 0.75)},
-    **{f"relative-{share}": {"alignment": "relative", "patched_share": share} for share in (0.25, 0.5, 0.75)},
-    **{f"relative-weight-{weight}": {"alignment": "relative", "cosine_weight": weight} for weight in (0.5, 1.0, 4.0)},
-    **{f"relative-0.5-weight-{weight}": {**_BETWEEN, "cosine_weight": weight} for weight in (0.5, 1.0, 4.0)},
-    **{f"relative-0.5-{name}": {**_BETWEEN, "patched_schedule": name} for name in ("rising", "falling")},
-    **{
-        f"relative-0.5-falling-weight-{weight}": {**_BETWEEN, "patched_schedule": "falling", "cosine_weight": weight}
-        for weight in (8.0, 20.0, 50.0)
-    },
-    **{f"relative-0.5-{name}": {**_BETWEEN, "patched_sampling": name} for name in ("order", "random")},
-    **{
-        f"relative-{share}-falling": {**_BETWEEN, "patched_share": share, "patched_schedule": "falling"}
-        for share in (0.75, 1.0)
-    },
-}
-"""By name, what each changes of the paper's; a new objective is a line here."""
+_NUMBERS = {"weight": "cosine_weight", "rate": "learning_rate"}
+_WORDS = {"patched_schedule": get_args(Schedule), "patched_sampling": get_args(Sampling)}
+_TRIED = ("ends", "finish")
+"""What is no option of a training: states at the ends of patchable blocks alone, without the embedding, layers that are
+blocks of their own, and the final norm; and a last fifth of the steps as a training of its own, from a tenth of the
+learning rate."""
+
+
+def values_of(recipe: str) -> dict[str, Any]:
+    """Return what a recipe changes of the paper's, by its name: ``relative-0.5-falling-weight-20``, ``cosine-0.25``.
+
+    First the alignment; then the share of patched steps, its schedule, its sampling, ``weight`` or ``rate`` (of
+    learning) with their number, as far as they are not the paper's; ``ends`` and ``finish`` are ``_TRIED``.
+    """
+    if recipe in ("paper", "undistilled"):
+        return {}
+    alignment, *rest = recipe.split("-")
+    values, words = {"alignment": alignment}, iter(rest)
+    for word in words:
+        if word in _NUMBERS:
+            values[_NUMBERS[word]] = float(next(words))
+        elif word in _TRIED:
+            values[word] = True
+        elif keys := [key for key, known in _WORDS.items() if word in known]:
+            values[keys[0]] = word
+        else:
+            values["patched_share"] = float(word)
+    return values
+
+
+RECIPES = (
+    "undistilled",
+    "paper",
+    "relative",
+    "cosine-weight-20",
+    "relative-weight-20",
+    "relative-0.5-falling-weight-20",
+)
+"""Those that are compared unless told otherwise: each part of ``between`` alone, and all of it."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +99,6 @@ class Run:
 def carry_out(run: Run, settings: Mapping[str, Any], output: Path) -> None:
     import torch
 
-    from boomerang_cli.engine.distill import distill
     from boomerang_cli.engine.sweep import sweep
 
     torch.set_num_threads(1)
@@ -89,16 +108,7 @@ def carry_out(run: Run, settings: Mapping[str, Any], output: Path) -> None:
     student, spent = output / "student-init", 0.0
     if run.recipe != "undistilled":
         before = _processor_seconds()
-        student = distill(
-            student,
-            output=folder / "student",
-            data=[settings["data"]],
-            steps=run.steps,
-            seed=run.seed,
-            repeat=True,
-            **{key: settings[key] for key in ("batch_size", "sequence_length", "learning_rate")},
-            **RECIPES[run.recipe],
-        ).path
+        student = distilled(run, settings, output)
         spent = _processor_seconds() - before
     swept = sweep(
         student=student,
@@ -113,11 +123,43 @@ def carry_out(run: Run, settings: Mapping[str, Any], output: Path) -> None:
     rows = [
         {key: asdict(row)[key] for key in ("order", "layers", "parameters", "kl", "perplexity")} for row in swept.rows
     ]
-    result = {**asdict(run), "values": RECIPES[run.recipe], "processor_seconds": spent, "rows": rows}
-    for name in ("student", "sweep"):
+    result = {**asdict(run), "values": values_of(run.recipe), "processor_seconds": spent, "rows": rows}
+    for name in ("student", "finished", "sweep"):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "result.partial").write_text(json.dumps(result, indent=1))
     (folder / "result.partial").rename(folder / "result.json")
+
+
+def distilled(run: Run, settings: Mapping[str, Any], output: Path) -> Path:
+    from boomerang_cli.engine.distill import distill
+
+    student, folder = output / "student-init", run.folder(output)
+    values = {key: settings[key] for key in ("batch_size", "sequence_length", "learning_rate")} | values_of(run.recipe)
+    if values.pop("ends", False):
+        align_block_ends(student)
+    finishing = run.steps // 5 if values.pop("finish", False) else 0
+    values |= {"data": [settings["data"]], "repeat": True}
+    student = distill(student, output=folder / "student", steps=run.steps - finishing, seed=run.seed, **values).path
+    if not finishing:
+        return student
+    values["learning_rate"] /= 10
+    # Another seed is other text: the same one would begin anew.
+    return distill(student, output=folder / "finished", steps=finishing, seed=run.seed + 1000, **values).path
+
+
+def align_block_ends(student: Path) -> None:
+    """Leave out of the relative error, in this process, what is not the end of a patchable block of ``student``."""
+    from boomerang_cli.engine.distillation import losses
+    from boomerang_cli.engine.pair.pair import open_pair
+
+    patchable = open_pair(student).layer_map.patchable
+    whole = losses.relative_error_loss
+
+    def at_ends(student_states: Any, teacher_states: Any, *counted: Any) -> Any:
+        ends = [block + 1 for block in patchable]  # a state leaves the block that stands before it
+        return whole([student_states[end] for end in ends], [teacher_states[end] for end in ends], *counted)
+
+    losses.relative_error_loss = at_ends
 
 
 def _processor_seconds() -> float:
@@ -243,6 +285,11 @@ def _spread(values: Sequence[float], digits: int = 4) -> str:
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
+def _known(recipe: str) -> str:
+    values_of(recipe)
+    return recipe
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("curve"))
@@ -250,7 +297,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--eval-data", type=Path)
     parser.add_argument(
-        "--recipes", nargs="+", choices=RECIPES, default=[*RECIPES], metavar="NAME", help=", ".join(RECIPES)
+        "--recipes", nargs="+", type=_known, default=[*RECIPES], metavar="NAME", help="such as " + ", ".join(RECIPES)
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--equal", choices=("steps", "time"), default="steps")
