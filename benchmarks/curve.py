@@ -18,52 +18,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from boomerang_cli.engine.distillation.recipe import Sampling, Schedule
-
-ORDERS = ("last", "first", "exact")
-_NUMBERS = {"weight": "cosine_weight", "rate": "learning_rate"}
-_WORDS = {"patched_schedule": get_args(Schedule), "patched_sampling": get_args(Sampling)}
-_TRIED = ("ends", "finish")
-"""What is no option of a training: states at the ends of patchable blocks alone, without the embedding, layers that are
-blocks of their own, and the final norm; and a last fifth of the steps as a training of its own, from a tenth of the
-learning rate."""
-
-
-def values_of(recipe: str) -> dict[str, Any]:
-    """Return what a recipe changes of the paper's, by its name: ``relative-0.5-falling-weight-20``, ``cosine-0.25``.
-
-    First the alignment; then the share of patched steps, its schedule, its sampling, ``weight`` or ``rate`` (of
-    learning) with their number, as far as they are not the paper's; ``ends`` and ``finish`` are ``_TRIED``.
-    """
-    if recipe in ("paper", "undistilled"):
-        return {}
-    alignment, *rest = recipe.split("-")
-    values, words = {"alignment": alignment}, iter(rest)
-    for word in words:
-        if word in _NUMBERS:
-            values[_NUMBERS[word]] = float(next(words))
-        elif word in _TRIED:
-            values[word] = True
-        elif keys := [key for key, known in _WORDS.items() if word in known]:
-            values[keys[0]] = word
-        else:
-            values["patched_share"] = float(word)
-    return values
-
+from curve_run import ORDERS, Run, values_of
 
 RECIPES = (
     "undistilled",
@@ -76,104 +41,12 @@ RECIPES = (
 """Those that are compared unless told otherwise: each part of ``between`` alone, and all of it."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """One student: a recipe, a seed, and how long it is trained; all runs of a folder share the rest."""
-
-    recipe: str
-    seed: int
-    steps: int
-
-    def folder(self, output: Path) -> Path:
-        return output / self.recipe / f"seed-{self.seed}-steps-{self.steps}"
-
-    def result(self, output: Path) -> dict[str, Any] | None:
-        file = self.folder(output) / "result.json"
-        found: dict[str, Any] | None = json.loads(file.read_text()) if file.is_file() else None
-        return found
-
-
-# One run, in a process of its own
-
-
-def carry_out(run: Run, settings: Mapping[str, Any], output: Path) -> None:
-    import torch
-
-    from boomerang_cli.engine.sweep import sweep
-
-    torch.set_num_threads(1)
-    folder = run.folder(output)
-    shutil.rmtree(folder, ignore_errors=True)  # what a run that was killed left
-    folder.mkdir(parents=True)
-    student, spent = output / "student-init", 0.0
-    if run.recipe != "undistilled":
-        before = _processor_seconds()
-        student = distilled(run, settings, output)
-        spent = _processor_seconds() - before
-    swept = sweep(
-        student=student,
-        data=[settings["eval_data"]],
-        sequences=settings["windows"],
-        sequence_length=settings["sequence_length"],
-        order=ORDERS,
-        yes=True,
-        output=folder / "sweep",
-        device="cpu",
-    )
-    rows = [
-        {key: asdict(row)[key] for key in ("order", "layers", "parameters", "kl", "perplexity")} for row in swept.rows
-    ]
-    result = {**asdict(run), "values": values_of(run.recipe), "processor_seconds": spent, "rows": rows}
-    for name in ("student", "finished", "sweep"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / "result.partial").write_text(json.dumps(result, indent=1))
-    (folder / "result.partial").rename(folder / "result.json")
-
-
-def distilled(run: Run, settings: Mapping[str, Any], output: Path) -> Path:
-    from boomerang_cli.engine.distill import distill
-
-    student, folder = output / "student-init", run.folder(output)
-    values = {key: settings[key] for key in ("batch_size", "sequence_length", "learning_rate")} | values_of(run.recipe)
-    if values.pop("ends", False):
-        align_block_ends(student)
-    finishing = run.steps // 5 if values.pop("finish", False) else 0
-    values |= {"data": [settings["data"]], "repeat": True}
-    student = distill(student, output=folder / "student", steps=run.steps - finishing, seed=run.seed, **values).path
-    if not finishing:
-        return student
-    values["learning_rate"] /= 10
-    # Another seed is other text: the same one would begin anew.
-    return distill(student, output=folder / "finished", steps=finishing, seed=run.seed + 1000, **values).path
-
-
-def align_block_ends(student: Path) -> None:
-    """Leave out of the relative error, in this process, what is not the end of a patchable block of ``student``."""
-    from boomerang_cli.engine.distillation import losses
-    from boomerang_cli.engine.pair.pair import open_pair
-
-    patchable = open_pair(student).layer_map.patchable
-    whole = losses.relative_error_loss
-
-    def at_ends(student_states: Any, teacher_states: Any, *counted: Any) -> Any:
-        ends = [block + 1 for block in patchable]  # a state leaves the block that stands before it
-        return whole([student_states[end] for end in ends], [teacher_states[end] for end in ends], *counted)
-
-    losses.relative_error_loss = at_ends
-
-
-def _processor_seconds() -> float:
-    """Return what this process and those that it has waited for took: the reading one is waited for at the end."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
-
-
 def carry_out_all(runs: Sequence[Run], settings: Mapping[str, Any], output: Path, jobs: int) -> None:
     missing = [run for run in runs if run.result(output) is None]
     print(f"{len(runs)} runs, {len(runs) - len(missing)} of them done before", file=sys.stderr, flush=True)
 
     def start(run: Run) -> None:
-        command = [sys.executable, __file__, "--output", str(output), "--one", json.dumps(asdict(run))]
+        command = [sys.executable, str(Path(__file__).with_name("curve_run.py")), str(output), json.dumps(asdict(run))]
         one_thread = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         done = subprocess.run(command, env=os.environ | one_thread, capture_output=True, text=True)
         if done.returncode:
@@ -285,9 +158,9 @@ def _spread(values: Sequence[float], digits: int = 4) -> str:
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
-def _known(recipe: str) -> str:
-    values_of(recipe)
-    return recipe
+def recipe_name(text: str) -> str:
+    values_of(text)
+    return text
 
 
 def main() -> None:
@@ -297,7 +170,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--eval-data", type=Path)
     parser.add_argument(
-        "--recipes", nargs="+", type=_known, default=[*RECIPES], metavar="NAME", help="such as " + ", ".join(RECIPES)
+        "--recipes",
+        nargs="+",
+        type=recipe_name,
+        default=[*RECIPES],
+        metavar="NAME",
+        help="such as " + ", ".join(RECIPES),
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--equal", choices=("steps", "time"), default="steps")
@@ -307,11 +185,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--windows", type=int, default=64)
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, of one thread each")
-    parser.add_argument("--one", type=lambda text: Run(**json.loads(text)), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        carry_out(options.one, json.loads((options.output / "settings.json").read_text()), options.output)
-        return
     settings = prepare(options)
     runs = runs_of_equal_steps(options.recipes, options.seeds, options.steps)
     carry_out_all(runs, settings, options.output, options.jobs)
