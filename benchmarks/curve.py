@@ -28,8 +28,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from curve_run import ORDERS, Run, values_of
+from curve_run import Run, values_of
 
+ORDERS = ("last", "first", "exact")
 RECIPES = (
     "undistilled",
     "paper",
@@ -41,18 +42,19 @@ RECIPES = (
 """Those that are compared unless told otherwise: each part of ``between`` alone, and all of it."""
 
 
-def carry_out_all(runs: Sequence[Run], settings: Mapping[str, Any], output: Path, jobs: int) -> None:
+def carry_out_all(runs: Sequence[Run], output: Path, orders: Sequence[str], jobs: int) -> None:
     missing = [run for run in runs if run.result(output) is None]
     print(f"{len(runs)} runs, {len(runs) - len(missing)} of them done before", file=sys.stderr, flush=True)
 
     def start(run: Run) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("curve_run.py")), str(output), json.dumps(asdict(run))]
+        script = Path(__file__).with_name("curve_run.py")
+        command = [sys.executable, str(script), str(output), json.dumps(asdict(run)), *orders]
         one_thread = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         done = subprocess.run(command, env=os.environ | one_thread, capture_output=True, text=True)
         if done.returncode:
             print(f"{run} failed: {done.stderr[-2000:]}", file=sys.stderr, flush=True)
             return
-        (line,) = table([run], output, ("last",))[2:]
+        (line,) = table([run], output, orders[:1])[2:]
         print(f"seed {run.seed} {line}", file=sys.stderr, flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -62,8 +64,8 @@ def carry_out_all(runs: Sequence[Run], settings: Mapping[str, Any], output: Path
 # The pair and its text
 
 
-def prepare(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings that all runs of the folder share; those of a folder that was begun stay as they are."""
+def prepare(options: argparse.Namespace) -> None:
+    """Write the settings that all runs of the folder share; those of a folder that was begun stay as they are."""
     file = options.output / "settings.json"
     keys = ("teacher", "steps", "batch_size", "sequence_length", "learning_rate", "windows")
     settings = {key: getattr(options, key) for key in keys}
@@ -77,7 +79,6 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     kept: dict[str, Any] = json.loads(file.read_text())
     if differing := [key for key in keys if kept[key] != settings[key]]:
         sys.exit(f"{options.output} was begun with another {', '.join(differing)}: give another --output")
-    return kept
 
 
 def _texts(options: argparse.Namespace) -> dict[str, str]:
@@ -128,7 +129,7 @@ def area_of(curve: Sequence[Mapping[str, Any]]) -> float:
     return sum(pieces) / (curve[-1]["parameters"] - curve[0]["parameters"])
 
 
-def table(runs: Sequence[Run], output: Path, orders: Sequence[str] = ORDERS) -> list[str]:
+def table(runs: Sequence[Run], output: Path, orders: Sequence[str]) -> list[str]:
     """Return lines of Markdown: of each order and recipe, over the seeds that are done."""
     found: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
@@ -144,8 +145,10 @@ def table(runs: Sequence[Run], output: Path, orders: Sequence[str] = ORDERS) -> 
 def _lines(found: Mapping[str, Sequence[Mapping[str, Any]]], orders: Sequence[str]) -> Iterator[str]:
     for order in orders:
         for recipe, results in found.items():
-            curves = [curve_of(result, order) for result in results]
-            cells = [order, recipe, str(len(results)), str(results[0]["steps"])]
+            curves = [curve for result in results if (curve := curve_of(result, order))]
+            if not curves:  # its runs were of other orders
+                continue
+            cells = [order, recipe, str(len(curves)), str(results[0]["steps"])]
             cells += [f"{statistics.mean(result['processor_seconds'] for result in results):.0f}"]
             cells += [_spread([area_of(curve) for curve in curves])]
             cells += [_spread([row["kl"] for row in rows]) for rows in zip(*curves, strict=True)]
@@ -184,15 +187,16 @@ def main() -> None:
     parser.add_argument("--sequence-length", type=int, default=256)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--windows", type=int, default=64)
+    parser.add_argument("--orders", nargs="+", choices=ORDERS, default=ORDERS)
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, of one thread each")
     options = parser.parse_args()
-    settings = prepare(options)
+    prepare(options)
     runs = runs_of_equal_steps(options.recipes, options.seeds, options.steps)
-    carry_out_all(runs, settings, options.output, options.jobs)
+    carry_out_all(runs, options.output, options.orders, options.jobs)
     if options.equal == "time":
         runs = runs_of_equal_time(options.recipes, options.seeds, options.steps, options.output)
-        carry_out_all(runs, settings, options.output, options.jobs)
-    print("\n".join(table(runs, options.output)))
+        carry_out_all(runs, options.output, options.orders, options.jobs)
+    print("\n".join(table(runs, options.output, options.orders)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One student of ``curve.py``: a recipe of any name, a seed, so many steps; distilled, swept, and its scores kept.
 
-python benchmarks/curve_run.py curve-demo '{"recipe": "relative-0.5-falling-weight-20", "seed": 0, "steps": 150}'
+python benchmarks/curve_run.py curve-demo '{"recipe": "relative-weight-20", "seed": 0, "steps": 150}' last first
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import resource
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from boomerang_cli.engine.distillation.recipe import Alignment, Sampling, Schedule
 
-ORDERS = ("last", "first", "exact")
 _NUMBERS = {"weight": "cosine_weight", "rate": "learning_rate"}
 _WORDS = {"patched_schedule": get_args(Schedule), "patched_sampling": get_args(Sampling)}
 _TRIED = ("ends", "finish")
@@ -71,7 +70,7 @@ class Run:
         return found
 
 
-def carry_out(run: Run, settings: Mapping[str, Any], output: Path) -> None:
+def carry_out(run: Run, settings: Mapping[str, Any], output: Path, orders: Sequence[str]) -> None:
     import torch
 
     torch.set_num_threads(1)
@@ -83,7 +82,7 @@ def carry_out(run: Run, settings: Mapping[str, Any], output: Path) -> None:
         before = _processor_seconds()
         student = distilled(run, settings, output)
         spent = _processor_seconds() - before
-    rows = scores(student, settings, folder / "sweep")
+    rows = scores(student, settings, folder / "sweep", orders)
     result = {**asdict(run), "values": values_of(run.recipe), "processor_seconds": spent, "rows": rows}
     for name in ("student", "finished", "sweep"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -123,8 +122,8 @@ def align_block_ends(student: Path) -> None:
     losses.relative_error_loss = at_ends
 
 
-def scores(student: Path, settings: Mapping[str, Any], output: Path) -> list[dict[str, Any]]:
-    """Return the rows of a sweep in all orders, of which the folder ``output`` is left."""
+def scores(student: Path, settings: Mapping[str, Any], output: Path, orders: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of a sweep, of which the folder ``output`` is left."""
     from boomerang_cli.engine.sweep import sweep
 
     swept = sweep(
@@ -132,7 +131,7 @@ def scores(student: Path, settings: Mapping[str, Any], output: Path) -> list[dic
         data=[settings["eval_data"]],
         sequences=settings["windows"],
         sequence_length=settings["sequence_length"],
-        order=ORDERS,
+        order=orders,
         yes=True,
         output=output,
         device="cpu",
@@ -149,4 +148,4 @@ def _processor_seconds() -> float:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    carry_out(Run(**json.loads(sys.argv[2])), json.loads((folder / "settings.json").read_text()), folder)
+    carry_out(Run(**json.loads(sys.argv[2])), json.loads((folder / "settings.json").read_text()), folder, sys.argv[3:])
