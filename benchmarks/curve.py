@@ -35,9 +35,9 @@ RECIPES = (
     "undistilled",
     "paper",
     "relative",
-    "cosine-weight-20",
-    "relative-weight-20",
-    "relative-0.5-falling-weight-20",
+    "cosine-weight-50",
+    "relative-weight-50",
+    "relative-0.5-falling-weight-50",
 )
 """Those that are compared unless told otherwise: each part of ``between`` alone, and all of it."""
 

@@ -31,7 +31,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "patched_share": 0.5,
         "patched_schedule": "falling",
         "alignment": "relative",
-        "cosine_weight": 20.0,
+        "cosine_weight": 50.0,
     },
 }
 
