@@ -10,7 +10,8 @@ the runs of equal steps took (processor time, so that it does not matter what el
     python benchmarks/curve.py --output curve-neox --teacher models/neox-16l --data train.txt --eval-data valid.txt
 
 The last lines are the tables: KL to the teacher in nats for each k, mean and standard deviation over seeds; its area,
-the mean of the curve over parameters from student to teacher; and what became of the student alone.
+the mean of the curve over parameters from student to teacher; and what became of the student alone. What they
+said stands in CONTRIBUTING.md.
 """
 
 from __future__ import annotations
