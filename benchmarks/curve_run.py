@@ -9,7 +9,7 @@ import json
 import resource
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -108,18 +108,18 @@ def distilled(run: Run, settings: Mapping[str, Any], output: Path) -> Path:
 
 
 def align_block_ends(student: Path) -> None:
-    """Leave out of the relative error, in this process, what is not the end of a patchable block of ``student``."""
+    """Leave out of both distances, in this process, what is not the end of a patchable block of ``student``."""
     from boomerang_cli.engine.distillation import losses
     from boomerang_cli.engine.pair.pair import open_pair
 
-    patchable = open_pair(student).layer_map.patchable
-    whole = losses.relative_error_loss
+    ends = [block + 1 for block in open_pair(student).layer_map.patchable]  # what a block leaves enters the next one
 
-    def at_ends(student_states: Any, teacher_states: Any, *counted: Any) -> Any:
-        ends = [block + 1 for block in patchable]  # a state leaves the block that stands before it
-        return whole([student_states[end] for end in ends], [teacher_states[end] for end in ends], *counted)
+    def at_ends(whole: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda student, teacher, *counted: whole(
+            [student[end] for end in ends], [teacher[end] for end in ends], *counted
+        )
 
-    losses.relative_error_loss = at_ends
+    losses.cosine_loss, losses.relative_error_loss = at_ends(losses.cosine_loss), at_ends(losses.relative_error_loss)
 
 
 def scores(student: Path, settings: Mapping[str, Any], output: Path, orders: Sequence[str]) -> list[dict[str, Any]]:
