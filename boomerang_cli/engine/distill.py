@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.distillation.arguments import check_reporter, training_arguments
 from boomerang_cli.engine.distillation.data import find_sources
@@ -46,8 +47,8 @@ from boomerang_cli.engine.processes.group import decide, processes
 from boomerang_cli.engine.quiet import keep_libraries_quiet
 
 
-@dataclass(frozen=True)
-class DistillResult:
+@dataclass(frozen=True, repr=False)
+class DistillResult(Brief):
     """What training reached; of a dry run, what it would take.
 
     Attributes:
@@ -63,6 +64,8 @@ class DistillResult:
         recipe: every value that decides the result.
     """
 
+    brief = ("path", "steps", "tokens", "losses", "eval", "seconds", "tokens_per_second")
+
     path: Path
     steps: int
     tokens: int
@@ -76,9 +79,11 @@ class DistillResult:
     plan: Plan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DistillPlan(DistillResult):
     """What training would take, and ``needs`` of it; nothing is reached."""
+
+    brief = ("path", "steps", "tokens", "recipe")
 
     needs: Needs
 

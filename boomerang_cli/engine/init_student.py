@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
 from boomerang_cli.engine.checkpoint.families import Family
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from boomerang_cli.engine.output.verify import Verification
 
 
-@dataclass(frozen=True)
-class InitStudentResult:
+@dataclass(frozen=True, repr=False)
+class InitStudentResult(Brief):
     """The student that was written, or would be.
 
     Attributes:
@@ -49,6 +50,8 @@ class InitStudentResult:
         forecast: how well that will do; None without ``compare``.
         verified: what was read again and compared.
     """
+
+    brief = ("path", "teacher", "teacher_layers", "student_layers", "patchable_blocks", "parameters", "bytes")
 
     path: Path
     teacher: str

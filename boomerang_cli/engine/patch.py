@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import OutputError, SelectionError
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from boomerang_cli.engine.push import PushResult
 
 
-@dataclass(frozen=True)
-class PatchResult:
+@dataclass(frozen=True, repr=False)
+class PatchResult(Brief):
     """The model that was written, or would be.
 
     Attributes:
@@ -56,6 +57,8 @@ class PatchResult:
         memory: what it takes where it is used; None without ``memory``.
         menu: with ``dry_run``, all sizes to choose from.
     """
+
+    brief = ("path", "pushed", "layers", "depth", "parameters", "bytes", "dtype", "order", "patched_blocks", "scores")
 
     path: Path | None
     layers: int

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.checkpoint.readers import is_portable, misreaders
@@ -25,8 +26,8 @@ class PushedFile:
     bytes: int
 
 
-@dataclass(frozen=True)
-class PushResult:
+@dataclass(frozen=True, repr=False)
+class PushResult(Brief):
     """A model on the Hub; of a dry run, what would be sent.
 
     Attributes:
@@ -37,6 +38,8 @@ class PushResult:
         removed: what of the folder is private, and so is not sent: ``config.json: _name_or_path``.
         portable, misreaders: see ``PatchResult``.
     """
+
+    brief = ("repo", "revision", "commit", "bytes", "url")
 
     repo: str
     revision: str
@@ -58,13 +61,15 @@ class PushResult:
         return (self.url,)
 
 
-@dataclass(frozen=True)
-class SweepPushResult:
+@dataclass(frozen=True, repr=False)
+class SweepPushResult(Brief):
     """A sweep's models on the Hub, the smallest first.
 
     Attributes:
         collection: its URL; None without one.
     """
+
+    brief = ("urls",)
 
     models: tuple[PushResult, ...]
     collection: str | None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.pair.order import Order
 
@@ -22,8 +23,8 @@ SCORES = ("perplexity", "perplexity_stderr", "kl", "kl_stderr", "top1", "accepta
 """The numbers of a row that ``patch`` chooses by, and tells."""
 
 
-@dataclass(frozen=True)
-class SweepRow:
+@dataclass(frozen=True, repr=False)
+class SweepRow(Brief):
     """One size of one order. What was not measured is None, or empty.
 
     Attributes:
@@ -38,6 +39,10 @@ class SweepRow:
         portable: see ``readers.is_portable``.
         samples: a ``prompt`` and the ``text`` that the model writes behind it, greedily, for each.
     """
+
+    brief = (
+        "order", "layers", "depth", "parameters", "bytes", "patched_blocks", "perplexity", "kl", "tokens_per_second",
+    )  # fmt: skip
 
     layers: int
     depth: int
@@ -79,8 +84,8 @@ class Miss:
     bound: float
 
 
-@dataclass(frozen=True)
-class SweepResult:
+@dataclass(frozen=True, repr=False)
+class SweepResult(Brief):
     """All sizes that were asked for.
 
     Attributes:
@@ -93,6 +98,8 @@ class SweepResult:
         fingerprints: of the student's and the teacher's files, by which ``patch`` knows that scores are theirs.
         misreaders: programs that suppose of some size what is not so, by what that is.
     """
+
+    brief = ("path", "teacher", "student", "data", "rows", "misses", "warnings")
 
     path: Path
     teacher: str
