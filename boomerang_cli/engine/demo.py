@@ -61,9 +61,11 @@ def demo(
     """Make a project folder with the built-in teacher's student, an intermediate model, and a sweep.
 
     Args:
-        steps: of distillation.
-        on_command: called before each step with the command that does the same, to be typed in the project folder.
-        on_progress: what is being done, how much of it is done, and how much there is.
+        steps (int, default STEPS): of distillation.
+        on_command (Callable[[str], None], optional): called before each step with the command that does the same, to be
+            typed in the project folder.
+        on_progress (Callable[[str, int, int], None], optional): what is being done, how much of it is done, and how
+            much there is.
 
     Raises:
         BoomerangError: the output exists, or cannot be written; this Python comes without its source.

@@ -31,12 +31,15 @@ class SweepRow(Brief):
         layers: k, the number of patched blocks.
         depth: the number of layers.
         bytes: of all tensors, as ``patch`` would write them.
-        perplexity, perplexity_stderr, kl, kl_stderr, top1, acceptance: see ``scoring.Score``.
+        perplexity, perplexity_stderr: ``exp`` of the mean negative log-likelihood of a token; its error over windows.
+        kl, kl_stderr: the mean over tokens of KL(teacher || model), in nats, and its standard error.
+        top1: the share of positions where the model's most likely token is the teacher's.
+        acceptance: the share of tokens drafted by it that speculative sampling accepts for the teacher.
         tokens_per_second: of a forward pass.
         memory_bytes: the peak of a forward pass, weights included; on a GPU.
         baseline: ``perplexity`` and ``kl`` of the never-distilled model with the same blocks patched.
         tasks: lm-eval's numbers by task.
-        portable: see ``readers.is_portable``.
+        portable: whether llama.cpp and MLX LM, too, read it as transformers does, as far as is known.
         samples: a ``prompt`` and the ``text`` that the model writes behind it, greedily, for each.
     """
 
