@@ -155,7 +155,7 @@ def patch(
         output (str | Path, optional): the folder to write; None is ``patched-<depth>L``.
         dtype (str, default "auto"): ``float32``, ``bfloat16`` or ``float16``. ``auto`` is that of both models, or
             ``bfloat16`` where theirs differ.
-        max_shard_size (str, default "5GB"): the most bytes of one file of weights, as in ``size``.
+        max_shard_size (str, default "5GB"): the most bytes of one file of weights: ``"5GB"``, ``"5GiB"``.
         download (bool, default False): bring models of the Hub whole into the cache, instead of reading there the bytes
             that are needed.
         push (str, optional): the repository on the Hub, ``owner/name``, to write to instead of the disk; excludes
