@@ -32,9 +32,11 @@ def show_end(out: Output, result: DemoResult) -> None:
     out.result(swept, sweep_text(swept.rows, swept.recommended, curve=True, width=WIDTH)[0])
     out.note("* on the front: no other size with as few parameters is as close to the teacher")
     out.note(f"\n{what_was_seen(swept.rows)}\n")
+    for warning in swept.warnings:
+        out.note(f"warning: {warning}")
     out.note(f"picture: {swept.path / 'curve.png'}")
     out.hint(f"cd {shlex.quote(str(result.path))} && boomerang patch --layers 3", "make another size")
-    out.hint("boomerang info student", "see there what there is")
+    out.hint(shlex.join(["boomerang", "info", str(result.path / "student")]), "look at the student")
     out.hint("boomerang init-student OWNER/NAME", "begin with a teacher of your own")
 
 
