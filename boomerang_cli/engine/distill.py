@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -64,7 +64,7 @@ class DistillResult(Brief):
         recipe: every value that decides the result.
     """
 
-    brief = ("path", "steps", "tokens", "losses", "eval", "seconds", "tokens_per_second")
+    brief: ClassVar[tuple[str, ...]] = ("path", "steps", "tokens", "losses", "eval", "seconds", "tokens_per_second")
 
     path: Path
     steps: int
