@@ -131,7 +131,6 @@ def _what_is_to_come(target: Path, steps: int) -> tuple[str, ...]:
         "A small built-in teacher goes through the whole pipeline: student, distillation, sizes, scores",
         f"About {minutes} minute{'s' if minutes > 1 else ''} on two cores, with no network and no GPU; all of it goes "
         f"to {target}, Ctrl-C stops it",
-        "",
     )
 
 
