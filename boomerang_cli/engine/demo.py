@@ -128,9 +128,8 @@ def _check_room(target: Path) -> None:
 def _what_is_to_come(target: Path, steps: int) -> tuple[str, ...]:
     minutes = max(1, round((SECONDS_BESIDE_STEPS + steps * SECONDS_OF_A_STEP) / 60))
     return (
-        "A small built-in teacher goes through the whole pipeline: student, distillation, sizes, scores",
-        f"About {minutes} minute{'s' if minutes > 1 else ''} on two cores, with no network and no GPU; all of it goes "
-        f"to {target}, Ctrl-C stops it",
+        "A small built-in teacher goes through the whole pipeline, with no network or GPU",
+        f"About {minutes} minute{'s' if minutes > 1 else ''} on two cores; all of it goes to {target}, Ctrl-C stops it",
     )
 
 

@@ -56,10 +56,8 @@ def test_each_command_that_it_shows_is_one_that_can_be_typed(
 
 def test_it_begins_with_what_is_to_come_and_how_long(shown: Any) -> None:
     first, second, *_ = shown[1].stderr.splitlines()
-    assert first.startswith("A small built-in teacher goes through the whole pipeline")
-    assert second.startswith(
-        "About 1 minute on two cores, with no network and no GPU; all of it goes to boomerang-demo"
-    )
+    assert first == "A small built-in teacher goes through the whole pipeline, with no network or GPU"
+    assert second == "About 1 minute on two cores; all of it goes to boomerang-demo, Ctrl-C stops it"
 
 
 def test_each_step_says_one_line_of_what_it_made(shown: Any) -> None:
