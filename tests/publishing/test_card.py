@@ -123,7 +123,7 @@ def test_results_mark_this_model() -> None:
          "kl": None, "top1": top1, "acceptance": 0.875, "tasks": {"arc": {"acc": 0.5}}}
         for depth, blocks, top1 in ((4, [], None), (5, [1], 0.75))
     ]  # fmt: skip
-    content = card(results=rows).content
+    content = card(results=Results(rows)).content
     assert "| layers | parameters | order | perplexity | top1 | acceptance | arc |\n" in content
     assert "| 4 | 1.00M | last | 9.877 |  | 0.875 | 0.5 |" in content
     assert "| **5** | **1.00M** | **last** | **9.877** | **0.75** | **0.875** | **0.5** |" in content
@@ -143,7 +143,7 @@ def test_what_this_model_writes_is_shown_and_nothing_in_it_is_obeyed() -> None:
          "samples": [{"prompt": "Say <b>", "text": text}, {"prompt": "Go", "text": ""}]}
         for depth, blocks, text in ((4, [], "of another size"), (5, [1], "```\n## Licence\nhf_" + "a" * 34))
     ]  # fmt: skip
-    content = card(results=rows).content
+    content = card(results=Results(rows)).content
     assert "Prompt:\n\n```text\nSay <b>\n```\n\nThis model:\n\n````text\n```\n## Licence\n…\n````" in content
     assert "```text\nGo\n```\n\nThis model writes nothing." in content
     assert "of another size" not in content

@@ -150,8 +150,13 @@ _MEASURES_TOLD = {
 }
 
 
-def results(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
-    """Return a sweep's rows as a table of what was measured, this model's in bold."""
+def results(own: Sequence[int] | None, results: Sequence[Mapping[str, Any]], data: Sequence[str]) -> str:
+    """Return a sweep's rows as a table of what was measured, this model's in bold.
+
+    Args:
+        own: the blocks of this model's row.
+        data: the text that was scored on.
+    """
     tasks = dict.fromkeys(task for row in results for task in row.get("tasks") or {})
     columns = {heading: [row.get(key) for row in results] for heading, key in _MEASURES.items()}
     columns["parameters"] = [show_count(row["parameters"]) for row in results]
@@ -160,16 +165,17 @@ def results(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> st
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for row, values in zip(results, zip(*columns.values(), strict=True), strict=True):
         cells = list(map(_shown, values))
-        if row.get("patched_blocks") == made.get("patched_blocks"):
+        if row.get("patched_blocks") == own:
             cells = [f"**{cell}**" if cell else "" for cell in cells]
         lines.append(f"| {' | '.join(cells)} |")
-    notes = ["Bold: this model.", *(told for heading, told in _MEASURES_TOLD.items() if heading in columns)]
+    notes = [f"Measured on {', '.join(f'`{_shown(name)}`' for name in data)}."] if data else []
+    notes += ["Bold: this model.", *(told for heading, told in _MEASURES_TOLD.items() if heading in columns)]
     return "\n".join(lines) + "\n\n" + " ".join(notes)
 
 
-def samples(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+def samples(own_blocks: Sequence[int] | None, results: Sequence[Mapping[str, Any]]) -> str:
     """Return what this model wrote behind the prompts of a sweep; nothing where there were none."""
-    own = [row for row in results if row.get("patched_blocks") == made.get("patched_blocks") and row.get("samples")]
+    own = [row for row in results if row.get("patched_blocks") == own_blocks and row.get("samples")]
     said = [
         f"Prompt:\n\n{fenced(sample['prompt'])}\n\n"
         + (f"This model:\n\n{fenced(sample['text'])}" if sample["text"].strip() else "This model writes nothing.")
