@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from boomerang_cli.engine.checkpoint.families import ENCODERS, MASKED
-from boomerang_cli.engine.publishing.card import is_ours, model_card
+from boomerang_cli.engine.publishing.card import NO_RESULTS, Results, is_ours, model_card
 from boomerang_cli.engine.publishing.card_metadata import task_of
 from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import read_license
@@ -44,7 +44,9 @@ def made(**changes: Any) -> dict[str, Any]:
     return {**model, **changes}
 
 
-def card(name: str = "me/middle", model_type: str = "qwen3", results: Any = (), **changes: Any) -> ModelCard:
+def card(
+    name: str = "me/middle", model_type: str = "qwen3", results: Results = NO_RESULTS, **changes: Any
+) -> ModelCard:
     return ModelCard(model_card(made(**changes), name=name, config={"model_type": model_type}, results=results))
 
 
@@ -131,7 +133,7 @@ def test_results_mark_this_model() -> None:
 
 def test_what_top1_and_acceptance_mean_is_told_where_they_were_measured() -> None:
     row = {"depth": 4, "parameters": 10**6, "order": "last", "patched_blocks": [], "kl": 0.25}
-    content = card(results=[{**row, "acceptance": 0.875}]).content
+    content = card(results=Results([{**row, "acceptance": 0.875}])).content
     assert "| layers | parameters | order | KL to the teacher | acceptance |\n" in content
     assert "that speculative sampling accepts for the teacher" in content
     assert "`top1`" not in content

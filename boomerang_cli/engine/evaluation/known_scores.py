@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.pair.student_config import SCORES_FILE
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.evaluation.swept import Swept
 
 SWEEP = Path("sweep")
 """Where ``sweep`` writes by itself."""
-PUBLISHED_FILE = "sweep.json"
-"""In a student's repository: the scores of its sizes, and the orders."""
 
 
 def known_scores(
@@ -45,7 +44,7 @@ def known_scores(
         from boomerang_cli.engine.evaluation.swept import find_sweep
 
         found = find_sweep(folder, pair, on_note)
-    if found is None and PUBLISHED_FILE in pair.student.files:
+    if found is None and SCORES_FILE in pair.student.files:
         from boomerang_cli.engine.evaluation.published_sweep import find_published
 
         found = find_published(pair, on_note)

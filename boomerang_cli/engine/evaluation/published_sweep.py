@@ -17,12 +17,12 @@ from boomerang_cli.engine.checkpoint.files import RemoteFile
 from boomerang_cli.engine.checkpoint.hub_reading import fetch_file
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
-from boomerang_cli.engine.evaluation.known_scores import PUBLISHED_FILE
 from boomerang_cli.engine.evaluation.rows import SweepRow
 from boomerang_cli.engine.evaluation.swept import Swept, read_names, read_rows
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.order import parse_order
 from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.pair.student_config import SCORES_FILE
 
 
 def digests_of(pair: Pair, student: str | None = None) -> dict[str, str | None]:
@@ -69,8 +69,8 @@ def find_published(pair: Pair, on_note: Callable[[str], None]) -> Swept | None:
     Raises:
         HubError: the Hub fails.
     """
-    file = pair.student.files[PUBLISHED_FILE]
-    place = Path(pair.student.name) / PUBLISHED_FILE
+    file = pair.student.files[SCORES_FILE]
+    place = Path(pair.student.name) / SCORES_FILE
     path = fetch_file(file) if isinstance(file, RemoteFile) else file.path
     try:
         swept = _read(path, pair.layer_map, place)
@@ -104,5 +104,6 @@ def _read(path: Path, layer_map: LayerMap, place: Path) -> Swept:
 
 def _other(swept: Swept, pair: Pair) -> str:
     """Return which model was another one when it was scored; nothing if neither was."""
-    differing = [name for name, each in digests_of(pair).items() if each is None or swept.fingerprints.get(name) != each]
+    scored, these = swept.fingerprints, digests_of(pair)
+    differing = [name for name, each in these.items() if each is None or scored.get(name) != each]
     return " and ".join(dict.fromkeys(name.partition("_")[0] for name in differing))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from boomerang_cli.engine.checkpoint.checkpoint import BUILTIN_DEMO
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.checkpoint.readers import PORTABLE_TO, is_portable, misreaders, told
 from boomerang_cli.engine.pair.layers import LayerMap
@@ -224,17 +225,31 @@ def readers(config: Mapping[str, Any]) -> str:
 
 
 def other_sizes(made: Mapping[str, Any], name: str) -> str:
-    """Return the command that makes another size."""
-    teacher, student = made.get("teacher"), made.get("student", {"name": name})
-    kept = tuple(made["copied_teacher_layers"])
-    words = ["boomerang patch"]
-    words += [f"--student {student['name']}"] if is_repo_id(student["name"]) else []
-    words += [f"--teacher {teacher['name']}"] if teacher and is_repo_id(teacher["name"]) else []
-    sizes = ""
+    """Return the command that makes another size on the reader's machine.
+
+    A patched model whose student is on nobody else's disk is a student itself, of the sizes above its own.
+    """
+    teacher, student = made.get("teacher"), made.get("student") or {"name": name}
+    is_itself = not is_repo_id(student["name"])
+    kept = [] if is_itself or student.get("records_layers", True) else made["copied_teacher_layers"]
+    words = ["boomerang patch --student", name if is_itself else student["name"]]
+    words += ["--teacher", _teacher_word(teacher)] if teacher else []
+    words += ["--keep", ",".join(map(str, kept))] if kept else []
+    choices = "`--depth`, `--params 2B` and `--size 4GB` choose too."
     if teacher:
-        n = len(LayerMap(teacher["depth"], kept).patchable)
-        sizes = f" K is the number of patched blocks, from 0 (the student) to {n} (the teacher)."
-    return f"```bash\n{' '.join(words)} --layers K\n```\n\n`--depth`, `--params 2B` and `--size 4GB` choose too.{sizes}"
+        n = len(LayerMap(teacher["depth"], tuple(made["copied_teacher_layers"])).patchable)
+        n -= made.get("k", 0) if is_itself else 0
+        least = "this model" if is_itself and "k" in made else "the student"
+        choices += f" K is the number of patched blocks, from 0 ({least}) to {n} (the teacher)."
+    if teacher and _teacher_word(teacher) == "TEACHER":
+        choices += f" TEACHER is a folder or a Hub id of `{teacher['name']}`, which this card cannot name."
+    return f"```bash\n{' '.join(words)} --layers K\n```\n\n{choices}"
+
+
+def _teacher_word(teacher: Mapping[str, Any]) -> str:
+    """Return how a command names a teacher: a folder's name would mean nothing to the reader."""
+    name = str(teacher["name"])
+    return name if is_repo_id(name) or name == BUILTIN_DEMO else "TEACHER"
 
 
 def licence(made: Mapping[str, Any]) -> str:
