@@ -161,6 +161,22 @@ def test_the_card_shows_how_to_load_it_and_how_to_make_another_size() -> None:
     assert "2607.08170" in content
 
 
+def test_the_command_for_another_size_is_one_that_the_reader_can_run() -> None:
+    kept = {**made()["student"], "records_layers": False}
+    assert "--student lab/small --teacher lab/big --keep 0,2,4,5 --layers K" in card(student=kept).content
+    content = card(student=local("student")).content
+    assert "boomerang patch --student me/middle --teacher lab/big --layers K" in content
+    assert "from 0 (this model) to 1 (the teacher)" in content
+    content = card(teacher=local("teacher")).content
+    assert "--student lab/small --teacher TEACHER --layers K" in content
+    assert "TEACHER is a folder or Hub id of `teacher`" in content
+
+
+def test_datasets_are_those_of_the_hub_and_no_folder_of_such_a_name() -> None:
+    recipe = {"recipe": {"data": ["my/corpus", "lab/text"]}, "datasets": ["lab/text"]}
+    assert card(distillation=recipe).data.datasets == ["lab/text"]
+
+
 @pytest.mark.parametrize("model_type", sorted(MASKED | ENCODERS))
 def test_a_model_of_masked_words_is_loaded_and_listed_as_one_where_it_has_such_a_class(model_type: str) -> None:
     masked = card(model_type=model_type)

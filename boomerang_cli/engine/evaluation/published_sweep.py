@@ -47,14 +47,19 @@ def published(swept: Swept, layer_map: LayerMap, digests: dict[str, str | None])
     orders = [swept.best, *(order for order in swept.orders.values() if order != swept.best)]
     return {
         "data": list(swept.data),
-        "rows": [row_content(row) for row in swept.rows.values()],
+        "rows": row_contents(swept),
         "orders": [order.as_json(layer_map) for order in orders],
         "sha256": digests,
     }
 
 
-def row_content(row: SweepRow) -> dict[str, Any]:
-    """Return what is known of a size."""
+def row_contents(swept: Swept) -> list[dict[str, Any]]:
+    """Return what is known of each model, the smallest and closest first."""
+    rows = sorted(swept.rows.values(), key=lambda row: (row.layers, row.kl or 0.0, row.patched_blocks))
+    return list(map(_row_content, rows))
+
+
+def _row_content(row: SweepRow) -> dict[str, Any]:
     planned = ("layers", "depth", "parameters", "bytes", "order")
     own = {**{name: getattr(row, name) for name in planned}, "patched_blocks": list(row.patched_blocks), **row.scores}
     return {**own, "tasks": dict(row.tasks)} if row.tasks else own

@@ -11,11 +11,11 @@ from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import BoomerangError, SelectionError
 from boomerang_cli.engine.evaluation.known_scores import SWEEP, known_scores
-from boomerang_cli.engine.evaluation.published_sweep import digests_of, published, row_content
+from boomerang_cli.engine.evaluation.published_sweep import digests_of, published, row_contents
 from boomerang_cli.engine.evaluation.rows import RESULTS
 from boomerang_cli.engine.evaluation.swept import Swept
 from boomerang_cli.engine.output.plan import as_json_text
-from boomerang_cli.engine.pair.pair import Pair, check_pair, open_pair
+from boomerang_cli.engine.pair.pair import Pair, open_pair
 from boomerang_cli.engine.pair.student_config import SCORES_FILE, is_student
 from boomerang_cli.engine.publishing.card import NO_RESULTS, Results
 from boomerang_cli.engine.publishing.privacy import public
@@ -43,8 +43,7 @@ def prepare_model(folder: Path, repo_id: str, results: Path | None, teacher: Che
     if pair is None or swept is None:
         publication = prepare(folder, repo_id, NO_RESULTS, teacher)
     else:
-        rows = sorted(swept.rows.values(), key=lambda row: (row.layers, row.kl or 0.0))
-        card = Results([row_content(row) for row in rows], swept.data, own_blocks=())
+        card = Results(row_contents(swept), swept.data, own_blocks=())
         publication = _with_scores(prepare(folder, repo_id, card, teacher), pair, swept)
     return replace(publication, notes=(*publication.notes, *notes))
 
@@ -54,9 +53,7 @@ def _open_pair(folder: Path, results: Path | None, teacher: Checkpoint | None, n
     there = results or ask((SWEEP / RESULTS[0]).is_file) or ask((folder / SCORES_FILE).is_file)
     if not is_student(folder):
         if results or teacher:
-            raise SelectionError(
-                f"{folder} is no student, of which there are other sizes: leave --results, --teacher-id"
-            )
+            raise SelectionError(f"{folder} has no {STUDENT_CONFIG_FILE}: leave --results and --teacher-id out")
         return None
     if not there and teacher is None:
         return None
@@ -72,13 +69,12 @@ def _open_pair(folder: Path, results: Path | None, teacher: Checkpoint | None, n
 
 
 def _compared(pair: Pair, teacher: Checkpoint) -> list[str]:
-    """Check that the teacher on the Hub is one of this student, and say where it is not the one of this disk."""
-    check_pair(replace(pair, teacher=teacher))
+    """Say where the teacher on the Hub is not the one of this disk."""
     if weights_digest(pair.teacher) == weights_digest(teacher):
         return []
     return [
-        f"warning: {teacher.name} has other weights than {pair.teacher.name}: sizes that others make from it may not be "
-        "those that you make"
+        f"warning: {teacher.name} has other weights than {pair.teacher.name}: what others make from it may not be what "
+        "you make"
     ]
 
 

@@ -10,6 +10,7 @@ from boomerang_cli.engine.checkpoint.checkpoint import BUILTIN_DEMO
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.checkpoint.readers import PORTABLE_TO, is_portable, misreaders, told
 from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.pair.published import published_student
 from boomerang_cli.engine.publishing.card_metadata import as_mapping
 from boomerang_cli.engine.publishing.fenced import fenced
 from boomerang_cli.engine.sizes import show_bytes, show_count
@@ -233,7 +234,8 @@ def other_sizes(made: Mapping[str, Any], name: str) -> str:
     is_itself = not is_repo_id(student["name"])
     kept = [] if is_itself or student.get("records_layers", True) else made["copied_teacher_layers"]
     words = ["boomerang patch --student", name if is_itself else student["name"]]
-    words += ["--teacher", _teacher_word(teacher)] if teacher else []
+    named = _teacher_word(teacher, words[-1])
+    words += ["--teacher", named] if named else []
     words += ["--keep", ",".join(map(str, kept))] if kept else []
     choices = "`--depth`, `--params 2B` and `--size 4GB` choose too."
     if teacher:
@@ -241,15 +243,21 @@ def other_sizes(made: Mapping[str, Any], name: str) -> str:
         n -= made.get("k", 0) if is_itself else 0
         least = "this model" if is_itself and "k" in made else "the student"
         choices += f" K is the number of patched blocks, from 0 ({least}) to {n} (the teacher)."
-    if teacher and _teacher_word(teacher) == "TEACHER":
-        choices += f" TEACHER is a folder or a Hub id of `{teacher['name']}`, which this card cannot name."
+    if named == _PLACEHOLDER:
+        which = f"`{teacher['name']}`" if teacher else "the model that the student was made from"
+        choices += f" {_PLACEHOLDER} is a folder or Hub id of {which}."
     return f"```bash\n{' '.join(words)} --layers K\n```\n\n{choices}"
 
 
-def _teacher_word(teacher: Mapping[str, Any]) -> str:
-    """Return how a command names a teacher: a folder's name would mean nothing to the reader."""
-    name = str(teacher["name"])
-    return name if is_repo_id(name) or name == BUILTIN_DEMO else "TEACHER"
+_PLACEHOLDER = "TEACHER"
+
+
+def _teacher_word(teacher: Mapping[str, Any] | None, student: str) -> str | None:
+    """Return how a command names a teacher: a folder would mean nothing to the reader; None where it need not."""
+    name = teacher["name"] if teacher else None
+    if isinstance(name, str) and (is_repo_id(name) or name == BUILTIN_DEMO):
+        return name
+    return None if published_student(student) else _PLACEHOLDER
 
 
 def licence(made: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE, entry_file, is_
 from boomerang_cli.engine.errors import CheckpointError, OutputError
 from boomerang_cli.engine.output.output_folder import temporary_folder
 from boomerang_cli.engine.output.plan import as_json_text
+from boomerang_cli.engine.pair.pair import Pair, check_pair
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, read_student_config
 from boomerang_cli.engine.publishing.card import CARD_FILE, NO_RESULTS, Results, is_ours, model_card
 from boomerang_cli.engine.publishing.clean_files import Header, clean_header, clean_texts
@@ -102,6 +103,7 @@ def prepare(
 
     Raises:
         CheckpointError, UnsupportedModelError: it is no whole model, or has no tokenizer.
+        PairError: the teacher is that of another student.
     """
     checkpoint, cleaner = open_checkpoint(folder), Cleaner(folder)
     family = family_of(checkpoint)
@@ -137,6 +139,7 @@ def _texts(
     if STUDENT_CONFIG_FILE in checkpoint.files:
         recorded, content = read_student_config(folder), read_json(folder / STUDENT_CONFIG_FILE)
         if teacher:
+            check_pair(Pair(checkpoint, teacher, family_of(teacher), recorded))
             recorded = replace(recorded, teacher=teacher.name, teacher_revision=teacher.revision)
             content |= {"teacher": teacher.name, "teacher_revision": teacher.revision}
         made = student_provenance(checkpoint, family, recorded)
