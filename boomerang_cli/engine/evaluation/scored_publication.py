@@ -16,7 +16,7 @@ from boomerang_cli.engine.evaluation.rows import RESULTS
 from boomerang_cli.engine.evaluation.swept import Swept
 from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.pair.pair import Pair, open_pair
-from boomerang_cli.engine.pair.student_config import SCORES_FILE, is_student
+from boomerang_cli.engine.pair.student_config import SCORES_FILE, STUDENT_CONFIG_FILE, is_student
 from boomerang_cli.engine.publishing.card import NO_RESULTS, Results
 from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE
