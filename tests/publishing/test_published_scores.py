@@ -18,6 +18,7 @@ from tiny_models import VOCABULARY, save_pair
 from boomerang_cli.engine.errors import PairError, SelectionError
 from boomerang_cli.engine.evaluation.rows import SweepResult
 from boomerang_cli.engine.info import info
+from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.patch import PatchResult, patch
 from boomerang_cli.engine.publishing.model_info import ModelInfo
 from boomerang_cli.engine.push import PushResult, push
@@ -97,6 +98,7 @@ def test_the_card_and_the_file_tell_what_was_measured_on_what(hub: HubDouble, pr
     assert b"## Results" in files["README.md"]
     assert b"Measured on `text.txt`. Bold: this model." in files["README.md"]
     assert files["README.md"].count(b"| **5** |") == 1
+    assert b"and `--max-kl 0.1` by the results above." in files["README.md"]
     content = json.loads(files["sweep.json"])
     assert content.keys() == {"data", "rows", "orders", "sha256"}
     assert [order["order"] for order in content["orders"]][1:] == [
@@ -168,6 +170,14 @@ def test_a_teacher_on_this_disk_alone_is_a_warning_and_an_id_mends_it(hub: HubDo
     recorded = json.loads(hub.files(STUDENT)["student_config.json"])
     assert (recorded["teacher"], recorded["teacher_revision"]) == (TEACHER, hub.commits(TEACHER)[0].oid)
     assert f"--student {STUDENT} --teacher {TEACHER} --layers K".encode() in hub.files(STUDENT)["README.md"]
+
+
+@pytest.mark.usefixtures("project")
+def test_the_teacher_that_ships_inside_is_everybodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    init_student("builtin:demo", output=tmp_path / "made")
+    assert sent(tmp_path / "made", teacher_id=None).notes == ()
+    assert planned(layers=1)[0].depth == 8
 
 
 def test_a_size_is_published_with_the_teachers_id_too(hub: HubDouble, project: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class Results:
     Attributes:
         rows: one a size, as ``results.json`` holds them.
         data: the text that was scored on.
-        own_blocks: by which the model's own row is known; None are those that were patched in it.
+        own_blocks: by which the row is known of a student, whose sizes these are; None of one of the sizes.
     """
 
     rows: Sequence[Mapping[str, Any]] = ()
@@ -97,7 +97,7 @@ def model_card(
         "## Samples\n\n" + written if (written := sections.samples(own, results.rows)) else "",
         "## Use\n\n" + sections.usage(name, task),
         sections.readers(config),
-        "## Other sizes\n\n" + sections.other_sizes(made, name),
+        "## Other sizes\n\n" + sections.other_sizes(made, name, scored=results.own_blocks is not None),
         "## Licence\n\n" + sections.licence(made),
         "## Citation\n\n" + sections.CITATION,
     ]

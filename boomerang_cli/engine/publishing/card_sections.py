@@ -225,10 +225,13 @@ def readers(config: Mapping[str, Any]) -> str:
     return f"{portable} {told(known)}: {not_so}" if known else ""
 
 
-def other_sizes(made: Mapping[str, Any], name: str) -> str:
+def other_sizes(made: Mapping[str, Any], name: str, *, scored: bool = False) -> str:
     """Return the command that makes another size on the reader's machine.
 
     A patched model whose student is on nobody else's disk is a student itself, of the sizes above its own.
+
+    Args:
+        scored: whether the scores of these sizes stand in the repository.
     """
     teacher, student = made.get("teacher"), made.get("student") or {"name": name}
     is_itself = not is_repo_id(student["name"])
@@ -237,7 +240,8 @@ def other_sizes(made: Mapping[str, Any], name: str) -> str:
     named = _teacher_word(teacher, words[-1])
     words += ["--teacher", named] if named else []
     words += ["--keep", ",".join(map(str, kept))] if kept else []
-    choices = "`--depth`, `--params 2B` and `--size 4GB` choose too."
+    choices = "`--depth`, `--params 2B` and `--size 4GB` choose too"
+    choices += ", and `--max-kl 0.1` by the results above." if scored else "."
     if teacher:
         n = len(LayerMap(teacher["depth"], tuple(made["copied_teacher_layers"])).patchable)
         n -= made.get("k", 0) if is_itself else 0
