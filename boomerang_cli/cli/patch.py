@@ -44,7 +44,7 @@ def patch(
         float | None, typer.Option(help="The smallest whose likeliest token is as often the teacher's: 0.9.")
     ] = None,
     min_speed: Annotated[
-        float | None, typer.Option(help="The best that reads so many tokens per second, as sweep --speed measured it.")
+        float | None, typer.Option(help="The best that writes so many tokens per second, as sweep --speed measured it.")
     ] = None,
     blocks: Annotated[
         options.Numbers | None,

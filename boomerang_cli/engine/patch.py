@@ -130,7 +130,8 @@ def patch(
         weights_bits: bits of a parameter once the weights are quantised, such as 4.85; None is as they are stored.
         max_kl, max_perplexity, min_top1: bounds of quality by the scores of a sweep; KL in nats a token, ``top1`` a
             share.
-        min_speed: a bound, at least so many tokens per second read, as ``sweep --speed`` measured them.
+        min_speed: a bound, at least so many tokens per second written, one sequence at a time, as ``sweep --speed``
+            measured them.
         blocks: the patched blocks outright, counted from 0 by the student's layers.
         order: which blocks are patched first: ``first`` (from the start), ``last`` (from the end), ``auto`` (what the
             student records, else the family's), one that the sweep searched, such as ``greedy``, or the path of an

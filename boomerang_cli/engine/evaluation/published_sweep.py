@@ -61,7 +61,8 @@ def row_contents(swept: Swept) -> list[dict[str, Any]]:
 
 def _row_content(row: SweepRow) -> dict[str, Any]:
     planned = ("layers", "depth", "parameters", "bytes", "order")
-    own = {**{name: getattr(row, name) for name in planned}, "patched_blocks": list(row.patched_blocks), **row.scores}
+    scores = {name: value for name, value in row.scores.items() if not name.endswith("per_second")}  # of this machine
+    own = {**{name: getattr(row, name) for name in planned}, "patched_blocks": list(row.patched_blocks), **scores}
     return {**own, "tasks": dict(row.tasks)} if row.tasks else own
 
 

@@ -18,7 +18,10 @@ RESULTS = ("results.json", "results.csv", "order.json", "curve.png", "curve.svg"
 """The files that a sweep writes; the last three where there is something to show."""
 
 
-SCORES = ("perplexity", "perplexity_stderr", "kl", "kl_stderr", "top1", "acceptance", "tokens_per_second")
+SCORES = (
+    "perplexity", "perplexity_stderr", "kl", "kl_stderr", "top1", "acceptance", "tokens_per_second",
+    "generated_tokens_per_second",
+)  # fmt: skip
 """The numbers of a row that ``patch`` chooses by, and tells."""
 
 
@@ -31,7 +34,7 @@ class SweepRow:
         depth: the number of layers.
         bytes: of all tensors, as ``patch`` would write them.
         perplexity, perplexity_stderr, kl, kl_stderr, top1, acceptance: see ``scoring.Score``.
-        tokens_per_second: of a forward pass.
+        tokens_per_second, generated_tokens_per_second: read and written, see ``speed.Speed``.
         memory_bytes: the peak of a forward pass, weights included; on a GPU.
         baseline: ``perplexity`` and ``kl`` of the never-distilled model with the same blocks patched.
         tasks: lm-eval's numbers by task.
@@ -57,6 +60,7 @@ class SweepRow:
     acceptance: float | None = None
     kl_stderr: float | None = None
     portable: bool = True
+    generated_tokens_per_second: float | None = None
 
     @property
     def scores(self) -> dict[str, float]:
