@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ import pytest
 import torch
 from files import edit_json
 from hub_double import HubDouble
+from huggingface_hub import snapshot_download
 from running import assert_refused, run
 from safetensors.torch import load_file, save_file
 from tiny_models import VOCABULARY, save_pair
 
+from boomerang_cli.engine.checkpoint import content_digest
+from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
+from boomerang_cli.engine.checkpoint.content_digest import weights_digest
 from boomerang_cli.engine.errors import PairError, SelectionError
 from boomerang_cli.engine.evaluation.rows import SweepResult
 from boomerang_cli.engine.info import info
@@ -125,19 +130,35 @@ def test_scores_of_other_weights_are_not_used(hub: HubDouble, elsewhere: Path, w
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"[]", b"no JSON", b'{"rows": [], "orders": [], "sha256": {}}', b'{"rows": [3], "orders": [[1]], "sha256": {}}',
-     b'{"rows": [], "orders": [[0, 1, 3]], "sha256": {}, "data": ["\\u001b[2J"]}'],
-)  # fmt: skip
-def test_a_strangers_file_that_holds_no_scores_is_told_and_left_aside(
-    hub: HubDouble, elsewhere: Path, content: bytes
-) -> None:
+    ("content", "why"),
+    [
+        (b"[]", "must hold a JSON object"),
+        (b"no JSON", "is not JSON"),
+        (b'{"rows": [], "orders": [], "sha256": {}}', "it holds no sweep"),
+        (b'{"rows": [3], "orders": [[0, 1, 3]], "sha256": {}}', "it holds no sweep"),
+        (b'{"rows": [], "orders": [[1]], "sha256": {}}', ""),
+        (b'{"rows": [], "orders": [{"patched_blocks": 3}], "sha256": {}}', "holds neither a list of blocks nor"),
+        (b'{"rows": [], "orders": [[0, 1, 3]], "sha256": {}}', "it scored another student and teacher"),
+        (b'{"rows": [], "orders": [[0, 1, 3]], "sha256": {}, "data": ["\\u001b[2J"]}', "names that cannot be printed"),
+    ],
+)
+@pytest.mark.usefixtures("elsewhere")
+def test_a_strangers_file_that_holds_no_scores_is_told_and_left_aside(hub: HubDouble, content: bytes, why: str) -> None:
     hub.add_model(STUDENT, {**hub.files(STUDENT), "sweep.json": content})
     found, notes = planned(layers=1)
     assert found.scores == {}
     assert len(notes) == 1
     assert notes[0].startswith(f"{STUDENT}/sweep.json is not used: ")
+    assert why in notes[0]
     assert notes[0].isprintable()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_numbers_that_are_none_are_not_known(hub: HubDouble) -> None:
+    content = json.loads(hub.files(STUDENT)["sweep.json"])
+    content["rows"][0] |= {"kl": 10**400, "perplexity": float("nan"), "top1": True, "tasks": {"arc": {"acc": "high"}}}
+    hub.add_model(STUDENT, {**hub.files(STUDENT), "sweep.json": json.dumps(content).encode()})
+    assert planned(layers=0)[0].scores.keys() & {"kl", "perplexity", "top1"} == set()
 
 
 def test_a_student_that_was_downloaded_takes_its_scores_along(hub: HubDouble, elsewhere: Path) -> None:
@@ -149,6 +170,16 @@ def test_a_student_that_was_downloaded_takes_its_scores_along(hub: HubDouble, el
     assert isinstance(result, PushResult)
     assert result.notes == ()
     assert json.loads(hub.files("tester/again")["sweep.json"]) == before
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_folder_that_hf_downloaded_is_known_without_reading_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot_download(STUDENT, local_dir="mine")
+    with monkeypatch.context() as patched:
+        patched.setattr(content_digest, "sha256_of", lambda path: pytest.fail(f"{path} is read"))
+        assert patch(student="mine", max_kl=0, dry_run=True).layers == 3
+    os.utime("mine/model.safetensors", (2e9, 2e9))  # changed since
+    assert weights_digest(open_checkpoint("mine")) == weights_digest(open_checkpoint(STUDENT, download=False))
 
 
 def test_scores_of_a_student_that_was_trained_on_are_not_sent(project: Path, tmp_path: Path) -> None:

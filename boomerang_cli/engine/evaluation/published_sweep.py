@@ -7,7 +7,6 @@ taken for those of the new one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,8 +94,8 @@ def _read(path: Path, layer_map: LayerMap, place: Path) -> Swept:
     rows, orders, digests = (content.get(key) for key in ("rows", "orders", "sha256"))
     if not isinstance(rows, list) or not isinstance(orders, list) or not orders or not isinstance(digests, dict):
         raise damaged
-    if not json.dumps(content, ensure_ascii=False).isprintable():  # names of it come to a terminal
-        raise SelectionError("it holds what no terminal should be told")
+    if not _is_printable(content):  # names of it come to a terminal
+        raise SelectionError("it holds names that cannot be printed")
     read = [parse_order(order, layer_map) for order in orders]
     return Swept(
         folder=place,
@@ -106,6 +105,14 @@ def _read(path: Path, layer_map: LayerMap, place: Path) -> Swept:
         rows=read_rows(rows, layer_map, damaged),
         fingerprints=digests,
     )
+
+
+def _is_printable(content: Any) -> bool:
+    if isinstance(content, dict):
+        return all(map(_is_printable, (*content, *content.values())))
+    if isinstance(content, list):
+        return all(map(_is_printable, content))
+    return not isinstance(content, str) or content.isprintable()
 
 
 def _other(swept: Swept, pair: Pair) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.checkpoint import BUILTIN_DEMO, Checkpoint, read_checkpoint
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id, is_repo_id, locate
 from boomerang_cli.engine.pair.published import published_student
+from boomerang_cli.engine.publishing.card_metadata import as_mapping
 from boomerang_cli.engine.publishing.provenance import read_license
 
 WARNING = (
-    "warning: nobody else can make other sizes of this, as its teacher is on this disk alone: "
+    "warning: nobody else can make other sizes of this, as it names no teacher that they could open: "
     "`boomerang push --teacher-id OWNER/NAME` names it on the Hub"
 )
 
@@ -32,7 +33,7 @@ def made_with_teacher(made: Mapping[str, Any], teacher: Checkpoint) -> dict[str,
     """Return the content of a ``boomerang.json`` with this teacher in place of the one that it names."""
     licence = read_license(teacher.folder / "README.md")
     named = {"name": teacher.name, "revision": teacher.revision, "license": licence}
-    return {**made, "teacher": {**made["teacher"], **named}}
+    return {**made, "teacher": {**as_mapping(made.get("teacher")), **named}}
 
 
 def is_for_all(recorded: Mapping[str, Any], repo_id: str) -> bool:
