@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from boomerang_cli.engine.checkpoint.families import ENCODERS, MASKED
+from boomerang_cli.engine.distillation.identity import datasets_of
 from boomerang_cli.engine.publishing.card import NO_RESULTS, Results, is_ours, model_card
 from boomerang_cli.engine.publishing.card_metadata import task_of
 from boomerang_cli.engine.publishing.privacy import public
@@ -175,6 +176,8 @@ def test_the_command_for_another_size_is_one_that_the_reader_can_run() -> None:
 def test_datasets_are_those_of_the_hub_and_no_folder_of_such_a_name() -> None:
     recipe = {"recipe": {"data": ["my/corpus", "lab/text"]}, "datasets": ["lab/text"]}
     assert card(distillation=recipe).data.datasets == ["lab/text"]
+    read = {"--data": ["0123456789abcdef", ["lab/text", "en", "train", None]], "--sft-data": [], "--eval-data": []}
+    assert datasets_of({"text": read}) == ["lab/text"]
 
 
 @pytest.mark.parametrize("model_type", sorted(MASKED | ENCODERS))
