@@ -192,7 +192,7 @@ def distill(
         max_grad_norm (float, optional): gradients are clipped to this norm. None is 1.0.
         kl_weight (float, optional): of the KL divergence to the teacher in the loss; 0 or more. None is 0.1.
         cosine_weight (float, optional): of the distance of aligned hidden states in the loss, all of them together; 0
-            or more. None is 2.0; adapt 10.0, between 20.0.
+            or more. None is 2.0; adapt 10.0, between 50.0.
         temperature (float, optional): of both models' logits in the KL divergence; above 0. None is 1.0.
         cross_entropy, kl, cosine (bool, optional): whether the part belongs to the loss; at least one does. None is
             True.

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.brief import Brief
-from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import OutputError, SelectionError
+from boomerang_cli.engine.evaluation.known_scores import known_scores
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.plan import Plan, as_json_text
@@ -30,7 +30,6 @@ from boomerang_cli.engine.publishing.provenance import layer_sources
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.evaluation.menu import MenuRow
-    from boomerang_cli.engine.evaluation.swept import Swept
     from boomerang_cli.engine.output.memory import Memory
     from boomerang_cli.engine.output.verify import Verification
     from boomerang_cli.engine.push import PushResult
@@ -137,15 +136,15 @@ def patch(
             they are stored.
         max_kl, max_perplexity, min_top1 (float, optional): bounds of quality by the scores of a sweep; KL in nats a
             token, ``top1`` a share.
-        min_speed (float, optional): a bound, at least so many tokens per second read, as ``sweep --speed`` measured
-            them.
+        min_speed (float, optional): a bound, at least so many tokens per second written, one sequence at a time, as
+            ``sweep --speed`` measured them.
         blocks (Sequence[int], optional): the patched blocks outright, counted from 0 by the student's layers.
         order (str, optional): which blocks are patched first: ``first`` (from the start), ``last`` (from the end),
             ``auto`` (what the student records, else the family's), one that the sweep searched, such as ``greedy``, or
             the path of an order file, a sweep's ``order.json`` or a JSON list of blocks. None is the best of the sweep,
             and with bounds all of its orders; without a sweep ``auto``.
         results (str | Path, optional): the folder of a sweep of this pair; None is that of an order file, else
-            ``./sweep`` if it scored these very files.
+            ``./sweep`` if it scored these very files, else the scores that a student on the Hub was published with.
         student (str | Path, optional): a folder or ``owner/name[@revision]`` on the Hub, of a patched model too. None
             is BOOMERANG_STUDENT, else the current folder if it is a student, else ``./student``.
         teacher (str | Path, optional): a folder, or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_TEACHER,
@@ -203,7 +202,7 @@ def patch(
         check_output(Path(output), "patched", overwrite=overwrite, dry_run=dry_run)
     pair = open_pair(student, teacher, keep=keep, download=download and not dry_run)
     planner = Planner(pair, dtype=dtype, max_shard_size=max_shard_size)
-    swept = _find_swept(pair, order, results, on_note)
+    swept = known_scores(pair, order, results, on_note)
     found = swept.order(order, pair) if swept else _plain_order(order, pair)
     patched = selection.outright(found, pair.layer_map)
     named: str | None = found.name
@@ -268,23 +267,6 @@ def patch(
         memory=next((row.memory for row in menu if row.chosen), None),
         menu=menu if dry_run else (),
     )
-
-
-def _find_swept(
-    pair: Pair, order: str | None, results: str | Path | None, on_note: Callable[[str], None]
-) -> Swept | None:
-    """Return the sweep that ``results`` names, else that of an order file, else ``./sweep`` if it is of this pair."""
-    folder = Path(order).parent if order and ask(Path(order).is_file) else Path("sweep")
-    if results is None and not ask((folder / "results.json").is_file):
-        return None
-    from boomerang_cli.engine.evaluation.swept import find_sweep, read_sweep
-
-    if results is None:
-        return find_sweep(folder, pair, on_note)
-    swept = read_sweep(Path(results), pair)
-    if other := swept.other_files(pair):
-        on_note(f"warning: {results} scored other files of the {other} than these: its scores may not be theirs")
-    return swept
 
 
 def _plain_order(order: str | None, pair: Pair) -> Order:

@@ -36,6 +36,8 @@ class PushResult(Brief):
         bytes: of all files, those that the Hub had already too.
         url: of the model, or of the pull request.
         removed: what of the folder is private, and so is not sent: ``config.json: _name_or_path``.
+        changed: False where the Hub held all of it already, so that there is no new commit.
+        notes: what others will miss, and what was not sent along.
         portable: whether llama.cpp and MLX LM, too, read it as transformers does, as far as is known.
         misreaders: the programs that do not, by what they suppose of it.
     """
@@ -49,6 +51,8 @@ class PushResult(Brief):
     bytes: int
     url: str
     removed: tuple[str, ...] = ()
+    changed: bool = True
+    notes: tuple[str, ...] = ()
     portable: bool = True
     misreaders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -94,6 +98,8 @@ def push(
     create_pr: bool = False,
     message: str | None = None,
     collection: bool = False,
+    results: str | Path | None = None,
+    teacher_id: str | None = None,
     dry_run: bool = False,
     show_progress: bool = False,
     on_model: ModelCallback | None = None,
@@ -110,6 +116,10 @@ def push(
         create_pr (bool, default False): open a pull request instead of writing to ``main``; excludes ``revision``.
         message (str, optional): of the commit; None is ``Upload with boomerang``.
         collection (bool, default False): gather a sweep's models in a collection named like ``repo_id``.
+        results (str | Path, optional): the folder of a sweep of a student, whose scores go along, so that ``patch``
+            chooses by them on any machine; None is ``./sweep``, if it scored these very files.
+        teacher_id (str, optional): the teacher's ``owner/name[@revision]`` on the Hub, for a student whose teacher is a
+            folder.
         dry_run (bool, default False): return what would be sent, and send nothing.
         show_progress (bool, default False): let huggingface_hub draw its bars.
         on_model (Callable[[PushResult], None], optional): called before each model is sent, with what is sent of it.
@@ -120,10 +130,13 @@ def push(
     Raises:
         ModelNotFoundError: no such folder, or a name that the Hub would not take.
         CheckpointError, UnsupportedModelError: a folder that is no whole model.
-        SelectionError: options that exclude one another.
+        SelectionError: options that exclude one another, or ``results`` that are not of these files.
+        PairError: ``teacher_id`` is the teacher of other students.
         OutputError: there is no room for the files that are made on the way.
         HubError: there is no token, or the Hub refuses or fails.
     """
+    from boomerang_cli.engine.evaluation.scored_publication import prepare_model
+    from boomerang_cli.engine.publishing.public_teacher import open_public_teacher
     from boomerang_cli.engine.publishing.upload import Destination, check_token, writable_xet_cache
 
     folder = Path(path)
@@ -138,7 +151,14 @@ def push(
     swept = is_sweep(folder)
     if collection and not swept:
         raise SelectionError(f"--collection gathers the models of a sweep, and {path} is none")
-    models = prepare_sweep(folder, repo_id) if swept else {repo_id: prepare(folder, repo_id)}
+    if results is not None and swept:
+        raise SelectionError(f"--results belongs to a student, and {path} is itself a sweep: leave it out")
+    teacher = open_public_teacher(teacher_id) if teacher_id else None
+    models = (
+        prepare_sweep(folder, repo_id, teacher)
+        if swept
+        else {repo_id: prepare_model(folder, repo_id, Path(results) if results else None, teacher)}
+    )
     if not dry_run:
         check_token(repo_id)
     with writable_xet_cache():
@@ -161,7 +181,7 @@ def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCal
 
     files = tuple(PushedFile(name, size) for name, size in model.sizes.items())
     size = sum(file.bytes for file in files)
-    planned = PushResult(to.repo_id, to.revision or MAIN, None, files, size, to.url, model.removed)
+    planned = PushResult(to.repo_id, to.revision or MAIN, None, files, size, to.url, model.removed, notes=model.notes)
     planned = replace(planned, portable=is_portable(model.config), misreaders=misreaders(model.config))
     if dry_run:
         return planned
@@ -169,7 +189,7 @@ def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCal
         on_model(planned)
     with model.staged() as staging:
         sent = send(staging, to)
-    return replace(planned, revision=sent.revision, commit=sent.commit, url=sent.url)
+    return replace(planned, revision=sent.revision, commit=sent.commit, url=sent.url, changed=sent.changed)
 
 
 def _gather(pushed: tuple[PushResult, ...], to: Destination) -> str:

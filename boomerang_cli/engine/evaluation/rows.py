@@ -19,7 +19,10 @@ RESULTS = ("results.json", "results.csv", "order.json", "curve.png", "curve.svg"
 """The files that a sweep writes; the last three where there is something to show."""
 
 
-SCORES = ("perplexity", "perplexity_stderr", "kl", "kl_stderr", "top1", "acceptance", "tokens_per_second")
+SCORES = (
+    "perplexity", "perplexity_stderr", "kl", "kl_stderr", "top1", "acceptance", "tokens_per_second",
+    "generated_tokens_per_second",
+)  # fmt: skip
 """The numbers of a row that ``patch`` chooses by, and tells."""
 
 
@@ -35,7 +38,7 @@ class SweepRow(Brief):
         kl, kl_stderr: the mean over tokens of KL(teacher || model), in nats, and its standard error.
         top1: the share of positions where the model's most likely token is the teacher's.
         acceptance: the share of tokens drafted by it that speculative sampling accepts for the teacher.
-        tokens_per_second: of a forward pass.
+        tokens_per_second, generated_tokens_per_second: read in a forward pass, and written, one sequence at a time.
         memory_bytes: the peak of a forward pass, weights included; on a GPU.
         baseline: ``perplexity`` and ``kl`` of the never-distilled model with the same blocks patched.
         tasks: lm-eval's numbers by task.
@@ -65,6 +68,7 @@ class SweepRow(Brief):
     acceptance: float | None = None
     kl_stderr: float | None = None
     portable: bool = True
+    generated_tokens_per_second: float | None = None
 
     @property
     def scores(self) -> dict[str, float]:
