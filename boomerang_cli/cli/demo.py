@@ -8,9 +8,16 @@ from typing import Annotated
 
 import typer
 
-from boomerang_cli.cli import options
+from boomerang_cli.cli import options, panels
 from boomerang_cli.cli.output import Output
 from boomerang_cli.cli.sweep_text import sweep_text
+
+EPILOG = panels.epilog(
+    "Try it",
+    "boomerang demo",
+    "boomerang demo -o /tmp/boomerang-demo",
+    "boomerang demo --json",
+)
 
 
 def demo(
@@ -28,8 +35,6 @@ def demo(
 
     The whole pipeline in under three minutes, with no network and no GPU. Each step prints the command that does the
     same. What is left is a project folder to go on with.
-
-    Example: boomerang demo
     """
     from boomerang_cli.engine.demo import STEPS, demo
 
