@@ -17,9 +17,12 @@ def run(*arguments: object, code: int = 0) -> Any:
     return result
 
 
-def assert_refused(*arguments: object, message: str) -> None:
-    """Check that a command prints nothing but one line ``error: …`` that matches ``message``, and exits with 1."""
-    result = run(*arguments, code=1)
+def assert_refused(*arguments: object, message: str, code: int = 1) -> None:
+    """Check that a command prints nothing but one line ``error: …`` that matches ``message``, and exits with ``code``.
+
+    1 is refused; 2 is wrong usage, whatever the models.
+    """
+    result = run(*arguments, code=code)
     assert result.stdout == ""
     assert re.fullmatch(r"error: [^\n]+\n", result.stderr), result.stderr
     assert re.search(message, result.stderr), result.stderr

@@ -12,9 +12,9 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from boomerang_cli.cli import error_line, interrupts, panels
+from boomerang_cli.cli import error_line, interrupts, panels, usage
 from boomerang_cli.cli.signals import Terminated, ending_signals_raise
-from boomerang_cli.engine.errors import BoomerangError
+from boomerang_cli.engine.errors import BoomerangError, UsageError
 from boomerang_cli.engine.processes.launch import is_first_process
 from boomerang_cli.version import __version__
 
@@ -40,15 +40,17 @@ class _Commands(TyperGroup):
         return list(self.commands)  # in the order of a project, not of the alphabet
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if not ctx.resilient_parsing and args[0] not in self.commands:
+            raise usage.unknown_command(args[0], list(self.commands))
         name, command, rest = super().resolve_command(ctx, args)
         return name, command and _import_command(str(name).replace("-", "_")), rest
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        with _errors_in_one_line():  # help and version are printed here
+        with _errors_in_one_line(), usage.told_in_one_line():  # help and version are printed here
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        with _errors_in_one_line(), ending_signals_raise():
+        with _errors_in_one_line(), usage.told_in_one_line(), ending_signals_raise():
             import boomerang_cli.engine.output.system_calls  # noqa: F401  (refuses a system that no command can run on)
 
             return super().invoke(ctx)
@@ -70,7 +72,7 @@ def _errors_in_one_line() -> Iterator[None]:
         raise typer.Exit(signal.code) from None
     except BoomerangError as error:
         error_line.error(str(error))
-        raise typer.Exit(1) from None
+        raise typer.Exit(usage.EXIT_CODE if isinstance(error, UsageError) else 1) from None
     except BrokenPipeError:
         raise typer.Exit(1) from None
     except Exception as error:
@@ -84,8 +86,7 @@ app = typer.Typer(
     cls=_Commands,
     name="boomerang",
     help="Every model size between a distilled student and its teacher (boomerang distillation).",
-    epilog="\b\n"
-    + panels.epilog(
+    epilog=panels.epilog(
         "Commands",
         "boomerang demo",
         "boomerang init-student TEACHER; boomerang distill; boomerang patch --layers 2",

@@ -26,7 +26,8 @@ def epilog(section: str, *examples: str) -> str:
 class Command(TyperCommand):
     """A command whose help stands in panels (``rich_help_panel``), without Rich, which takes longer than all else.
 
-    Panels come in the sequence of their first options, and what has none comes last, with the output. The epilog is printed as it stands: examples are there to be copied.
+    Panels come in the sequence of their first options; what has none comes last, with the output. The epilog is printed
+    as it stands: examples are there to be copied.
     """
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

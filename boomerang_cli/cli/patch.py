@@ -52,9 +52,9 @@ def patch(
         _bounds(help="The best that runs in so much memory: weights, cache, a tenth in reserve.", metavar="SIZE"),
     ] = None,
     context: Annotated[
-        int | None, _bounds(help="Tokens of each sequence, for --memory. [default: 4096 at most]", min=1)
+        int | None, _bounds(help="Tokens of each sequence, for --memory. [default: 4096 at most]")
     ] = None,
-    batch: Annotated[int | None, _bounds(help="Sequences at once, for --memory. [default: 1]", min=1)] = None,
+    batch: Annotated[int | None, _bounds(help="Sequences at once, for --memory. [default: 1]")] = None,
     weights_bits: Annotated[
         float | None,
         _bounds(help="Bits of a quantised parameter, for --memory: 4.85. [default: as stored]", metavar="BITS"),

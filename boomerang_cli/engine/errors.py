@@ -8,6 +8,10 @@ class BoomerangError(Exception):
     """Anything that the engine refuses or fails to do."""
 
 
+class UsageError(BoomerangError):
+    """Arguments that are wrong whatever the models: a value that means nothing, or some that exclude one another."""
+
+
 class ModelNotFoundError(BoomerangError):
     """A model argument names no folder, no repository, or nothing that can be read."""
 

@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Any, Literal, get_args
 
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.errors import TrainingError, UsageError
 
 DEFAULT_DATA = ("EleutherAI/the_pile_deduplicated",)
 Alignment = Literal["cosine", "relative"]
@@ -93,40 +93,40 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
-                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be {least} or more")
+                raise UsageError(f"{_flag(name)} {getattr(self, name)} must be {least} or more")
         self._check_phases()
         for name in ("learning_rate", "temperature", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
-                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be above 0")
+                raise UsageError(f"{_flag(name)} {getattr(self, name)} must be above 0")
         for name in ("weight_decay", "kl_weight", "cosine_weight"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be 0 or more")
+                raise UsageError(f"{_flag(name)} {getattr(self, name)} must be 0 or more")
         if not 0 <= self.warmup_ratio < 1:
-            raise TrainingError(f"--warmup-ratio {self.warmup_ratio} must be a share of the steps, from 0 to below 1")
+            raise UsageError(f"--warmup-ratio {self.warmup_ratio} must be a share of the steps, from 0 to below 1")
         if not 0 <= self.patched_share <= 1:
-            raise TrainingError(f"--patched-share {self.patched_share} must be a share of the steps, from 0 to 1")
+            raise UsageError(f"--patched-share {self.patched_share} must be a share of the steps, from 0 to 1")
         for name, known in _NAMED.items():
             if getattr(self, name) not in known:
-                raise TrainingError(f"{_flag(name)} {getattr(self, name)} is unknown: give one of {', '.join(known)}")
+                raise UsageError(f"{_flag(name)} {getattr(self, name)} is unknown: give one of {', '.join(known)}")
         if not 0 <= self.seed < 2**32:
-            raise TrainingError(f"--seed {self.seed} must be from 0 to {2**32 - 1}")
+            raise UsageError(f"--seed {self.seed} must be from 0 to {2**32 - 1}")
 
     def _check_phases(self) -> None:
         if not self.phases:
-            raise TrainingError(f"--steps {self.steps} must be 1 or more, or --sft-steps with --sft-data")
+            raise UsageError(f"--steps {self.steps} must be 1 or more, or --sft-steps with --sft-data")
         if self.sft_data and not self.sft_steps:
-            raise TrainingError("--sft-data without --sft-steps: tell how many steps to train on it")
+            raise UsageError("--sft-data without --sft-steps: tell how many steps to train on it")
         if self.sft_steps and not self.sft_data:
-            raise TrainingError(f"--sft-steps {self.sft_steps} without --sft-data: name the conversations to train on")
+            raise UsageError(f"--sft-steps {self.sft_steps} without --sft-data: name the conversations to train on")
         if len(self.sft_columns) > 2:
-            raise TrainingError(
+            raise UsageError(
                 f"--sft-columns {','.join(self.sft_columns)} must be the columns of prompt and response, or the one of "
                 "messages"
             )
         for phase in self.phases:
             if not (phase.cross_entropy or phase.kl or phase.cosine):
                 last = ", --sft-no-kl" if phase.response_only else ""
-                raise TrainingError(
+                raise UsageError(
                     f"nothing to train on: leave out one of --no-cross-entropy, --no-kl, --no-cosine{last}"
                 )
 
