@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from boomerang_cli.cli import error_line, interrupts, panels, usage
 from boomerang_cli.cli.signals import Terminated, ending_signals_raise
-from boomerang_cli.engine.errors import BoomerangError, UsageError
+from boomerang_cli.engine.errors import BoomerangError
 from boomerang_cli.engine.processes.launch import is_first_process
 from boomerang_cli.version import __version__
 
@@ -72,7 +72,7 @@ def _errors_in_one_line() -> Iterator[None]:
         raise typer.Exit(signal.code) from None
     except BoomerangError as error:
         error_line.error(str(error))
-        raise typer.Exit(usage.EXIT_CODE if isinstance(error, UsageError) else 1) from None
+        raise typer.Exit(usage.EXIT_CODE if error.usage else 1) from None
     except BrokenPipeError:
         raise typer.Exit(1) from None
     except Exception as error:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from boomerang_cli.cli import error_line
-from boomerang_cli.engine.nearest import did_you_mean
+from boomerang_cli.engine.errors import did_you_mean
 
 EXIT_CODE = 2
 

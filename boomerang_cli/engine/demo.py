@@ -72,7 +72,7 @@ def demo(
     check_output(target, "demo", overwrite=overwrite)
     check_writable(target)
     if steps < 1:
-        raise TrainingError(f"--steps {steps} must be 1 or more")
+        raise TrainingError(f"--steps {steps} must be 1 or more", usage=True)
     on_command(f"mkdir {output} && cd {output}")
     import torch  # takes seconds: what is refused is refused before
 

@@ -13,7 +13,7 @@ from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.family_of import family_of
 from boomerang_cli.engine.checkpoint.layer_kinds import layer_kinds
 from boomerang_cli.engine.checkpoint.parts import Parts, check_layers_alike, take_apart
-from boomerang_cli.engine.errors import UsageError
+from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.models.random_weights import with_random_weights
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.delta_plan import add_delta, teacher_parts
@@ -129,8 +129,8 @@ def init_student(
         CheckpointError: model files that are incomplete, corrupt, or contradict each other.
         UnsupportedModelError: an unknown family, or quantised weights.
         PairError: a ``delta``, its base and ``teacher`` that do not belong together, or a ``delta`` that is no student.
-        UsageError: a value that means nothing, or options that exclude one another.
-        SelectionError: layers that the teacher does not have, or a rule that drops none.
+        SelectionError: layers that the teacher does not have, a rule that drops none, an unknown dtype or size, options
+            that exclude one another.
         OutputError: the output exists, or cannot be written, or a number of it is not finite; nothing is left behind.
         HubError: the Hub refuses, fails, or is out of reach.
     """
@@ -213,17 +213,21 @@ def _check_options(
     """
     check_scale(scale)
     if rule["keep"] is not None and rule["keep_period"]:
-        raise UsageError("--keep-period and --keep exclude one another: give one of them")
+        raise SelectionError("--keep-period and --keep exclude one another: give one of them", usage=True)
     if delta is None:
         given = [name for name, value in of_delta.items() if value is not None]
         if given or scale != 1:
             flag = given[0] if given else "delta-scale"
-            raise UsageError(f"--{flag} belongs to --delta STUDENT, which is not given")
+            raise SelectionError(f"--{flag} belongs to --delta STUDENT, which is not given", usage=True)
         return
     if random_init:
-        raise UsageError("--random-init and --delta exclude one another: a delta is added to the teacher's weights")
+        raise SelectionError(
+            "--random-init and --delta exclude one another: a delta is added to the teacher's weights", usage=True
+        )
     if given := [name.replace("_", "-") for name, value in rule.items() if value is not None]:
-        raise UsageError(f"--{given[0]} and --delta exclude one another: the delta's student decides what is kept")
+        raise SelectionError(
+            f"--{given[0]} and --delta exclude one another: the delta's student decides what is kept", usage=True
+        )
 
 
 def _plan(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
-from boomerang_cli.engine.errors import OutputError, UsageError
+from boomerang_cli.engine.errors import OutputError, SelectionError
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.plan import Plan, as_json_text
@@ -164,9 +164,8 @@ def patch(
         CheckpointError: model files that are incomplete, corrupt, or contradict each other.
         UnsupportedModelError: an unknown family, or quantised weights.
         PairError: a student and a teacher that do not belong together.
-        UsageError: no selection or several, a value that means nothing, options that exclude one another.
-        SelectionError: a size that the pair does not have, bounds that no size keeps or that need scores, an order or a
-            sweep of another student.
+        SelectionError: no selection or several, a size that the pair does not have, bounds that no size keeps or that
+            need scores, an order or a sweep of another student, an unknown dtype.
         OutputError: the output exists, or cannot be written; nothing is left behind.
         HubError: the Hub refuses, fails, or is out of reach.
     """
@@ -185,7 +184,7 @@ def patch(
     if push is not None:
         check_repo_id(push)
     if push is not None and output is not None:
-        raise UsageError("--push writes to the Hub and --output to the disk: give one of them")
+        raise SelectionError("--push writes to the Hub and --output to the disk: give one of them", usage=True)
     if output is not None:
         check_output(Path(output), "patched", overwrite=overwrite, dry_run=dry_run)
     pair = open_pair(student, teacher, keep=keep, download=download and not dry_run)

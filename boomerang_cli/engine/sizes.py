@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from boomerang_cli.engine.errors import UsageError
+from boomerang_cli.engine.errors import SelectionError
 
 _COUNTS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 _BYTES = {"": 1, "B": 1} | {
@@ -19,7 +19,7 @@ def parse_count(text: str, flag: str) -> int:
     """Return a number of parameters: ``2B``, ``1.6b``, ``410M``, ``2e9``.
 
     Raises:
-        UsageError: anything else.
+        SelectionError: anything else.
     """
     return _parse(text, flag, _COUNTS, "a number of parameters such as 2B or 410M")
 
@@ -28,7 +28,7 @@ def parse_bytes(text: str, flag: str) -> int:
     """Return a number of bytes: ``5GB`` (decimal, as the Hub counts), ``4GiB`` (binary), ``1000``.
 
     Raises:
-        UsageError: anything else.
+        SelectionError: anything else.
     """
     return _parse(text, flag, _BYTES, "a size such as 4GB or 512MiB")
 
@@ -39,7 +39,7 @@ def _parse(text: str, flag: str, units: dict[str, int], wanted: str) -> int:
     unit = units.get(match[2].upper()) if match else None
     size = float(match[1]) * unit if match and unit else 0.0
     if not 1 <= size < math.inf:
-        raise UsageError(f"{flag} {text!r} is not {wanted}")
+        raise SelectionError(f"{flag} {text!r} is not {wanted}", usage=True)
     return round(size)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
-from boomerang_cli.engine.errors import UsageError
+from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.evaluation.asked import Asked, TaskSettings
 from boomerang_cli.engine.evaluation.recommendation import recommend
 from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, misreaders_of, plan_rows
@@ -120,7 +120,6 @@ def sweep(
         ModelNotFoundError: a student or teacher that is not there; says which parameter to give.
         CheckpointError, UnsupportedModelError: model files that are damaged, or of an unknown family.
         PairError: a student and a teacher that do not belong together.
-        UsageError: a value that means nothing, or options that exclude one another.
         SelectionError: sizes or an order that the pair does not have.
         DataError: text that is missing, unreadable or too little, or nothing to score on.
         TrainingError: windows that are longer than the teacher has positions for.
@@ -131,7 +130,7 @@ def sweep(
         HubError: the Hub refuses, fails, or is out of reach.
     """
     if beam < 1 or (batch_size is not None and batch_size < 1):
-        raise UsageError("--beam and --batch-size must be 1 or more")
+        raise SelectionError("--beam and --batch-size must be 1 or more", usage=True)
     asked = Asked(
         TaskSettings(
             tasks,

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.errors import TrainingError, UsageError
+from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.processes.launch import is_launched
@@ -50,7 +50,9 @@ class Levers:
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
-            raise UsageError(f"--optimizer {self.optimizer} is unknown: give one of {', '.join(OPTIMIZERS)}")
+            raise TrainingError(
+                f"--optimizer {self.optimizer} is unknown: give one of {', '.join(OPTIMIZERS)}", usage=True
+            )
         if OPTIMIZERS[self.optimizer] and importlib.util.find_spec("torchao") is None:
             raise TrainingError(
                 f"--optimizer {self.optimizer} needs the package torchao: `pip install 'boomerang-cli[low-memory]'`"

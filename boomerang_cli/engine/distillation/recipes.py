@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boomerang_cli.engine.distillation.recipe import Recipe
-from boomerang_cli.engine.errors import UsageError
+from boomerang_cli.engine.errors import TrainingError
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     # The published students' (arXiv 2510.05064).
@@ -42,14 +42,14 @@ def recipe_of(name: str, **values: Any) -> Recipe:
     Where the recipe has no conversations, their batches are like those of text.
 
     Raises:
-        UsageError: there is no such recipe, or nothing can be trained with it.
+        TrainingError: there is no such recipe, or nothing can be trained with it.
     """
     if name not in RECIPES:
-        raise UsageError(f"--recipe {name} is unknown: give one of {', '.join(RECIPES)}")
+        raise TrainingError(f"--recipe {name} is unknown: give one of {', '.join(RECIPES)}", usage=True)
     given = {key: _frozen(value) for key, value in values.items() if value is not None}
     chosen = {**RECIPES[name], **given}
     if chosen.get("steps") == 0 and "data" in given and chosen.get("sft_data"):
-        raise UsageError("--data with --steps 0: nothing would be trained on it, leave one of them out")
+        raise TrainingError("--data with --steps 0: nothing would be trained on it, leave one of them out", usage=True)
     for steps, data in (("steps", "data"), ("sft_steps", "sft_data")):
         if chosen.get(steps) == 0 and data not in given:
             chosen[data] = ()
@@ -62,7 +62,7 @@ def recipe_of(name: str, **values: Any) -> Recipe:
 def _check_without_conversations(given: Mapping[str, Any]) -> None:
     flags = ["sft-no-kl" if key == "sft_kl" else key.replace("_", "-") for key in given if key.startswith("sft_")]
     if needless := [flag for flag in flags if given.get(flag.replace("-", "_")) != 0]:
-        raise UsageError(f"--{needless[0]} without --sft-data: name the conversations to train on")
+        raise TrainingError(f"--{needless[0]} without --sft-data: name the conversations to train on", usage=True)
 
 
 def default_of(key: str) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from boomerang_cli.engine.errors import UsageError
+from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.sizes import parse_bytes, parse_count, show_bytes, show_count
 
 
@@ -51,7 +51,7 @@ def read_bounds(
     """Return what was given, costs first.
 
     Raises:
-        UsageError: a value that bounds nothing.
+        SelectionError: a value that bounds nothing.
     """
     costs = [
         Bound(f"--{flag} {given}", measure, parse(given, f"--{flag}"), show)
@@ -82,7 +82,10 @@ def _show(template: str) -> Callable[[float], str]:
 def _number(value: float, flag: str, low: float, high: float) -> float:
     if low <= value <= high and math.isfinite(value):
         return value
-    raise UsageError(f"{flag} {value:g} bounds nothing: give {f'{low} to {high}' if high == 1 else f'{low} or more'}")
+    raise SelectionError(
+        f"{flag} {value:g} bounds nothing: give {f'{low} to {high}' if high == 1 else f'{low} or more'}",
+        usage=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,14 @@ class Use:
         """Return the use that a user describes; None without ``memory``.
 
         Raises:
-            UsageError: a value that means nothing, or without ``memory``.
+            SelectionError: a value that means nothing, or without ``memory``.
         """
         given = {"--context": context, "--batch": batch, "--weights-bits": weights_bits}
         if memory is None:
             if others := [flag for flag, value in given.items() if value is not None]:
-                raise UsageError(f"{others[0]} says what --memory is used for: give that, too")
+                raise SelectionError(f"{others[0]} says what --memory is used for: give that, too", usage=True)
             return None
         for flag, value in given.items():
             if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"{flag} {value:g} must be above 0")
+                raise SelectionError(f"{flag} {value:g} must be above 0", usage=True)
         return cls(context, batch or 1, weights_bits)

@@ -14,7 +14,7 @@ from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.family_of import family_of
 from boomerang_cli.engine.checkpoint.layer_kinds import layer_kinds
 from boomerang_cli.engine.checkpoint.parts import Parts, difference
-from boomerang_cli.engine.errors import ModelNotFoundError, PairError, UsageError
+from boomerang_cli.engine.errors import ModelNotFoundError, PairError, SelectionError
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.origin import Named, told
 from boomerang_cli.engine.pair.pair import Pair, check_pair, known_teacher, read_recorded
@@ -57,10 +57,12 @@ def check_scale(scale: float) -> None:
     """Refuse what is no number to multiply with.
 
     Raises:
-        UsageError: it is infinite, not a number, or beyond float32.
+        SelectionError: it is infinite, not a number, or beyond float32.
     """
     if not math.isfinite(scale) or abs(scale) > 1e38:
-        raise UsageError(f"--delta-scale {scale} is no number to multiply a delta with: give 1.0, or 0.5")
+        raise SelectionError(
+            f"--delta-scale {scale} is no number to multiply a delta with: give 1.0, or 0.5", usage=True
+        )
 
 
 def open_delta(

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import accumulate, chain, pairwise
 from typing import Literal
 
-from boomerang_cli.engine.errors import SelectionError, UsageError
+from boomerang_cli.engine.errors import SelectionError
 
 Owner = Literal["teacher", "student"]
 
@@ -40,12 +40,12 @@ def default_kept_layers(
     than the layer that stands for it, so that every layer keeps its place within the period at any size.
 
     Raises:
-        UsageError: ``every`` below 2, or ``keep_first`` or ``keep_last`` below 1.
+        SelectionError: ``every`` below 2, or ``keep_first`` or ``keep_last`` below 1.
     """
     if every < 2:
-        raise UsageError(f"--every {every} drops nothing: give 2 or more")
+        raise SelectionError(f"--every {every} drops nothing: give 2 or more", usage=True)
     if keep_first < 1 or keep_last < 1:
-        raise UsageError(f"--keep-first {keep_first} and --keep-last {keep_last} must be 1 or more")
+        raise SelectionError(f"--keep-first {keep_first} and --keep-last {keep_last} must be 1 or more", usage=True)
     span = (every - 1) * period
     dropped = {
         layer

@@ -10,8 +10,7 @@ from typing import Any
 
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.json_files import read_json_value
-from boomerang_cli.engine.errors import CheckpointError, SelectionError, UsageError
-from boomerang_cli.engine.nearest import did_you_mean
+from boomerang_cli.engine.errors import CheckpointError, SelectionError, did_you_mean
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.student_config import is_whole_numbers
 
@@ -83,8 +82,7 @@ def find_order(
         names: all that the user could have given, for the error.
 
     Raises:
-        UsageError: no such order or file.
-        SelectionError: an order of another student.
+        SelectionError: no such order or file, or an order of another student.
     """
     listed = ", ".join(names)
     if order in SEARCHED:
@@ -102,7 +100,7 @@ def find_order(
     except RuntimeError:  # the home of nobody
         path = Path(order)
     if not ask(path.is_file):
-        raise UsageError(f"--order {path} is neither {listed} nor a file{did_you_mean(order, names)}")
+        raise SelectionError(f"--order {path} is neither {listed} nor a file{did_you_mean(order, names)}", usage=True)
     return read_order(path, layer_map)
 
 

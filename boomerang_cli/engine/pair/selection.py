@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from boomerang_cli.engine.errors import SelectionError, UsageError
+from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.pair.bounds import Bound
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.order import Order
@@ -22,7 +22,7 @@ class Selection:
         bounds: that the model keeps to, one or more.
 
     Raises:
-        UsageError: none of them, or more than one.
+        SelectionError: none of them, or more than one.
     """
 
     layers: int | None = None
@@ -36,9 +36,10 @@ class Selection:
         given += [self.bounds[0].flag.split()[0]] if self.bounds else []
         if len(given) != 1:
             what = f"{' and '.join(given)} exclude one another" if given else "no size was asked for"
-            raise UsageError(
+            raise SelectionError(
                 f"{what}: give one of --layers, --depth, --blocks, or bounds: --params, --size, --memory, --max-kl, "
-                "--max-perplexity, --min-top1, --min-speed"
+                "--max-perplexity, --min-top1, --min-speed",
+                usage=True,
             )
 
     def outright(self, order: Order, layer_map: LayerMap) -> tuple[int, ...] | None:
@@ -52,10 +53,9 @@ class Selection:
         depths = {len(layer_map.sources(blocks)): blocks for blocks in reversed(order.sets)}
         if self.layers is not None:
             if self.layers >= len(order.sets) and self.layers in depths:
-                n = len(order.sets) - 1
                 raise SelectionError(
-                    f"--layers {self.layers} counts blocks, and this pair has {n} to patch: did you mean --depth "
-                    f"{self.layers}?"
+                    f"--layers {self.layers} counts blocks, and this pair has {len(order.sets) - 1} to patch: did you "
+                    f"mean --depth {self.layers}?"
                 )
             return order.blocks(self.layers)
         if self.depth is None:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from boomerang_cli.engine.errors import ProcessError, UsageError
+from boomerang_cli.engine.errors import ProcessError
 
 _SHUTDOWN_SECONDS = "900"
 """How long the launcher waits, after Ctrl-C, for a step to end and a checkpoint to be written."""
@@ -41,7 +41,7 @@ def check_gpus(gpus: int) -> None:
         ProcessError: the machine has fewer, or this is such a process already.
     """
     if gpus < 1:
-        raise UsageError(f"--gpus {gpus} must be 1 or more")
+        raise ProcessError(f"--gpus {gpus} must be 1 or more", usage=True)
     if is_launched():
         raise ProcessError(f"--gpus {gpus} under torchrun: leave one of them out")
     import torch
