@@ -12,6 +12,7 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.companions import companions
 from boomerang_cli.engine.checkpoint.files import File, RemoteFile, SourceFile, files_of, is_stray_link, refuse_pointer
 from boomerang_cli.engine.checkpoint.foreign import refuse_adapter
+from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.checkpoint.tensors import Tensor, read_header
 from boomerang_cli.engine.checkpoint.weights import (
@@ -74,6 +75,7 @@ def open_checkpoint(model: str | Path, *, download: bool = True) -> Checkpoint:
     """Open a local folder, ``owner/name[@revision]`` on the Hub, or ``builtin:demo``; no tensor data is read.
 
     Args:
+        model: of a model on the Hub also its page's address.
         download: bring a model of the Hub whole into the cache; else weights that are not there stay on the Hub.
 
     Raises:
@@ -92,11 +94,12 @@ def open_checkpoint(model: str | Path, *, download: bool = True) -> Checkpoint:
         return read_checkpoint(path.resolve())
     if is_there:
         raise ModelNotFoundError(f"{model} is a file: give the model's folder")
+    model = named_by_address(str(model))
     from boomerang_cli.engine.checkpoint import hub_reading as hub
 
-    if not hub.is_repo_id(str(model)):
+    if not hub.is_repo_id(model):
         raise ModelNotFoundError(f"no model at {model}: neither a folder nor a Hub id (owner/name[@revision])")
-    snapshot = hub.download(str(model)) if download else hub.locate(str(model))
+    snapshot = hub.download(model) if download else hub.locate(model)
     return read_checkpoint(snapshot.folder, name=snapshot.repo_id, revision=snapshot.revision, files=snapshot.files)
 
 
