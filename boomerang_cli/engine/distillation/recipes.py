@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import TrainingError
 
@@ -72,4 +73,7 @@ def default_of(key: str) -> str:
 
 
 def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    """Return a list of texts as a tuple, those on the Hub by their names."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return value
+    return tuple(named_by_address(each, "datasets/") for each in value)
