@@ -46,23 +46,9 @@ def models(ctx: Context, incomplete: str) -> Iterator[tuple[str, str]]:
         yield repository.name.removeprefix("models--").replace("--", "/", 1), "in the cache"
 
 
-@_silent
-def recipes(ctx: Context, incomplete: str) -> Iterator[tuple[str, str]]:
-    from boomerang_cli.engine.distillation.recipes import RECIPES
-
-    yield from ((name, "") for name in RECIPES)
-
-
-@_silent
-def optimizers(ctx: Context, incomplete: str) -> Iterator[tuple[str, str]]:
-    from boomerang_cli.engine.distillation.levers import OPTIMIZERS
-
-    yield from ((name, "") for name in OPTIMIZERS)
-
-
-@_silent
-def attention(ctx: Context, incomplete: str) -> Iterator[tuple[str, str]]:
-    yield from ((name, "") for name in ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"))
+def one_of(*names: str) -> Callable[..., Offered]:
+    """Return the completion of an option that takes a few words."""
+    return _silent(lambda ctx, incomplete: ((name, "") for name in names))
 
 
 @_silent

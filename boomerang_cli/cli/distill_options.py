@@ -130,7 +130,7 @@ Recipe = Annotated[
         "Other options override its values, --dry-run prints them.",
         metavar="|".join(RECIPES),
         rich_help_panel=panels.RECIPE,
-        autocompletion=complete.recipes,
+        autocompletion=complete.one_of(*RECIPES),
     ),
 ]
 Steps = Annotated[int | None, _in_recipe("Steps of the optimiser on text.", "steps")]
@@ -219,7 +219,7 @@ Optimizer = Annotated[
         help="adamw-8bit keeps 2 bytes a trained parameter, not 8; losses differ a little. In one process; "
         "needs boomerang-cli[low-memory], and compiles for a minute.",
         metavar="adamw|adamw-8bit",
-        autocompletion=complete.optimizers,
+        autocompletion=complete.one_of("adamw", "adamw-8bit"),
     ),
 ]
 Offload = Annotated[
@@ -237,7 +237,7 @@ Attention = Annotated[
         "flash_attention_2 or _3. eager needs memory that grows with the square of the length. "
         "[default: transformers' choice, sdpa]",
         metavar="NAME",
-        autocompletion=complete.attention,
+        autocompletion=complete.one_of("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"),
     ),
 ]
 Compile = Annotated[

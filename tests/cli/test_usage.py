@@ -11,14 +11,14 @@ from running import run
 from boomerang_cli.cli.app import COMMANDS
 from boomerang_cli.engine.init_student import init_student
 
-RULE = re.compile(r"error: [^\n]*[^\n.]\n")
+ONE_LINE = re.compile(r"error: [^\n]*[^\n.]\n")
 
 
 def wrong(*arguments: str) -> str:
     """Return the one line of arguments that are wrong by themselves."""
     shown = run(*arguments, code=2)
     assert shown.stdout == ""
-    assert RULE.fullmatch(shown.stderr), shown.stderr
+    assert ONE_LINE.fullmatch(shown.stderr), shown.stderr
     assert not re.search(r"pydantic|Invalid value|Error:|Usage:", shown.stderr)
     return str(shown.stderr)
 
