@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from boomerang_cli.cli import error_line, interrupts, panels, usage
+from boomerang_cli.cli import error_line, interrupts, panels
 from boomerang_cli.cli.signals import Terminated, ending_signals_raise
 from boomerang_cli.engine.errors import BoomerangError
 from boomerang_cli.engine.processes.launch import is_first_process
@@ -30,6 +30,9 @@ COMMANDS = {
 }
 """Functions in modules of their names, and the first lines of their help: the list of them imports none."""
 
+_WRONG_USAGE = 2
+"""The exit code of it, as of most programs."""
+
 
 class _Commands(TyperGroup):
     """Imports a command once it is wanted, and turns errors into one line and an exit code."""
@@ -41,16 +44,18 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if not ctx.resilient_parsing and args[0] not in self.commands:
-            raise usage.unknown_command(args[0], list(self.commands))
+            from boomerang_cli.cli.usage import unknown_command
+
+            raise unknown_command(args[0], list(self.commands))
         name, command, rest = super().resolve_command(ctx, args)
         return name, command and _import_command(str(name).replace("-", "_")), rest
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        with _errors_in_one_line(), usage.told_in_one_line():  # help and version are printed here
+        with _errors_in_one_line():  # help and version are printed here
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        with _errors_in_one_line(), usage.told_in_one_line(), ending_signals_raise():
+        with _errors_in_one_line(), ending_signals_raise():
             import boomerang_cli.engine.output.system_calls  # noqa: F401  (refuses a system that no command can run on)
 
             return super().invoke(ctx)
@@ -72,12 +77,17 @@ def _errors_in_one_line() -> Iterator[None]:
         raise typer.Exit(signal.code) from None
     except BoomerangError as error:
         error_line.error(str(error))
-        raise typer.Exit(usage.EXIT_CODE if error.usage else 1) from None
+        raise typer.Exit(_WRONG_USAGE if error.usage else 1) from None
     except BrokenPipeError:
         raise typer.Exit(1) from None
     except Exception as error:
-        if isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message"):
-            raise  # Typer's own: the end of a command, or wrong usage
+        if isinstance(error, (typer.Exit, typer.Abort)) or type(error).__name__ == "NoArgsIsHelpError":
+            raise  # Typer's own: the end of a command, or help
+        if hasattr(error, "format_message"):  # Typer's own: wrong usage
+            from boomerang_cli.cli.usage import usage_line
+
+            error_line.error(usage_line(error))
+            raise typer.Exit(_WRONG_USAGE) from None
         error_line.error(f"{type(error).__name__}: {error} (unexpected: BOOMERANG_DEBUG=1 shows where it comes from)")
         raise typer.Exit(1) from None
 

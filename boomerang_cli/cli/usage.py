@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import typer
 
-from boomerang_cli.cli import error_line
 from boomerang_cli.engine.errors import did_you_mean
-
-EXIT_CODE = 2
 
 _WORDS = {
     r"('.*') is not a valid int(?:eger)?": r"\1 is no whole number",
@@ -35,16 +30,11 @@ _MEANT = {
 """What other programs call our commands."""
 
 
-@contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """Print a usage error of Typer's as one line on stderr, and end the command with 2."""
-    try:
-        yield
-    except Exception as error:
-        if not hasattr(error, "format_message") or type(error).__name__ == "NoArgsIsHelpError":
-            raise
-        error_line.error(_line(error))
-        raise typer.Exit(EXIT_CODE) from None
+def usage_line(error: Any) -> str:
+    """Return what is wrong by an error of Typer's; where that asks nothing, the command's help is named, too."""
+    what = _what(error)
+    path = error.ctx.command_path if error.ctx else "boomerang"
+    return what if what.endswith("?") or error.ctx is None else f"{what}; see `{path} --help`"
 
 
 def unknown_command(word: str, commands: list[str]) -> typer.BadParameter:
@@ -53,13 +43,6 @@ def unknown_command(word: str, commands: list[str]) -> typer.BadParameter:
     return typer.BadParameter(
         f"no command {word}{near}" if near else f"no command {word}: give one of {', '.join(commands)}"
     )
-
-
-def _line(error: Any) -> str:
-    """Return what is wrong; where that names no way out, the command's help is named."""
-    what = _what(error)
-    path = error.ctx.command_path if error.ctx else "boomerang"
-    return what if what.endswith("?") or error.ctx is None else f"{what}; see `{path} --help`"
 
 
 def _what(error: Any) -> str:
@@ -76,7 +59,8 @@ def _what(error: Any) -> str:
     message = error.message.rstrip(".")
     for theirs, ours in _WORDS.items():
         message = re.sub(f"^{theirs}$", ours, message)
-    return f"{_name(parameter)}: {message}" if parameter else message
+    name = getattr(error, "param_hint", None) or (parameter and _name(parameter))
+    return f"{name}: {message}" if name else message
 
 
 def _name(parameter: Any) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.files import ask
-from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import OutputError, SelectionError
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
@@ -183,6 +182,8 @@ def patch(
     )
     selection = Selection(layers, depth, blocks, bounds)
     if push is not None:
+        from boomerang_cli.engine.checkpoint.hub_address import named_by_address
+
         push = named_by_address(push)
         check_repo_id(push)
     if push is not None and output is not None:

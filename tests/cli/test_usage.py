@@ -50,7 +50,7 @@ def test_a_command_that_is_like_none_is_told_all_of_them() -> None:
         (["patch", "--layers", "two"], "--layers: 'two' is no whole number; see `boomerang patch --help`"),
         (["patch", "--max-kl", "x"], "--max-kl: 'x' is no number"),
         (["distill", "--steps", "1.5"], "--steps: '1.5' is no whole number"),
-        (["sweep", "--batch-size", "x"], "'x' is neither auto nor a number"),
+        (["sweep", "--batch-size", "x"], "--batch-size: 'x' is neither auto nor a number"),
         (["patch", "--size"], "--size needs a value"),
         (["patch", "--quiet=3"], "--quiet takes no value"),
         (["push", "folder"], "REPO_ID is missing: owner/name on the Hub"),

@@ -12,7 +12,6 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.companions import companions
 from boomerang_cli.engine.checkpoint.files import File, RemoteFile, SourceFile, files_of, is_stray_link, refuse_pointer
 from boomerang_cli.engine.checkpoint.foreign import refuse_adapter
-from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.checkpoint.tensors import Tensor, read_header
 from boomerang_cli.engine.checkpoint.weights import (
@@ -94,9 +93,10 @@ def open_checkpoint(model: str | Path, *, download: bool = True) -> Checkpoint:
         return read_checkpoint(path.resolve())
     if is_there:
         raise ModelNotFoundError(f"{model} is a file: give the model's folder")
-    model = named_by_address(str(model))
     from boomerang_cli.engine.checkpoint import hub_reading as hub
+    from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 
+    model = named_by_address(str(model))
     if not hub.is_repo_id(model):
         raise ModelNotFoundError(f"no model at {model}: neither a folder nor a Hub id (owner/name[@revision])")
     snapshot = hub.download(model) if download else hub.locate(model)
