@@ -205,8 +205,7 @@ class Recipe:
         if differences:
             raise TrainingError(
                 f"the run to resume had another recipe: {', '.join(differences)}; "
-                "give the same values, or start anew with --overwrite",
-                usage=True,
+                "give the same values, or start anew with --overwrite"
             )
 
 
