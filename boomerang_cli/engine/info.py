@@ -28,8 +28,11 @@ def info(model: str | Path) -> Info:
     Of a model's type that is in no table, transformers is asked how it is built.
 
     Args:
-        model: a folder of a model, of a sweep or of a training that was begun; ``owner/name[@revision]`` on the Hub;
-            or ``builtin:demo``.
+        model (str | Path): a folder of a model, of a sweep or of a training that was begun; ``owner/name[@revision]``
+            on the Hub; or ``builtin:demo``.
+
+    Returns:
+        A ``ModelInfo``, ``SweepInfo`` or ``TrainingInfo``; ``kind`` tells which.
 
     Raises:
         ModelNotFoundError: there is nothing of that name, or a folder of something else.

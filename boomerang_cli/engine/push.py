@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
@@ -26,8 +27,8 @@ class PushedFile:
     bytes: int
 
 
-@dataclass(frozen=True)
-class PushResult:
+@dataclass(frozen=True, repr=False)
+class PushResult(Brief):
     """A model on the Hub; of a dry run, what would be sent.
 
     Attributes:
@@ -36,8 +37,11 @@ class PushResult:
         bytes: of all files, those that the Hub had already too.
         url: of the model, or of the pull request.
         removed: what of the folder is private, and so is not sent: ``config.json: _name_or_path``.
-        portable, misreaders: see ``PatchResult``.
+        portable: whether llama.cpp and MLX LM, too, read it as transformers does, as far as is known.
+        misreaders: the programs that do not, by what they suppose of it.
     """
+
+    brief = ("repo", "revision", "commit", "bytes", "url")
 
     repo: str
     revision: str
@@ -59,13 +63,15 @@ class PushResult:
         return (self.url,)
 
 
-@dataclass(frozen=True)
-class SweepPushResult:
+@dataclass(frozen=True, repr=False)
+class SweepPushResult(Brief):
     """A sweep's models on the Hub, the smallest first.
 
     Attributes:
         collection: its URL; None without one.
     """
+
+    brief = ("urls",)
 
     models: tuple[PushResult, ...]
     collection: str | None
@@ -98,16 +104,16 @@ def push(
     Every folder is checked before anything is sent. What else the repository holds stays there.
 
     Args:
-        path: a folder that ``patch``, ``distill``, ``init_student`` or ``sweep`` (with ``write``) wrote.
-        repo_id: ``owner/name`` on the Hub; made if it is new.
-        private: make the repository private if it is new; one that is public is refused.
-        revision: a branch, made if it is new, or ``refs/pr/N``; None is ``main``.
-        create_pr: open a pull request instead of writing to ``main``; excludes ``revision``.
-        message: of the commit; None is ``Upload with boomerang``.
-        collection: gather a sweep's models in a collection named like ``repo_id``.
-        dry_run: return what would be sent, and send nothing.
-        show_progress: let huggingface_hub draw its bars.
-        on_model: called before each model is sent, with what is sent of it.
+        path (str | Path): a folder that ``patch``, ``distill``, ``init_student`` or ``sweep`` (with ``write``) wrote.
+        repo_id (str): ``owner/name`` on the Hub; made if it is new.
+        private (bool, default False): make the repository private if it is new; one that is public is refused.
+        revision (str, optional): a branch, made if it is new, or ``refs/pr/N``; None is ``main``.
+        create_pr (bool, default False): open a pull request instead of writing to ``main``; excludes ``revision``.
+        message (str, optional): of the commit; None is ``Upload with boomerang``.
+        collection (bool, default False): gather a sweep's models in a collection named like ``repo_id``.
+        dry_run (bool, default False): return what would be sent, and send nothing.
+        show_progress (bool, default False): let huggingface_hub draw its bars.
+        on_model (Callable[[PushResult], None], optional): called before each model is sent, with what is sent of it.
 
     Returns:
         A ``PushResult``; of a sweep a ``SweepPushResult``, the smallest model first.
