@@ -7,8 +7,15 @@ from typing import Annotated
 
 import typer
 
-from boomerang_cli.cli import options
+from boomerang_cli.cli import options, panels
 from boomerang_cli.cli.output import Output
+
+EPILOG = panels.epilog(
+    "Try it",
+    "boomerang demo",
+    "boomerang demo -o /tmp/boomerang-demo",
+    "boomerang demo --samples",
+)
 
 
 def demo(
@@ -27,8 +34,6 @@ def demo(
 
     The whole pipeline in under three minutes, with no network and no GPU. Each step prints the command that does the
     same. What is left is a project folder to go on with.
-
-    Example: boomerang demo
     """
     from boomerang_cli.cli.demo_screen import show_end, show_samples
     from boomerang_cli.engine.demo import STEPS, demo

@@ -5,233 +5,73 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import typer
 
-from boomerang_cli.cli import options
+from boomerang_cli.cli import distill_options as of
+from boomerang_cli.cli import options, panels
 from boomerang_cli.cli.next_command import patch_command
 from boomerang_cli.cli.output import Output
-from boomerang_cli.engine.distillation.recipe import DEFAULT_DATA
-from boomerang_cli.engine.distillation.recipes import RECIPES, default_of, recipe_of
+from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.processes.launch import is_first_process, is_launched, launch, without_option
 
-
-def _auto_or_number(text: str) -> str | int:
-    if text == "auto":
-        return text
-    if not text.isdecimal():
-        raise typer.BadParameter(f"{text!r} is neither auto nor a number of sequences")
-    return int(text)
-
-
-class Columns(tuple[str, ...]):
-    """Names as ``_columns`` parses them; a plain list would make Typer take the option several times."""
-
-
-def _columns(text: str) -> Columns:
-    names = Columns(name.strip() for name in text.split(","))
-    if not 1 <= len(names) <= 2 or not all(names):
-        raise typer.BadParameter(f"{text!r} is neither PROMPT,RESPONSE nor one column of messages")
-    return names
-
-
-def _adapt(key: str) -> str:
-    return f"adapt: {RECIPES['adapt'][key]}"
-
-
-def _of_recipe(what: str, key: str) -> Any:
-    """Return an option whose default is the recipe's."""
-    return typer.Option(help=f"{what} [default: {default_of(key)}]")
+EPILOG = panels.epilog(
+    "Distil your own student",
+    "boomerang distill --data corpus/ --batch-size 64 --sequence-length 1024",
+    "boomerang distill --recipe adapt --sft-data chats.jsonl",
+    "boomerang distill --dry-run --gpus 8 --gpu-memory 80GB",
+)
 
 
 def distill(
-    student_init: Annotated[
-        str,
-        typer.Argument(
-            help="The student to distil, or a size to heal: a folder or owner/name[@revision].", metavar="STUDENT_INIT"
-        ),
-    ] = "student-init",
+    student_init: of.StudentInit = "student-init",
     output: options.OutputFolder = Path("student"),
     teacher: options.Teacher = None,
     keep: options.Keep = None,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="paper: the published students', on text; adapt: for post-trained teachers, on text and then on "
-            "conversations, with cosine 10; between: for the models in between, with --patched-share and --alignment. "
-            "Other options override its values, --dry-run prints them.",
-            metavar="paper|adapt|between",
-        ),
-    ] = "paper",
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Text: a Hub dataset (owner/name[:config[:split]][@revision]), a .txt, .jsonl, .json, .csv or "
-            ".parquet file, also .gz, .bz2, .xz or .zst, or a folder of them; repeatable. "
-            f"[default: {DEFAULT_DATA[0]}]",
-            parser=options.text,
-            metavar="TEXT",
-        ),
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Of rows of text, the column that holds it. [default: text]", metavar="COLUMN")
-    ] = None,
-    eval_data: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Text for the held-out perplexity; repeatable. [default: a Hub dataset's first documents]",
-            parser=options.text,
-            metavar="TEXT",
-        ),
-    ] = None,
-    steps: Annotated[int | None, _of_recipe("Steps of the optimiser on text.", "steps")] = None,
-    batch_size: Annotated[int | None, _of_recipe("Sequences a step, over all GPUs.", "batch_size")] = None,
-    sequence_length: Annotated[int | None, _of_recipe("Tokens a sequence.", "sequence_length")] = None,
-    sft_data: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Conversations, of which only the responses count: as --data, but for .txt, with rows of messages, "
-            "prompt/completion, input/output or question/answer; repeatable. The teacher's chat template writes them, "
-            f"one a sequence. [default: none; adapt: {RECIPES['adapt']['sft_data'][0]}]",
-            parser=options.text,
-            metavar="ROWS",
-        ),
-    ] = None,
-    sft_columns: Annotated[
-        Columns | None,
-        typer.Option(
-            parser=_columns,
-            help="Columns of prompt and response, or the one of messages, where they have other names.",
-            metavar="PROMPT,RESPONSE",
-        ),
-    ] = None,
-    sft_steps: Annotated[
-        int | None, _of_recipe("Steps on conversations, after those on text; one schedule runs over both.", "sft_steps")
-    ] = None,
-    sft_batch_size: Annotated[
-        int | None,
-        typer.Option(help=f"Conversations a step. [default: --batch-size; {_adapt('sft_batch_size')}]"),
-    ] = None,
-    sft_sequence_length: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens of a conversation; longer ones are cut. "
-            f"[default: --sequence-length; {_adapt('sft_sequence_length')}]"
-        ),
-    ] = None,
-    sft_no_kl: Annotated[
-        bool, typer.Option("--sft-no-kl", help="Leave out the KL divergence on conversations.")
-    ] = False,
-    learning_rate: Annotated[float | None, _of_recipe("Of AdamW, at its peak.", "learning_rate")] = None,
-    warmup_ratio: Annotated[
-        float | None,
-        _of_recipe("Share of all steps over which it rises; then it falls as a cosine.", "warmup_ratio"),
-    ] = None,
-    weight_decay: Annotated[float | None, _of_recipe("Of AdamW.", "weight_decay")] = None,
-    max_grad_norm: Annotated[float | None, _of_recipe("Gradients are clipped to this norm.", "max_grad_norm")] = None,
-    kl_weight: Annotated[float | None, _of_recipe("Weight of the KL divergence to the teacher.", "kl_weight")] = None,
-    cosine_weight: Annotated[
-        float | None,
-        _of_recipe("Weight of the loss on hidden states, divided by their number.", "cosine_weight"),
-    ] = None,
-    temperature: Annotated[float | None, _of_recipe("Of both models in the KL divergence.", "temperature")] = None,
-    no_cross_entropy: Annotated[
-        bool, typer.Option("--no-cross-entropy", help="Leave out the loss on the text itself.")
-    ] = False,
-    no_kl: Annotated[bool, typer.Option("--no-kl", help="Leave out the KL divergence.")] = False,
-    no_cosine: Annotated[bool, typer.Option("--no-cosine", help="Leave out the loss on hidden states.")] = False,
-    alignment: Annotated[
-        Literal["cosine", "relative"] | None,
-        _of_recipe(
-            "What is compared of hidden states: their directions (cosine), or also their lengths, as the squared error "
-            "relative to the teacher's (relative).",
-            "alignment",
-        ),
-    ] = None,
-    patched_share: Annotated[
-        float | None,
-        _of_recipe(
-            "Share of the steps, from 0 to 1, that train the student as a part of a model in between: some blocks are "
-            "the teacher's there, others in each step. Models in between come out better, the student itself worse.",
-            "patched_share",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, _of_recipe("Of the order of the text, and of what --patched-share draws.", "seed")
-    ] = None,
-    repeat: Annotated[bool, typer.Option("--repeat", help="Read a text that is too short again.")] = False,
-    micro_batch_size: Annotated[
-        str, typer.Option(parser=_auto_or_number, metavar="auto|N", help="Sequences that run at once on each GPU.")
-    ] = "auto",
-    gradient_checkpointing: Annotated[
-        bool,
-        typer.Option(
-            "--gradient-checkpointing",
-            help="Keep one state a layer, and compute the rest again: much less memory for long sequences, about a "
-            "quarter more time. The same losses.",
-        ),
-    ] = False,
-    optimizer: Annotated[
-        str,
-        typer.Option(
-            help="adamw-8bit keeps 2 bytes a trained parameter, not 8; losses differ a little. In one process; "
-            "needs boomerang-cli[low-memory], and compiles for a minute.",
-            metavar="adamw|adamw-8bit",
-        ),
-    ] = "adamw",
-    offload: Annotated[
-        bool,
-        typer.Option(
-            "--offload",
-            help="Keep the student's weights, gradients and optimiser in host memory: 16 bytes a parameter less on the "
-            "GPUs, which wait for the bus and for the CPU's optimiser. With --gpus 2 or more.",
-        ),
-    ] = False,
-    attention: Annotated[
-        str | None,
-        typer.Option(
-            help="Of both models, as transformers names it: eager, sdpa, flex_attention, flash_attention_2 or _3. "
-            "eager holds every score, quadratic in the length. [default: transformers' choice, sdpa]",
-            metavar="NAME",
-        ),
-    ] = None,
-    compile: Annotated[
-        bool,
-        typer.Option(
-            "--compile",
-            help="Compile each layer: fewer passes over memory, a minute or more before the first step, and a C++ "
-            "compiler. Losses differ by rounding.",
-        ),
-    ] = False,
-    gpus: Annotated[
-        int | None,
-        typer.Option(help="Train on so many GPUs of this machine, or plan for so many. [default: one, or torchrun's]"),
-    ] = None,
-    save_every: Annotated[
-        int | None, typer.Option(help="Steps between checkpoints. [default: every ten minutes]")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
-    report_to: Annotated[
-        Literal["none", "tensorboard", "wandb", "trackio"], typer.Option(help="Tracker that gets the losses too.")
-    ] = "none",
+    data: of.Data = None,
+    text_column: of.TextColumn = None,
+    eval_data: of.EvalData = None,
+    repeat: of.Repeat = False,
+    seed: of.Seed = None,
+    sft_data: of.SftData = None,
+    sft_columns: of.SftColumns = None,
+    sft_steps: of.SftSteps = None,
+    sft_batch_size: of.SftBatchSize = None,
+    sft_sequence_length: of.SftSequenceLength = None,
+    sft_no_kl: of.SftNoKl = False,
+    recipe: of.Recipe = "paper",
+    steps: of.Steps = None,
+    batch_size: of.BatchSize = None,
+    sequence_length: of.SequenceLength = None,
+    learning_rate: of.LearningRate = None,
+    warmup_ratio: of.WarmupRatio = None,
+    weight_decay: of.WeightDecay = None,
+    max_grad_norm: of.MaxGradNorm = None,
+    patched_share: of.PatchedShare = None,
+    kl_weight: of.KlWeight = None,
+    cosine_weight: of.CosineWeight = None,
+    temperature: of.Temperature = None,
+    no_cross_entropy: of.NoCrossEntropy = False,
+    no_kl: of.NoKl = False,
+    no_cosine: of.NoCosine = False,
+    alignment: of.Alignment = None,
+    gpus: of.Gpus = None,
+    micro_batch_size: of.MicroBatchSize = "auto",
+    gradient_checkpointing: of.GradientCheckpointing = False,
+    optimizer: of.Optimizer = "adamw",
+    offload: of.Offload = False,
+    attention: of.Attention = None,
+    compile: of.Compile = False,
+    save_every: of.SaveEvery = None,
+    resume: of.Resume = False,
+    report_to: of.ReportTo = "none",
     dtype: options.DType = "auto",
     overwrite: options.Overwrite = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print what would be written, and what training needs: operations, memory, GPUs."
-        ),
-    ] = False,
-    gpu_memory: Annotated[
-        str | None, typer.Option(help="With --dry-run, memory of each GPU, as 80GB. [default: this machine's]")
-    ] = None,
-    tokens_per_second: Annotated[
-        float | None, typer.Option(help="With --dry-run, how fast all GPUs train, for the hours.")
-    ] = None,
-    measure: Annotated[
-        bool, typer.Option("--measure", help="With --dry-run, measure that here, for 20 seconds.")
-    ] = False,
+    dry_run: of.DryRun = False,
+    gpu_memory: of.GpuMemory = None,
+    tokens_per_second: of.TokensPerSecond = None,
+    measure: of.Measure = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -239,10 +79,6 @@ def distill(
 
     Every size in between works from then on. The defaults are the published students' recipe, 2.1 billion tokens.
     Ctrl-C saves, --resume goes on. A post-trained teacher takes two phases: text, then conversations.
-
-    Example: boomerang distill --data corpus/ --steps 500 --batch-size 64 --sequence-length 1024
-
-    Example: boomerang distill --recipe adapt --sft-data chats.jsonl
     """
     values: dict[str, Any] = {
         "data": data or None,

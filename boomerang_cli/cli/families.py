@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
-from boomerang_cli.cli import options
+from boomerang_cli.cli import options, panels
 from boomerang_cli.cli.output import Output
 from boomerang_cli.engine.checkpoint.family_list import FamilyList, list_families
+
+EPILOG = panels.epilog(
+    "Where it runs", "boomerang families qwen", "boomerang families --refused", "boomerang families --json"
+)
 
 
 def families(
@@ -24,8 +28,6 @@ def families(
 
     A type is what config.json calls model_type. One that is in no table is derived from its class in transformers on
     the spot, and refused with the reason if its layers cannot be moved.
-
-    Example: boomerang families qwen
     """
     out = Output(as_json=as_json, quiet=quiet)
     found = list_families(containing)

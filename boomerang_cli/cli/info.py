@@ -6,10 +6,17 @@ from typing import Annotated
 
 import typer
 
-from boomerang_cli.cli import options
+from boomerang_cli.cli import complete, options, panels
 from boomerang_cli.cli.info_lines import info_text
 from boomerang_cli.cli.info_next import next_steps
 from boomerang_cli.cli.output import Output, as_plain
+
+EPILOG = panels.epilog(
+    "Commands",
+    "boomerang info student",
+    "boomerang info Harvard-DCML/boomerang-pythia-1.6B",
+    "boomerang info sweep --json",
+)
 
 
 def info(
@@ -19,17 +26,16 @@ def info(
             parser=options.text,
             help="Folder of a model, a sweep or a training, or owner/name[@revision] on the Hub.",
             metavar="MODEL",
+            autocompletion=complete.models,
         ),
     ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Tell what a model, a sweep or a training is, and what to do next.
+    """Tell what a model or a folder is, and what to do next.
 
-    Of a model: its family, layers and where they come from, the sizes that can be made with it, recipe, licence. Only
-    headers are read, on the Hub too.
-
-    Example: boomerang info Harvard-DCML/boomerang-pythia-1.6B
+    A folder may be a sweep's or a training's, too. Of a model: its family, layers and where they come from, the
+    sizes that can be made with it, recipe, licence. Only headers are read, on the Hub too.
     """
     from boomerang_cli.engine.info import info
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boomerang_cli.cli import options
+from boomerang_cli.cli import complete, options, panels
 from boomerang_cli.cli.forecast_lines import forecast_lines
 from boomerang_cli.cli.next_command import distill_command, patch_command
 from boomerang_cli.cli.output import Output
@@ -19,36 +20,77 @@ if TYPE_CHECKING:
     from boomerang_cli.engine.init_student import InitStudentResult
 
 
+EPILOG = panels.epilog(
+    "Distil your own student",
+    "boomerang init-student EleutherAI/pythia-2.8b",
+    "boomerang init-student EleutherAI/pythia-2.8b --every 3 --dry-run",
+    "boomerang init-student Qwen/Qwen3-4B-Instruct-2507 --delta student",
+)
+_layers = partial(typer.Option, rich_help_panel=panels.LAYERS)
+_delta = partial(typer.Option, rich_help_panel=panels.DELTA, parser=options.text, autocompletion=complete.models)
+_output = partial(typer.Option, rich_help_panel=panels.OUTPUT)
+
+
 def init_student(
-    teacher: Annotated[str, typer.Argument(help="Folder or owner/name[@revision] on the Hub.", metavar="TEACHER")],
+    teacher: Annotated[
+        str,
+        typer.Argument(
+            help="Folder or owner/name[@revision] on the Hub.", metavar="TEACHER", autocompletion=complete.models
+        ),
+    ],
+    every: Annotated[
+        int | None,
+        _layers(
+            help="Keep one of so many layers: 2 every second, 3 every third, ... Each kind its share. [default: 2]"
+        ),
+    ] = None,
+    keep_first: Annotated[
+        int | None,
+        _layers(
+            help="How many layers at the teacher's start are kept, all of them, before any is dropped. "
+            "[default: the family's; 1, Llama 2]"
+        ),
+    ] = None,
+    keep_last: Annotated[
+        int | None,
+        _layers(help="How many layers at its end are kept, all of them. [default: the family's; 2, Llama 1]"),
+    ] = None,
+    keep_period: Annotated[
+        bool,
+        _layers("--keep-period", help="Drop whole periods of layers, for programs that suppose one; see above."),
+    ] = False,
+    keep: Annotated[
+        options.Numbers | None,
+        _layers(parser=options.numbers, metavar="0,2,4,...", help="The kept layers outright, layer 0 first."),
+    ] = None,
+    random_init: Annotated[bool, _layers("--random-init", help="Draw the weights at random.")] = False,
     delta: Annotated[
         str | None,
-        typer.Option(
-            parser=options.text,
+        _delta(
             help="A student of the model that TEACHER was post-trained from: add what distilling made of it.",
             metavar="STUDENT",
         ),
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option(
-            parser=options.text,
+        _delta(
             help="The teacher of --delta's student. Without it: what that records, else the published one.",
             metavar="MODEL",
         ),
     ] = None,
-    delta_scale: Annotated[float, typer.Option(help="How much of the delta is added.", metavar="NUMBER")] = 1.0,
+    delta_scale: Annotated[
+        float, typer.Option(help="How much of the delta is added.", metavar="NUMBER", rich_help_panel=panels.DELTA)
+    ] = 1.0,
     compare: Annotated[
         str | None,
-        typer.Option(
-            parser=options.text,
+        _delta(
             help="A student distilled from TEACHER itself: forecast by it how --delta will do. Reads all weights.",
             metavar="STUDENT",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
+        _output(
             "--output",
             "-o",
             parser=options.home,
@@ -56,29 +98,11 @@ def init_student(
             metavar="FOLDER",
         ),
     ] = None,
-    every: Annotated[
-        int | None, typer.Option(help="Keep every second, third, ... layer; each kind its share. [default: 2]")
-    ] = None,
-    keep_first: Annotated[
-        int | None, typer.Option(help="Layers kept at the start. [default: the family's; 1, Llama 2]")
-    ] = None,
-    keep_last: Annotated[
-        int | None, typer.Option(help="Layers kept at the end. [default: the family's; 2, Llama 1]")
-    ] = None,
-    keep_period: Annotated[
-        bool,
-        typer.Option("--keep-period", help="Drop whole periods of layers, for programs that suppose one; see below."),
-    ] = False,
-    keep: Annotated[
-        options.Numbers | None,
-        typer.Option(parser=options.numbers, metavar="0,2,4,...", help="The kept layers outright, layer 0 first."),
-    ] = None,
-    random_init: Annotated[bool, typer.Option("--random-init", help="Draw the weights at random.")] = False,
     dtype: options.DType = "auto",
     max_shard_size: options.MaxShardSize = "5GB",
     download: options.Download = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read the student again and compare every byte with its sources.")
+        bool, _output("--verify", help="Read the student again and compare every byte with its sources.")
     ] = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
@@ -95,8 +119,6 @@ def init_student(
     Where layers differ in kind (sliding and full attention, dense and experts, ...), it copies one of every two, not
     always the first, so that each kind keeps the share that it has in the teacher. Some programs suppose that kinds
     follow the teacher's period, such as every 6th layer of full attention: with --keep-period they do, at every size.
-
-    Example: boomerang init-student EleutherAI/pythia-2.8b
     """
     from boomerang_cli.engine.init_student import init_student
 

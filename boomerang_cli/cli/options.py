@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from boomerang_cli.cli import complete, panels
 
 
 class Numbers(tuple[int, ...]):
@@ -45,41 +48,52 @@ def text(name: str) -> str:
 
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
+# Models
+
+_models = partial(typer.Option, rich_help_panel=panels.MODELS)
+
 Student = Annotated[
     str | None,
-    typer.Option(
+    _models(
         parser=text,
         help="Folder or owner/name[@revision] of the student. Without it: BOOMERANG_STUDENT, this folder, ./student.",
         metavar="MODEL",
+        autocompletion=complete.models,
     ),
 ]
 Teacher = Annotated[
     str | None,
-    typer.Option(
+    _models(
         parser=text,
         help="Folder or owner/name[@revision] of the teacher. Without it: BOOMERANG_TEACHER, what the student records.",
         metavar="MODEL",
+        autocompletion=complete.models,
     ),
 ]
 Keep = Annotated[
     Numbers | None,
-    typer.Option(
+    _models(
         parser=numbers,
         metavar="0,2,4,...",
         help="Teacher layers that the student copied, where it has no student_config.json.",
     ),
 ]
-OutputFolder = Annotated[Path, typer.Option("--output", "-o", parser=home, help="Folder to write.", metavar="FOLDER")]
-DType = Annotated[DTypeName, typer.Option(help="Floating-point type of the output.")]
-MaxShardSize = Annotated[str, typer.Option(help="Largest size of one weights file.", metavar="SIZE")]
 Download = Annotated[
     bool,
-    typer.Option(
-        "--download", help="Bring models of the Hub whole into the cache, not only the bytes that are needed."
-    ),
+    _models("--download", help="Bring models of the Hub whole into the cache, not only the bytes that are needed."),
 ]
-Private = Annotated[bool, typer.Option("--private", help="Make the repository private if it is new.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of this command.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and write nothing.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints.")]
+
+# Output
+
+_output = partial(typer.Option, rich_help_panel=panels.OUTPUT)
+
+OutputFolder = Annotated[Path, _output("--output", "-o", parser=home, help="Folder to write.", metavar="FOLDER")]
+DType = Annotated[DTypeName, _output(help="Floating-point type of the output.")]
+MaxShardSize = Annotated[str, _output(help="Largest size of one weights file.", metavar="SIZE")]
+Private = Annotated[
+    bool, typer.Option("--private", help="Make the repository private if it is new.", rich_help_panel=panels.HUB)
+]
+Overwrite = Annotated[bool, _output("--overwrite", help="Replace an earlier output of this command.")]
+DryRun = Annotated[bool, _output("--dry-run", help="Print what would be written, and write nothing.")]
+Json = Annotated[bool, _output("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, _output("--quiet", "-q", help="No progress and no hints.")]

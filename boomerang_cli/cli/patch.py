@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boomerang_cli.cli import options
+from boomerang_cli.cli import complete, options, panels
 from boomerang_cli.cli.output import Output
 from boomerang_cli.cli.push import note_pushed
 from boomerang_cli.engine.sizes import show_bytes, show_count
@@ -17,50 +18,70 @@ if TYPE_CHECKING:
     from boomerang_cli.engine.patch import PatchResult
 
 
+EPILOG = panels.epilog(
+    "Choose a size",
+    "boomerang patch --layers 2",
+    "boomerang patch --memory 8GB --context 16384 --max-kl 0.1",
+    "boomerang patch --student Harvard-DCML/boomerang-pythia-1.6B --params 2B",
+)
+_size = partial(typer.Option, rich_help_panel=panels.SIZE)
+_bounds = partial(typer.Option, rich_help_panel=panels.BOUNDS)
+_order = partial(typer.Option, rich_help_panel=panels.ORDER)
+_output = partial(typer.Option, rich_help_panel=panels.OUTPUT)
+
+
 def patch(
-    layers: Annotated[int | None, typer.Option(help="Number of blocks to patch, 0 (student) to n (teacher).")] = None,
-    depth: Annotated[int | None, typer.Option(help="Number of layers of the result.")] = None,
-    params: Annotated[
-        str | None, typer.Option(help="The best model with at most so many parameters: 2B.", metavar="COUNT")
+    layers: Annotated[
+        int | None,
+        _size(
+            help="k: how many blocks are patched, from 0 (student) to n (teacher); the number of layers is --depth.",
+            autocompletion=complete.layers,
+        ),
     ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="The best model of at most so many bytes: 4GB.", metavar="SIZE")
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(help="The best that runs in so much memory: weights, cache, a tenth in reserve.", metavar="SIZE"),
-    ] = None,
-    context: Annotated[
-        int | None, typer.Option(help="Tokens of each sequence, for --memory. [default: 4096 at most]", min=1)
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Sequences at once, for --memory. [default: 1]", min=1)] = None,
-    weights_bits: Annotated[
-        float | None,
-        typer.Option(help="Bits of a quantised parameter, for --memory: 4.85. [default: as stored]", metavar="BITS"),
-    ] = None,
-    max_kl: Annotated[float | None, typer.Option(help="The smallest model as close to the teacher.")] = None,
-    max_perplexity: Annotated[float | None, typer.Option(help="The smallest model of such a perplexity.")] = None,
-    min_top1: Annotated[
-        float | None, typer.Option(help="The smallest whose likeliest token is as often the teacher's: 0.9.")
-    ] = None,
-    min_speed: Annotated[
-        float | None, typer.Option(help="The best that writes so many tokens per second, as sweep --speed measured it.")
-    ] = None,
+    depth: Annotated[int | None, _size(help="Number of layers of the result.", autocompletion=complete.depths)] = None,
     blocks: Annotated[
         options.Numbers | None,
-        typer.Option(parser=options.numbers, metavar="3,7,...", help="The blocks to patch, one by one."),
+        _size(parser=options.numbers, metavar="3,7,...", help="The blocks to patch, one by one."),
+    ] = None,
+    params: Annotated[
+        str | None, _bounds(help="The best model with at most so many parameters: 2B.", metavar="COUNT")
+    ] = None,
+    size: Annotated[str | None, _bounds(help="The best model of at most so many bytes: 4GB.", metavar="SIZE")] = None,
+    memory: Annotated[
+        str | None,
+        _bounds(help="The best that runs in so much memory: weights, cache, a tenth in reserve.", metavar="SIZE"),
+    ] = None,
+    context: Annotated[
+        int | None, _bounds(help="Tokens of each sequence, for --memory. [default: 4096 at most]")
+    ] = None,
+    batch: Annotated[int | None, _bounds(help="Sequences at once, for --memory. [default: 1]")] = None,
+    weights_bits: Annotated[
+        float | None,
+        _bounds(help="Bits of a quantised parameter, for --memory: 4.85. [default: as stored]", metavar="BITS"),
+    ] = None,
+    max_kl: Annotated[
+        float | None,
+        _bounds(help="The smallest model as close to the teacher: KL divergence in nats a token, 0 for the teacher."),
+    ] = None,
+    max_perplexity: Annotated[float | None, _bounds(help="The smallest model of such a perplexity.")] = None,
+    min_top1: Annotated[
+        float | None, _bounds(help="The smallest whose likeliest token is as often the teacher's: 0.9.")
+    ] = None,
+    min_speed: Annotated[
+        float | None, _bounds(help="The best that writes so many tokens per second, as sweep --speed measured it.")
     ] = None,
     order: Annotated[
         str | None,
-        typer.Option(
+        _order(
             help="auto (what the student records, else the family's), first, last, one that the sweep searched, or an "
             "order file. [default: the best of ./sweep, else auto]",
             metavar="ORDER",
+            autocompletion=complete.orders_to_patch,
         ),
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option(
+        _order(
             parser=options.home,
             help="Folder of a sweep. [default: ./sweep if it is of this pair, else what the student came with]",
             metavar="FOLDER",
@@ -71,7 +92,7 @@ def patch(
     keep: options.Keep = None,
     output: Annotated[
         Path | None,
-        typer.Option(
+        _output(
             "--output",
             "-o",
             parser=options.home,
@@ -83,12 +104,15 @@ def patch(
     max_shard_size: options.MaxShardSize = "5GB",
     download: options.Download = False,
     push: Annotated[
-        str | None, typer.Option(help="Write to this repository on the Hub, not to the disk.", metavar="REPO_ID")
+        str | None,
+        typer.Option(
+            help="Write to this repository on the Hub, not to the disk.", metavar="REPO_ID", rich_help_panel=panels.HUB
+        ),
     ] = None,
     private: options.Private = False,
     verify: Annotated[
         bool,
-        typer.Option(
+        _output(
             "--verify",
             help="Compare layers with their origins, as transformers builds them, and every byte with its source.",
         ),
@@ -103,12 +127,14 @@ def patch(
     No training is needed: blocks of teacher layers go back into the student. The result opens with transformers like
     any other model.
 
+    Block i is the run of teacher layers that student layer i stands for: from the one that it was copied from to the
+    one before the next copied one. Blocks of two or more layers can be patched, n of them: the teacher's layers take
+    the place of the student's one. k is how many blocks are patched, from 0, the student, to n, the teacher. The order
+    says which: at size k its first k blocks, from the end of the model (last), from its start (first), or as a sweep
+    found them.
+
     Bounds choose by what a model costs and scores; several together give the best that keeps all of them.
     --dry-run prints all sizes to choose from.
-
-    Example: boomerang patch --layers 2
-
-    Example: boomerang patch --memory 8GB --context 16384 --max-kl 0.1
     """
     from boomerang_cli.engine.patch import patch
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boomerang_cli.cli import options
+from boomerang_cli.cli import complete, options, panels
 from boomerang_cli.cli.output import Output
 from boomerang_cli.cli.table import table
 from boomerang_cli.engine.sizes import show_bytes
@@ -16,28 +17,40 @@ from boomerang_cli.engine.sizes import show_bytes
 if TYPE_CHECKING:
     from boomerang_cli.engine.push import PushResult, SweepPushResult
 
+EPILOG = panels.epilog(
+    "The Hub, both ways",
+    "boomerang push patched-21L me/pythia-2.0B",
+    "boomerang push patched-21L me/pythia-2.0B --create-pr --dry-run",
+    "boomerang push sweep me/pythia --collection",
+)
+_hub = partial(typer.Option, rich_help_panel=panels.HUB)
+
 
 def push(
-    path: Annotated[Path, typer.Argument(help="A model folder, or a sweep's with models in it.", metavar="PATH")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A model folder, or a sweep's with models in it.", metavar="PATH", autocompletion=complete.models
+        ),
+    ],
     repo_id: Annotated[
         str, typer.Argument(help="owner/name on the Hub; a sweep's models get -<depth>L behind it.", metavar="REPO_ID")
     ],
     private: options.Private = False,
-    revision: Annotated[str | None, typer.Option(help="Branch to write to. [default: main]", metavar="BRANCH")] = None,
-    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
-    message: Annotated[str | None, typer.Option("--message", "-m", help="Of the commit.", metavar="TEXT")] = None,
-    collection: Annotated[bool, typer.Option("--collection", help="Gather a sweep's models in a collection.")] = False,
+    revision: Annotated[str | None, _hub(help="Branch to write to. [default: main]", metavar="BRANCH")] = None,
+    create_pr: Annotated[bool, _hub("--create-pr", help="Open a pull request instead.")] = False,
+    message: Annotated[str | None, _hub("--message", "-m", help="Message of the commit.", metavar="TEXT")] = None,
+    collection: Annotated[bool, _hub("--collection", help="Gather a sweep's models in a collection.")] = False,
     results: Annotated[
         Path | None,
-        typer.Option(
+        _hub(
             parser=options.home,
             help="Folder of a sweep of this student; its scores go along. [default: ./sweep if it is of these files]",
             metavar="FOLDER",
         ),
     ] = None,
     teacher_id: Annotated[
-        str | None,
-        typer.Option(help="The teacher on the Hub, if it is a folder of this disk.", metavar="OWNER/NAME"),
+        str | None, _hub(help="The teacher on the Hub, if it is a folder of this disk.", metavar="OWNER/NAME")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
     as_json: options.Json = False,
@@ -46,8 +59,6 @@ def push(
     """Send a model, or a sweep's models, to the Hub.
 
     The folder is checked before a byte is sent, and gets a model card unless it has its own.
-
-    Example: boomerang push patched-21L me/pythia-2.0B
     """
     from boomerang_cli.engine.push import push
 

@@ -4,143 +4,69 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from boomerang_cli.cli import options
+from boomerang_cli.cli import options, panels
+from boomerang_cli.cli import sweep_options as of
 from boomerang_cli.cli.error_line import error
 from boomerang_cli.cli.next_command import recommended_command
 from boomerang_cli.cli.output import Output, as_plain
 from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.cli.sweep_text import sweep_text
-from boomerang_cli.engine.evaluation.asked import NEW_TOKENS
 from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
 from boomerang_cli.engine.pair.order import SEARCHED
 from boomerang_cli.engine.processes.launch import is_first_process, launch, without_option
 
+EPILOG = panels.epilog(
+    "Choose a size",
+    "boomerang sweep --data valid.txt --order first,last,greedy --baseline",
+    "boomerang sweep --dry-run",
+    "boomerang sweep --layers 2 --data valid.txt --max-perplexity 12.5 --json",
+)
+
 
 def sweep(
-    layers: Annotated[
-        options.Numbers | None,
-        typer.Option(parser=options.numbers, metavar="1,2,5-8", help="Which sizes, by k. [default: all]"),
-    ] = None,
-    order: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ORDER",
-            help="auto, first, last, greedy, exact (best set of each size), nested (best sequence), or an order file; "
-            "several, as first,last or repeated, are compared. [default: auto]",
-        ),
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            parser=options.text,
-            metavar="TEXT",
-            help="Text to score on, as distill reads it: a file, a folder of them, or a Hub dataset; repeatable. "
-            "[default: what the student's distillation was evaluated on]",
-        ),
-    ] = None,
-    sequences: Annotated[int, typer.Option(help="Windows of text to score on, at most.")] = 512,
-    sequence_length: Annotated[
-        int | None, typer.Option(help="Tokens in a window. [default: the teacher's, 2048 at most]")
-    ] = None,
-    stride: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens between the beginnings of two windows; fewer give each token more context. "
-            "[default: the window's length]"
-        ),
-    ] = None,
-    calibration: Annotated[
-        list[str] | None,
-        typer.Option(
-            parser=options.text,
-            metavar="TEXT",
-            help="Text to search orders on. [default: the beginning of --data]",
-        ),
-    ] = None,
-    calibration_sequences: Annotated[int, typer.Option(help="Windows to search orders on, at most.")] = 64,
-    beam: Annotated[int, typer.Option(help="Sets of each size that greedy goes on from.")] = 1,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Search exact however long it takes.")] = False,
-    baseline: Annotated[
-        bool, typer.Option("--baseline", help="Score the never-distilled student's sizes, too (naive pruning).")
-    ] = False,
-    speed: Annotated[
-        bool, typer.Option("--speed", help="Measure tokens read and written a second, and GPU memory.")
-    ] = False,
-    tasks: Annotated[
-        str | None, typer.Option(metavar="TASK,...", help="Tasks of lm-eval (pip install 'boomerang-cli[eval]').")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Examples of each task. [default: all]")] = None,
-    num_fewshot: Annotated[int | None, typer.Option(help="Examples in the context. [default: the task's]")] = None,
-    include_path: Annotated[
-        Path | None,
-        typer.Option(parser=options.home, metavar="FOLDER", help="Definitions of your own tasks for lm-eval."),
-    ] = None,
-    apply_chat_template: Annotated[
-        bool,
-        typer.Option("--apply-chat-template", help="Put tasks as chats, by the teacher's template, as lm-eval does."),
-    ] = False,
-    system_instruction: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What a chat begins with, in tasks and prompts.")
-    ] = None,
-    gen_kwargs: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME=VALUE,...",
-            help="How tasks generate, as lm-eval takes it: temperature=0.7,top_p=0.8,do_sample=True, or a JSON object.",
-        ),
-    ] = None,
-    fewshot_as_multiturn: Annotated[
-        bool | None,
-        typer.Option(
-            "--fewshot-as-multiturn/--no-fewshot-as-multiturn",
-            help="Examples in the context are turns of the chat. [default: with --apply-chat-template]",
-        ),
-    ] = None,
-    prompt: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            help=f"Have every size continue this, greedily, at most {NEW_TOKENS} tokens, as a chat where the teacher "
-            "has a template; repeatable. See samples.md.",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        str, typer.Option(metavar="auto|N", help="Windows, and examples of tasks, at once.")
-    ] = "auto",
-    max_perplexity: Annotated[float | None, typer.Option(help="Exit with 1 if a size has a higher perplexity.")] = None,
-    max_kl: Annotated[float | None, typer.Option(help="Exit with 1 if a size is farther from the teacher.")] = None,
-    write: Annotated[bool, typer.Option("--write", help="Write each model to OUTPUT/<depth>L.")] = False,
     student: options.Student = None,
     teacher: options.Teacher = None,
     keep: options.Keep = None,
+    layers: of.Layers = None,
+    data: of.Data = None,
+    sequences: of.Sequences = 512,
+    sequence_length: of.SequenceLength = None,
+    stride: of.Stride = None,
+    order: of.Order = None,
+    calibration: of.Calibration = None,
+    calibration_sequences: of.CalibrationSequences = 64,
+    beam: of.Beam = 1,
+    yes: of.Yes = False,
+    baseline: of.Baseline = False,
+    speed: of.Speed = False,
+    prompt: of.Prompt = None,
+    max_perplexity: of.MaxPerplexity = None,
+    max_kl: of.MaxKl = None,
+    tasks: of.Tasks = None,
+    limit: of.Limit = None,
+    num_fewshot: of.NumFewshot = None,
+    include_path: of.IncludePath = None,
+    apply_chat_template: of.ApplyChatTemplate = False,
+    system_instruction: of.SystemInstruction = None,
+    gen_kwargs: of.GenKwargs = None,
+    fewshot_as_multiturn: of.FewshotAsMultiturn = None,
+    batch_size: of.BatchSize = "auto",
+    dtype: of.DType = "auto",
+    device: of.Device = "auto",
+    gpus: of.Gpus = None,
+    write: of.Write = False,
     output: options.OutputFolder = Path("sweep"),
-    dtype: Annotated[
-        options.DTypeName, typer.Option(help="Of the computation. auto: bfloat16 on a GPU, float32 on a CPU.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
-    gpus: Annotated[
-        int | None,
-        typer.Option(
-            help="GPUs of this machine to share the work: a process for each that holds both models, else their layers "
-            "spread over as many as it takes. [default: 1]"
-        ),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier sweep.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the sizes to choose from, and score nothing.")
-    ] = False,
+    overwrite: of.Overwrite = False,
+    dry_run: of.DryRun = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Score every size, and find the best order to patch.
 
     A sweep that was stopped goes on where it was: type the same command again.
-
-    Example: boomerang sweep --data valid.txt --order first,last,exact --baseline
     """
     if gpus is not None and not dry_run:
         from boomerang_cli.engine.evaluation.placement import processes_on

@@ -87,7 +87,7 @@ def demo(
     check_writable(target)
     _check_room(target)
     if steps < 1:
-        raise TrainingError(f"--steps {steps} must be 1 or more")
+        raise TrainingError(f"--steps {steps} must be 1 or more", usage=True)
     training_files()  # refused before anything is made
     for line in _what_is_to_come(target, steps):
         on_note(line)

@@ -3,9 +3,22 @@
 Each message is one line without a full stop that names what is wrong, the values, and the way out.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class BoomerangError(Exception):
-    """Anything that the engine refuses or fails to do."""
+    """Anything that the engine refuses or fails to do.
+
+    Attributes:
+        usage: the arguments alone are wrong, whatever the models: a value that means nothing, or some that exclude one
+            another.
+    """
+
+    def __init__(self, message: str, *, usage: bool = False) -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 class ModelNotFoundError(BoomerangError):
@@ -50,3 +63,13 @@ class ProcessError(BoomerangError):
 
 class ScoringError(BoomerangError):
     """Models that cannot be scored: too little memory, an unknown task, or a search that would take too long."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``: did you mean first?`` for the end of an error's line, empty where nothing known is like the word."""
+    from difflib import get_close_matches
+
+    names = list(known)
+    begun = [name for name in names if word and name.startswith(word)]
+    found = begun[:1] or get_close_matches(word, names, n=1)
+    return f": did you mean {found[0]}?" if found else ""

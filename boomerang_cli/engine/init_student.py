@@ -233,17 +233,21 @@ def _check_options(
     """
     check_scale(scale)
     if rule["keep"] is not None and rule["keep_period"]:
-        raise SelectionError("--keep-period and --keep exclude one another: give one of them")
+        raise SelectionError("--keep-period and --keep exclude one another: give one of them", usage=True)
     if delta is None:
         given = [name for name, value in of_delta.items() if value is not None]
         if given or scale != 1:
             flag = given[0] if given else "delta-scale"
-            raise SelectionError(f"--{flag} belongs to --delta STUDENT, which is not given")
+            raise SelectionError(f"--{flag} belongs to --delta STUDENT, which is not given", usage=True)
         return
     if random_init:
-        raise SelectionError("--random-init and --delta exclude one another: a delta is added to the teacher's weights")
+        raise SelectionError(
+            "--random-init and --delta exclude one another: a delta is added to the teacher's weights", usage=True
+        )
     if given := [name.replace("_", "-") for name, value in rule.items() if value is not None]:
-        raise SelectionError(f"--{given[0]} and --delta exclude one another: the delta's student decides what is kept")
+        raise SelectionError(
+            f"--{given[0]} and --delta exclude one another: the delta's student decides what is kept", usage=True
+        )
 
 
 def _plan(

@@ -195,9 +195,12 @@ def patch(
     )
     selection = Selection(layers, depth, blocks, bounds)
     if push is not None:
+        from boomerang_cli.engine.checkpoint.hub_address import named_by_address
+
+        push = named_by_address(push)
         check_repo_id(push)
     if push is not None and output is not None:
-        raise SelectionError("--push writes to the Hub and --output to the disk: give one of them")
+        raise SelectionError("--push writes to the Hub and --output to the disk: give one of them", usage=True)
     if output is not None:
         check_output(Path(output), "patched", overwrite=overwrite, dry_run=dry_run)
     pair = open_pair(student, teacher, keep=keep, download=download and not dry_run)

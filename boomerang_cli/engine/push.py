@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.files import ask
+from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.checkpoint.readers import is_portable, misreaders
 from boomerang_cli.engine.errors import ModelNotFoundError, SelectionError
@@ -142,6 +143,7 @@ def push(
     folder = Path(path)
     with suppress(RuntimeError):  # the home of nobody
         folder = folder.expanduser()
+    repo_id = named_by_address(repo_id)
     check_repo_id(repo_id)
     if create_pr and revision is not None:
         raise SelectionError("--create-pr and --revision exclude one another: a pull request is opened against main")

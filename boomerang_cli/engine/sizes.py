@@ -39,7 +39,7 @@ def _parse(text: str, flag: str, units: dict[str, int], wanted: str) -> int:
     unit = units.get(match[2].upper()) if match else None
     size = float(match[1]) * unit if match and unit else 0.0
     if not 1 <= size < math.inf:
-        raise SelectionError(f"{flag} {text!r} is not {wanted}")
+        raise SelectionError(f"{flag} {text!r} is not {wanted}", usage=True)
     return round(size)
 
 

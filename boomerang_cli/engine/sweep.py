@@ -143,7 +143,7 @@ def sweep(
         HubError: the Hub refuses, fails, or is out of reach.
     """
     if beam < 1 or (batch_size is not None and batch_size < 1):
-        raise SelectionError("--beam and --batch-size must be 1 or more")
+        raise SelectionError("--beam and --batch-size must be 1 or more", usage=True)
     asked = Asked(
         TaskSettings(
             tasks,

@@ -57,11 +57,6 @@ def test_help_imports_neither_torch_nor_transformers(arguments: list[str]) -> No
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_a_command_says_what_it_is_for_and_shows_an_example(command: str) -> None:
-    assert re.search(rf"Example:\s+boomerang\s+{command}", run(command, "--help").stdout)
-
-
 def test_no_arguments_show_the_commands() -> None:
     shown = run().output
     assert all(command in shown for command in COMMANDS)

@@ -183,7 +183,7 @@ def test_a_damaged_sweep_is_told_and_left_aside(content: str, tmp_path: Path, pr
 
 
 def test_the_menu_shows_every_size_once_and_marks_the_chosen(rows: list[SweepRow]) -> None:
-    shown = run("patch", "--layers", "1", "--memory", "1MB", "--dry-run", code=1).stderr
+    shown = run("patch", "--layers", "1", "--memory", "1MB", "--dry-run", code=2).stderr
     assert "--layers and --memory exclude one another" in shown
     shown = run("patch", "--memory", "1MB", "--context", "16", "--max-kl", "100", "--dry-run").stdout
     menu = shown[: shown.index("\n\n")].splitlines()

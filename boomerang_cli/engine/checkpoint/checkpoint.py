@@ -74,6 +74,7 @@ def open_checkpoint(model: str | Path, *, download: bool = True) -> Checkpoint:
     """Open a local folder, ``owner/name[@revision]`` on the Hub, or ``builtin:demo``; no tensor data is read.
 
     Args:
+        model: of a model on the Hub also its page's address.
         download: bring a model of the Hub whole into the cache; else weights that are not there stay on the Hub.
 
     Raises:
@@ -93,10 +94,12 @@ def open_checkpoint(model: str | Path, *, download: bool = True) -> Checkpoint:
     if is_there:
         raise ModelNotFoundError(f"{model} is a file: give the model's folder")
     from boomerang_cli.engine.checkpoint import hub_reading as hub
+    from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 
-    if not hub.is_repo_id(str(model)):
+    model = named_by_address(str(model))
+    if not hub.is_repo_id(model):
         raise ModelNotFoundError(f"no model at {model}: neither a folder nor a Hub id (owner/name[@revision])")
-    snapshot = hub.download(str(model)) if download else hub.locate(str(model))
+    snapshot = hub.download(model) if download else hub.locate(model)
     return read_checkpoint(snapshot.folder, name=snapshot.repo_id, revision=snapshot.revision, files=snapshot.files)
 
 

@@ -26,7 +26,7 @@ def stored_dtype(dtype: str) -> str | None:
     if dtype == "auto":
         return None
     if dtype not in DTYPES:
-        raise SelectionError(f"--dtype {dtype} is unknown: give auto, {', '.join(DTYPES)}")
+        raise SelectionError(f"--dtype {dtype} is unknown: give auto, {', '.join(DTYPES)}", usage=True)
     return DTYPES[dtype]
 
 

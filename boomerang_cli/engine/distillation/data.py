@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from boomerang_cli.engine.checkpoint.files import ask
+from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 from boomerang_cli.engine.distillation.readers import (
     ROW_KINDS,
     TEXT_COLUMN,
@@ -203,7 +204,7 @@ def _find_source(value: str, flag: str, kinds: Sequence[str]) -> Source:
             return LocalText(value, (path,))
         why = "holds no rows" if is_of_kind(path, TEXT_KINDS) else "is of an unknown kind"
         raise DataError(f"{flag} {value} {why}: convert it to one of {shown}")
-    if match := REPOSITORY.fullmatch(value):
+    if match := REPOSITORY.fullmatch(named_by_address(value, "datasets/")):
         config = match["config"] or match["configured"] or None
         return HubText(value, match["id"], config, match["revision"], split=match["split"] or "train")
     raise DataError(

@@ -50,7 +50,9 @@ class Levers:
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
-            raise TrainingError(f"--optimizer {self.optimizer} is unknown: give one of {', '.join(OPTIMIZERS)}")
+            raise TrainingError(
+                f"--optimizer {self.optimizer} is unknown: give one of {', '.join(OPTIMIZERS)}", usage=True
+            )
         if OPTIMIZERS[self.optimizer] and importlib.util.find_spec("torchao") is None:
             raise TrainingError(
                 f"--optimizer {self.optimizer} needs the package torchao: `pip install 'boomerang-cli[low-memory]'`"

@@ -93,41 +93,51 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
-                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be {least} or more")
+                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be {least} or more", usage=True)
         self._check_phases()
         for name in ("learning_rate", "temperature", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
-                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be above 0")
+                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be above 0", usage=True)
         for name in ("weight_decay", "kl_weight", "cosine_weight"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be 0 or more")
+                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be 0 or more", usage=True)
         if not 0 <= self.warmup_ratio < 1:
-            raise TrainingError(f"--warmup-ratio {self.warmup_ratio} must be a share of the steps, from 0 to below 1")
+            raise TrainingError(
+                f"--warmup-ratio {self.warmup_ratio} must be a share of the steps, from 0 to below 1", usage=True
+            )
         if not 0 <= self.patched_share <= 1:
-            raise TrainingError(f"--patched-share {self.patched_share} must be a share of the steps, from 0 to 1")
+            raise TrainingError(
+                f"--patched-share {self.patched_share} must be a share of the steps, from 0 to 1", usage=True
+            )
         for name, known in _NAMED.items():
             if getattr(self, name) not in known:
-                raise TrainingError(f"{_flag(name)} {getattr(self, name)} is unknown: give one of {', '.join(known)}")
+                raise TrainingError(
+                    f"{_flag(name)} {getattr(self, name)} is unknown: give one of {', '.join(known)}", usage=True
+                )
         if not 0 <= self.seed < 2**32:
-            raise TrainingError(f"--seed {self.seed} must be from 0 to {2**32 - 1}")
+            raise TrainingError(f"--seed {self.seed} must be from 0 to {2**32 - 1}", usage=True)
 
     def _check_phases(self) -> None:
         if not self.phases:
-            raise TrainingError(f"--steps {self.steps} must be 1 or more, or --sft-steps with --sft-data")
+            raise TrainingError(f"--steps {self.steps} must be 1 or more, or --sft-steps with --sft-data", usage=True)
         if self.sft_data and not self.sft_steps:
-            raise TrainingError("--sft-data without --sft-steps: tell how many steps to train on it")
+            raise TrainingError("--sft-data without --sft-steps: tell how many steps to train on it", usage=True)
         if self.sft_steps and not self.sft_data:
-            raise TrainingError(f"--sft-steps {self.sft_steps} without --sft-data: name the conversations to train on")
+            raise TrainingError(
+                f"--sft-steps {self.sft_steps} without --sft-data: name the conversations to train on", usage=True
+            )
         if len(self.sft_columns) > 2:
             raise TrainingError(
                 f"--sft-columns {','.join(self.sft_columns)} must be the columns of prompt and response, or the one of "
-                "messages"
+                "messages",
+                usage=True,
             )
         for phase in self.phases:
             if not (phase.cross_entropy or phase.kl or phase.cosine):
                 last = ", --sft-no-kl" if phase.response_only else ""
                 raise TrainingError(
-                    f"nothing to train on: leave out one of --no-cross-entropy, --no-kl, --no-cosine{last}"
+                    f"nothing to train on: leave out one of --no-cross-entropy, --no-kl, --no-cosine{last}",
+                    usage=True,
                 )
 
     @property

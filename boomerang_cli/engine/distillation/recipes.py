@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import TrainingError
 
@@ -46,11 +47,11 @@ def recipe_of(name: str, **values: Any) -> Recipe:
         TrainingError: there is no such recipe, or nothing can be trained with it.
     """
     if name not in RECIPES:
-        raise TrainingError(f"--recipe {name} is unknown: give one of {', '.join(RECIPES)}")
+        raise TrainingError(f"--recipe {name} is unknown: give one of {', '.join(RECIPES)}", usage=True)
     given = {key: _frozen(value) for key, value in values.items() if value is not None}
     chosen = {**RECIPES[name], **given}
     if chosen.get("steps") == 0 and "data" in given and chosen.get("sft_data"):
-        raise TrainingError("--data with --steps 0: nothing would be trained on it, leave one of them out")
+        raise TrainingError("--data with --steps 0: nothing would be trained on it, leave one of them out", usage=True)
     for steps, data in (("steps", "data"), ("sft_steps", "sft_data")):
         if chosen.get(steps) == 0 and data not in given:
             chosen[data] = ()
@@ -63,7 +64,7 @@ def recipe_of(name: str, **values: Any) -> Recipe:
 def _check_without_conversations(given: Mapping[str, Any]) -> None:
     flags = ["sft-no-kl" if key == "sft_kl" else key.replace("_", "-") for key in given if key.startswith("sft_")]
     if needless := [flag for flag in flags if given.get(flag.replace("-", "_")) != 0]:
-        raise TrainingError(f"--{needless[0]} without --sft-data: name the conversations to train on")
+        raise TrainingError(f"--{needless[0]} without --sft-data: name the conversations to train on", usage=True)
 
 
 def default_of(key: str) -> str:
@@ -73,4 +74,7 @@ def default_of(key: str) -> str:
 
 
 def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    """Return a list of texts as a tuple, those on the Hub by their names."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return value
+    return tuple(named_by_address(each, "datasets/") for each in value)

@@ -91,19 +91,23 @@ class Asked:
         named["--system-instruction"] = () if system is None else (system,)
         for flag, texts in named.items():
             if any(not text.strip() for text in texts):
-                raise ScoringError(f"{flag} is empty: is a variable not set?")
+                raise ScoringError(f"{flag} is empty: is a variable not set?", usage=True)
             if other := [text for text in texts if as_utf8(text) != text]:
-                raise ScoringError(f"{flag} {as_utf8(other[0])[:80]} is not UTF-8: write it anew")
+                raise ScoringError(f"{flag} {as_utf8(other[0])[:80]} is not UTF-8: write it anew", usage=True)
         if self.tasks.tasks:
             pass
         elif self.tasks.gen_kwargs or self.tasks.fewshot_as_multiturn is not None:
             flag = "--gen-kwargs" if self.tasks.gen_kwargs else "--fewshot-as-multiturn"
-            raise ScoringError(f"{flag} is for tasks of lm-eval: give --tasks, or leave it out")
+            raise ScoringError(f"{flag} is for tasks of lm-eval: give --tasks, or leave it out", usage=True)
         elif (system or self.tasks.apply_chat_template) and not self.prompts:
             flag = "--system-instruction" if system else "--apply-chat-template"
-            raise ScoringError(f"{flag} is for tasks and prompts: give --tasks or --prompt, or leave it out")
+            raise ScoringError(
+                f"{flag} is for tasks and prompts: give --tasks or --prompt, or leave it out", usage=True
+            )
         if self.tasks.fewshot_as_multiturn and not self.tasks.apply_chat_template:
-            raise ScoringError("--fewshot-as-multiturn makes turns of a chat: give --apply-chat-template, too")
+            raise ScoringError(
+                "--fewshot-as-multiturn makes turns of a chat: give --apply-chat-template, too", usage=True
+            )
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``results.json`` tells of it: what was given alone."""

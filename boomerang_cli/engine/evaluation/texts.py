@@ -44,9 +44,9 @@ class TextSettings:
     def __post_init__(self) -> None:
         for name in ("sequences", "calibration_sequences", "stride"):
             if (value := getattr(self, name)) is not None and value < 1:
-                raise DataError(f"--{name.replace('_', '-')} {value} must be 1 or more")
+                raise DataError(f"--{name.replace('_', '-')} {value} must be 1 or more", usage=True)
         if self.sequence_length is not None and self.sequence_length < 2:
-            raise DataError(f"--sequence-length {self.sequence_length} must be 2 or more")
+            raise DataError(f"--sequence-length {self.sequence_length} must be 2 or more", usage=True)
 
 
 @dataclass(frozen=True)

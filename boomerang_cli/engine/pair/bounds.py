@@ -85,7 +85,8 @@ def _number(value: float, flag: str, low: float, high: float) -> float:
     if low <= value <= high and math.isfinite(value):
         return value
     raise SelectionError(
-        f"{flag} {value:g} bounds nothing: give {f'{low} to {high}' if high == 1 else f'{low} or more'}"
+        f"{flag} {value:g} bounds nothing: give {f'{low} to {high}' if high == 1 else f'{low} or more'}",
+        usage=True,
     )
 
 
@@ -113,9 +114,9 @@ class Use:
         given = {"--context": context, "--batch": batch, "--weights-bits": weights_bits}
         if memory is None:
             if others := [flag for flag, value in given.items() if value is not None]:
-                raise SelectionError(f"{others[0]} says what --memory is used for: give that, too")
+                raise SelectionError(f"{others[0]} says what --memory is used for: give that, too", usage=True)
             return None
         for flag, value in given.items():
             if value is not None and not 0 < value < math.inf:
-                raise SelectionError(f"{flag} {value:g} must be above 0")
+                raise SelectionError(f"{flag} {value:g} must be above 0", usage=True)
         return cls(context, batch or 1, weights_bits)

@@ -60,7 +60,9 @@ def check_scale(scale: float) -> None:
         SelectionError: it is infinite, not a number, or beyond float32.
     """
     if not math.isfinite(scale) or abs(scale) > 1e38:
-        raise SelectionError(f"--delta-scale {scale} is no number to multiply a delta with: give 1.0, or 0.5")
+        raise SelectionError(
+            f"--delta-scale {scale} is no number to multiply a delta with: give 1.0, or 0.5", usage=True
+        )
 
 
 def open_delta(

@@ -43,9 +43,9 @@ def default_kept_layers(
         SelectionError: ``every`` below 2, or ``keep_first`` or ``keep_last`` below 1.
     """
     if every < 2:
-        raise SelectionError(f"--every {every} drops nothing: give 2 or more")
+        raise SelectionError(f"--every {every} drops nothing: give 2 or more", usage=True)
     if keep_first < 1 or keep_last < 1:
-        raise SelectionError(f"--keep-first {keep_first} and --keep-last {keep_last} must be 1 or more")
+        raise SelectionError(f"--keep-first {keep_first} and --keep-last {keep_last} must be 1 or more", usage=True)
     span = (every - 1) * period
     dropped = {
         layer

@@ -10,7 +10,7 @@ from typing import Any
 
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.json_files import read_json_value
-from boomerang_cli.engine.errors import CheckpointError, SelectionError
+from boomerang_cli.engine.errors import CheckpointError, SelectionError, did_you_mean
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.student_config import is_whole_numbers
 
@@ -100,7 +100,7 @@ def find_order(
     except RuntimeError:  # the home of nobody
         path = Path(order)
     if not ask(path.is_file):
-        raise SelectionError(f"--order {path} is neither {listed} nor a file")
+        raise SelectionError(f"--order {path} is neither {listed} nor a file{did_you_mean(order, names)}", usage=True)
     return read_order(path, layer_map)
 
 

@@ -31,4 +31,4 @@ def told(*origins: str | None) -> Iterator[None]:
         known = "; ".join(origin for origin in origins if origin)
         if not known:
             raise
-        raise type(error)(f"{error} ({known})") from None
+        raise type(error)(f"{error} ({known})", usage=error.usage) from None

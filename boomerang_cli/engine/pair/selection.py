@@ -38,7 +38,8 @@ class Selection:
             what = f"{' and '.join(given)} exclude one another" if given else "no size was asked for"
             raise SelectionError(
                 f"{what}: give one of --layers, --depth, --blocks, or bounds: --params, --size, --memory, --max-kl, "
-                "--max-perplexity, --min-top1, --min-speed"
+                "--max-perplexity, --min-top1, --min-speed",
+                usage=True,
             )
 
     def outright(self, order: Order, layer_map: LayerMap) -> tuple[int, ...] | None:
@@ -49,12 +50,18 @@ class Selection:
         """
         if self.blocks is not None:
             return layer_map.check_blocks(self.blocks)
+        depths = {len(layer_map.sources(blocks)): blocks for blocks in reversed(order.sets)}
         if self.layers is not None:
+            if self.layers >= len(order.sets) and self.layers in depths:
+                raise SelectionError(
+                    f"--layers {self.layers} counts blocks, and this pair has {len(order.sets) - 1} to patch: did you "
+                    f"mean --depth {self.layers}?"
+                )
             return order.blocks(self.layers)
         if self.depth is None:
             return None
-        depths = {len(layer_map.sources(blocks)): blocks for blocks in reversed(order.sets)}
         if self.depth not in depths:
             listed = ", ".join(map(str, sorted(depths)))
-            raise SelectionError(f"--depth {self.depth} is no size of this pair: it has {listed} layers")
+            meant = f": did you mean --layers {self.depth}?" if 0 <= self.depth < len(order.sets) else ""
+            raise SelectionError(f"--depth {self.depth} is no size of this pair: it has {listed} layers{meant}")
         return depths[self.depth]

@@ -41,7 +41,7 @@ def check_gpus(gpus: int) -> None:
         ProcessError: the machine has fewer, or this is such a process already.
     """
     if gpus < 1:
-        raise ProcessError(f"--gpus {gpus} must be 1 or more")
+        raise ProcessError(f"--gpus {gpus} must be 1 or more", usage=True)
     if is_launched():
         raise ProcessError(f"--gpus {gpus} under torchrun: leave one of them out")
     import torch
