@@ -12,9 +12,11 @@ import typer
 from boomerang_cli.cli import options
 from boomerang_cli.cli.next_command import patch_command
 from boomerang_cli.cli.output import Output
+from boomerang_cli.cli.training_display import evaluation_course
 from boomerang_cli.engine.distillation.recipe import DEFAULT_DATA
 from boomerang_cli.engine.distillation.recipes import RECIPES, default_of, recipe_of
 from boomerang_cli.engine.processes.launch import is_first_process, is_launched, launch, without_option
+from boomerang_cli.engine.waiting import waiting
 
 
 def _auto_or_number(text: str) -> str | int:
@@ -211,11 +213,15 @@ def distill(
     save_every: Annotated[
         int | None, typer.Option(help="Steps between checkpoints. [default: every ten minutes]")
     ] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(help="Steps between held-out perplexities. [default: a tenth of all steps]")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     report_to: Annotated[
         Literal["none", "tensorboard", "wandb", "trackio"], typer.Option(help="Tracker that gets the losses too.")
     ] = "none",
     dtype: options.DType = "auto",
+    yes: Annotated[bool, typer.Option("--yes", help="Train even if that takes over half an hour on a CPU.")] = False,
     overwrite: options.Overwrite = False,
     dry_run: Annotated[
         bool,
@@ -281,7 +287,8 @@ def distill(
         raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus))
     out = Output(as_json=as_json, quiet=quiet or not is_first_process())
     out.note(f"opening {student_init}, its teacher and the text")  # it takes seconds before there is more to say
-    from boomerang_cli.engine.distill import DistillPlan, distill
+    with waiting("loading libraries"):
+        from boomerang_cli.engine.distill import DistillPlan, distill
     from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
     from boomerang_cli.engine.processes.group import disconnect
 
@@ -301,9 +308,11 @@ def distill(
                 attention=attention,
                 compile=compile,
                 save_every=save_every,
+                eval_every=eval_every,
                 resume=resume,
                 report_to=report_to,
                 dtype=dtype,
+                yes=yes,
                 overwrite=overwrite,
                 dry_run=dry_run,
                 gpus=gpus,
@@ -325,6 +334,8 @@ def distill(
         out.note(f"recipe {recipe}: {', '.join(f'{key} {value}' for key, value in _shown(result.recipe))}")
         out.plan(result, result.plan, needs_text(result.needs))
         return
+    if course := evaluation_course(result):
+        out.note(course)
     out.result(result, str(result.path))
     if (following := patch_command(result.path, teacher)) is not None:
         out.hint(following, "make a model between it and its teacher")

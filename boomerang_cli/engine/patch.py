@@ -188,6 +188,8 @@ def patch(
     if output is not None:
         check_output(Path(output), "patched", overwrite=overwrite, dry_run=dry_run)
     pair = open_pair(student, teacher, keep=keep, download=download and not dry_run)
+    if pair.warning:
+        on_note(pair.warning)
     planner = Planner(pair, dtype=dtype, max_shard_size=max_shard_size)
     swept = _find_swept(pair, order, results, on_note)
     found = swept.order(order, pair) if swept else _plain_order(order, pair)

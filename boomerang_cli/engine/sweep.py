@@ -149,6 +149,8 @@ def sweep(
         check_output(Path(output), "sweep", overwrite=True)
     pair = open_pair(student, teacher, keep=keep, download=not dry_run)
     check_utf8(Path(output), pair.student.folder, pair.teacher.folder)
+    if pair.warning:
+        on_note(pair.warning)
     planner = Planner(pair)
     names = split_names(order)
     rows = plan_rows(foreseen_orders(names, pair), layers, planner)
@@ -190,6 +192,8 @@ def sweep(
         on_note(note)
     questions = read_questions(asked, pair)
     harness = Harness(asked.tasks) if tasks else None
+    if harness:
+        harness.check_reachable()
     needs = {"--max-perplexity": max_perplexity, "--max-kl": max_kl, "--speed": speed, "--baseline": baseline}
     needing = [flag for flag, value in needs.items() if value is not None and value is not False]
     check_purpose(texts, names, needing, asks=bool(tasks or prompt))
