@@ -53,9 +53,11 @@ def test_stdout_is_the_folder_and_stderr_the_course_and_what_to_type_next(projec
     assert re.fullmatch(r"6 steps of 64 tokens: 384 tokens, micro-batch size \d", lines[0])
     last = r"step 6 of 6, .* tokens/s, 0:00 left; loss [\d.]+ \(cross entropy [\d.]+, kl [\d.]+, cosine [\d.]+\), "
     last += r"learning rate 0\.0e\+00, held-out perplexity ([\d.]+) \(teacher ([\d.]+)\)"
-    assert (found := re.fullmatch(last, lines[-3]))
-    before = re.fullmatch(r"step 0 of 6; held-out perplexity ([\d.]+) \(teacher [\d.]+\)", lines[1])[1]  # type: ignore[index]
-    course = f"held-out perplexity: {before} before, {found[1]} after, {found[2]} of the teacher"
+    first = re.fullmatch(r"step 0 of 6; held-out perplexity ([\d.]+) \(teacher ([\d.]+)\)", lines[1])
+    found = re.fullmatch(last, lines[-3])
+    assert first
+    assert found
+    course = f"held-out perplexity: {first[1]} before, {found[1]} after, {first[2]} of the teacher"
     assert lines[-2] == course
     assert lines[-1] == "hint: make a model between it and its teacher: `boomerang patch --layers 2`"
 
