@@ -188,8 +188,6 @@ def patch(
     if output is not None:
         check_output(Path(output), "patched", overwrite=overwrite, dry_run=dry_run)
     pair = open_pair(student, teacher, keep=keep, download=download and not dry_run)
-    if pair.warning:
-        on_note(pair.warning)
     planner = Planner(pair, dtype=dtype, max_shard_size=max_shard_size)
     swept = _find_swept(pair, order, results, on_note)
     found = swept.order(order, pair) if swept else _plain_order(order, pair)
@@ -233,6 +231,8 @@ def patch(
             )
     elif not dry_run:
         pushed, verified = _write_to_hub(plan, push, private=private, on_progress=on_progress)
+    if pair.warning:
+        on_note(pair.warning)
     return PatchResult(
         path=target if push is None else None,
         layers=len(patched),

@@ -149,8 +149,6 @@ def sweep(
         check_output(Path(output), "sweep", overwrite=True)
     pair = open_pair(student, teacher, keep=keep, download=not dry_run)
     check_utf8(Path(output), pair.student.folder, pair.teacher.folder)
-    if pair.warning:
-        on_note(pair.warning)
     planner = Planner(pair)
     names = split_names(order)
     rows = plan_rows(foreseen_orders(names, pair), layers, planner)
@@ -215,6 +213,8 @@ def sweep(
             on_note=on_note,
         ) as evaluation,
     ):
+        if pair.warning:
+            on_note(pair.warning)
         orders = find_orders(names, pair, evaluation, beam=beam, yes=yes, on_note=on_note)
         rows = plan_rows(orders, layers, planner)
         check_plans((planner.plan(row.patched_blocks) for row in rows), pair.teacher, pair.family)
