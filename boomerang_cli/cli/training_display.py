@@ -101,7 +101,8 @@ class _Lines:
         shown = self._shown
         if shown is None or progress.stopping or progress.evaluation != shown.evaluation:
             return True
-        return progress.step == progress.steps and progress.losses != shown.losses
+        is_last = progress.step == progress.steps and not progress.evaluation  # else an evaluation follows
+        return is_last and progress.losses != shown.losses
 
     def _say(self, line: str) -> None:
         self._last = time.monotonic()

@@ -54,9 +54,10 @@ class Harness:
             ScoringError: names the task, and why it cannot be loaded.
         """
         keep_quiet("datasets", "huggingface_hub")
+        load = getattr(self._manager, "load", None) or self._manager.load_task_or_group  # as earlier versions call it
         for task in self.settings.tasks:
             with waiting(f"loading the task {task} and its dataset"), _told(task):
-                self._manager.load_task_or_group(task)
+                load(task)
 
     def run(self, task: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Return lm-eval's results for one task, as its own command would write them, without the samples.
