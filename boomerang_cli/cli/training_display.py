@@ -82,24 +82,26 @@ class _Lines:
         self._soon = threading.Timer(0.0, lambda: None)  # none yet: it is never started
 
     def __call__(self, progress: TrainingProgress) -> None:
-        self._soon.cancel()
+        stopping = progress.stopping and not (self._shown and self._shown.stopping)
+        if not stopping:  # which a signal tells of, perhaps in the middle of this
+            self._soon.cancel()
         if not self._last:
             self._say(_note(progress))
         silence = time.monotonic() - self._last
-        if progress.evaluating:
+        if progress.evaluating and not stopping:
             if progress.evaluating[1] == 0:
                 self._soon = threading.Timer(waiting.FIRST_SECONDS, self._say, [_evaluating(progress)])
                 self._soon.daemon = True
                 self._soon.start()
             elif silence > SECONDS_BETWEEN_LINES:
                 self._say(_evaluating(progress))
-        elif self._is_news(progress) or silence > SECONDS_BETWEEN_LINES:
+        elif stopping or self._is_news(progress) or silence > SECONDS_BETWEEN_LINES:
             self._shown = progress
             self._say("; ".join(filter(None, (_pace(progress), _losses(progress)))))
 
     def _is_news(self, progress: TrainingProgress) -> bool:
         shown = self._shown
-        if shown is None or progress.stopping or progress.evaluation != shown.evaluation:
+        if shown is None or progress.evaluation != shown.evaluation:
             return True
         is_last = progress.step == progress.steps and not progress.evaluation  # else an evaluation follows
         return is_last and progress.losses != shown.losses
