@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import parent_process
 
 FIRST_SECONDS = 2.0
 """Before a word: what is over sooner needs none."""
@@ -27,7 +27,7 @@ def waiting(what: str, first_seconds: float | None = None) -> Iterator[None]:
         first_seconds: before the first word; None is ``FIRST_SECONDS``.
     """
     tell = on_wait
-    if tell is None or parent_process() is not None:
+    if tell is None or _is_child():
         yield
         return
     over, started = threading.Event(), time.monotonic()
@@ -46,3 +46,8 @@ def waiting(what: str, first_seconds: float | None = None) -> Iterator[None]:
     finally:
         over.set()
         watcher.join()  # so that nothing is told of it behind what follows
+
+
+def _is_child() -> bool:
+    process = sys.modules.get("multiprocessing.process")  # a child has it; a patch should not have to load it
+    return process is not None and process.parent_process() is not None
