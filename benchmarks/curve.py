@@ -10,7 +10,8 @@ the runs of equal steps took (processor time, so that it does not matter what el
     python benchmarks/curve.py --output curve-neox --teacher models/neox-16l --data train.txt --eval-data valid.txt
 
 The last lines are the tables: KL to the teacher in nats for each k, mean and standard deviation over seeds; its area,
-the mean of the curve over parameters from student to teacher; and what became of the student alone.
+the mean of the curve over parameters from student to teacher; and what became of the student alone. What they
+said stands in CONTRIBUTING.md.
 """
 
 from __future__ import annotations
@@ -18,126 +19,43 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from curve_run import Run, values_of
 
 ORDERS = ("last", "first", "exact")
-_BETWEEN = {"alignment": "relative", "patched_share": 0.5}
-RECIPES: dict[str, dict[str, Any]] = {
-    "undistilled": {},
-    "paper": {},
-    "relative": {"alignment": "relative"},
-    **{f"cosine-{share}": {"patched_share": share} for share in (0.25, 0.5, 0.75)},
-    **{f"relative-{share}": {"alignment": "relative", "patched_share": share} for share in (0.25, 0.5, 0.75)},
-    **{f"relative-weight-{weight}": {"alignment": "relative", "cosine_weight": weight} for weight in (0.5, 1.0, 4.0)},
-    **{f"relative-0.5-weight-{weight}": {**_BETWEEN, "cosine_weight": weight} for weight in (0.5, 1.0, 4.0)},
-    **{f"relative-0.5-{name}": {**_BETWEEN, "patched_schedule": name} for name in ("rising", "falling")},
-    **{
-        f"relative-0.5-falling-weight-{weight}": {**_BETWEEN, "patched_schedule": "falling", "cosine_weight": weight}
-        for weight in (8.0, 20.0, 50.0)
-    },
-    **{f"relative-0.5-{name}": {**_BETWEEN, "patched_sampling": name} for name in ("order", "random")},
-    **{
-        f"relative-{share}-falling": {**_BETWEEN, "patched_share": share, "patched_schedule": "falling"}
-        for share in (0.75, 1.0)
-    },
-}
-"""By name, what each changes of the paper's; a new objective is a line here."""
+RECIPES = (
+    "undistilled",
+    "paper",
+    "relative",
+    "cosine-weight-50",
+    "relative-weight-50",
+    "relative-0.5-falling-weight-50",
+)
+"""Those that are compared unless told otherwise: each part of ``between`` alone, and all of it."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """One student: a recipe, a seed, and how long it is trained; all runs of a folder share the rest."""
-
-    recipe: str
-    seed: int
-    steps: int
-
-    def folder(self, output: Path) -> Path:
-        return output / self.recipe / f"seed-{self.seed}-steps-{self.steps}"
-
-    def result(self, output: Path) -> dict[str, Any] | None:
-        file = self.folder(output) / "result.json"
-        found: dict[str, Any] | None = json.loads(file.read_text()) if file.is_file() else None
-        return found
-
-
-# One run, in a process of its own
-
-
-def carry_out(run: Run, settings: Mapping[str, Any], output: Path) -> None:
-    import torch
-
-    from boomerang_cli.engine.distill import distill
-    from boomerang_cli.engine.sweep import sweep
-
-    torch.set_num_threads(1)
-    folder = run.folder(output)
-    shutil.rmtree(folder, ignore_errors=True)  # what a run that was killed left
-    folder.mkdir(parents=True)
-    student, spent = output / "student-init", 0.0
-    if run.recipe != "undistilled":
-        before = _processor_seconds()
-        student = distill(
-            student,
-            output=folder / "student",
-            data=[settings["data"]],
-            steps=run.steps,
-            seed=run.seed,
-            repeat=True,
-            **{key: settings[key] for key in ("batch_size", "sequence_length", "learning_rate")},
-            **RECIPES[run.recipe],
-        ).path
-        spent = _processor_seconds() - before
-    swept = sweep(
-        student=student,
-        data=[settings["eval_data"]],
-        sequences=settings["windows"],
-        sequence_length=settings["sequence_length"],
-        order=ORDERS,
-        yes=True,
-        output=folder / "sweep",
-        device="cpu",
-    )
-    rows = [
-        {key: asdict(row)[key] for key in ("order", "layers", "parameters", "kl", "perplexity")} for row in swept.rows
-    ]
-    result = {**asdict(run), "values": RECIPES[run.recipe], "processor_seconds": spent, "rows": rows}
-    for name in ("student", "sweep"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / "result.partial").write_text(json.dumps(result, indent=1))
-    (folder / "result.partial").rename(folder / "result.json")
-
-
-def _processor_seconds() -> float:
-    """Return what this process and those that it has waited for took: the reading one is waited for at the end."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
-
-
-def carry_out_all(runs: Sequence[Run], settings: Mapping[str, Any], output: Path, jobs: int) -> None:
+def carry_out_all(runs: Sequence[Run], output: Path, orders: Sequence[str], jobs: int) -> None:
     missing = [run for run in runs if run.result(output) is None]
     print(f"{len(runs)} runs, {len(runs) - len(missing)} of them done before", file=sys.stderr, flush=True)
 
     def start(run: Run) -> None:
-        command = [sys.executable, __file__, "--output", str(output), "--one", json.dumps(asdict(run))]
+        script = Path(__file__).with_name("curve_run.py")
+        command = [sys.executable, str(script), str(output), json.dumps(asdict(run)), *orders]
         one_thread = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         done = subprocess.run(command, env=os.environ | one_thread, capture_output=True, text=True)
         if done.returncode:
             print(f"{run} failed: {done.stderr[-2000:]}", file=sys.stderr, flush=True)
             return
-        (line,) = table([run], output, ("last",))[2:]
+        (line,) = table([run], output, orders[:1])[2:]
         print(f"seed {run.seed} {line}", file=sys.stderr, flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -147,8 +65,8 @@ def carry_out_all(runs: Sequence[Run], settings: Mapping[str, Any], output: Path
 # The pair and its text
 
 
-def prepare(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings that all runs of the folder share; those of a folder that was begun stay as they are."""
+def prepare(options: argparse.Namespace) -> None:
+    """Write the settings that all runs of the folder share; those of a folder that was begun stay as they are."""
     file = options.output / "settings.json"
     keys = ("teacher", "steps", "batch_size", "sequence_length", "learning_rate", "windows")
     settings = {key: getattr(options, key) for key in keys}
@@ -162,7 +80,6 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     kept: dict[str, Any] = json.loads(file.read_text())
     if differing := [key for key in keys if kept[key] != settings[key]]:
         sys.exit(f"{options.output} was begun with another {', '.join(differing)}: give another --output")
-    return kept
 
 
 def _texts(options: argparse.Namespace) -> dict[str, str]:
@@ -213,7 +130,7 @@ def area_of(curve: Sequence[Mapping[str, Any]]) -> float:
     return sum(pieces) / (curve[-1]["parameters"] - curve[0]["parameters"])
 
 
-def table(runs: Sequence[Run], output: Path, orders: Sequence[str] = ORDERS) -> list[str]:
+def table(runs: Sequence[Run], output: Path, orders: Sequence[str]) -> list[str]:
     """Return lines of Markdown: of each order and recipe, over the seeds that are done."""
     found: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
@@ -229,8 +146,10 @@ def table(runs: Sequence[Run], output: Path, orders: Sequence[str] = ORDERS) -> 
 def _lines(found: Mapping[str, Sequence[Mapping[str, Any]]], orders: Sequence[str]) -> Iterator[str]:
     for order in orders:
         for recipe, results in found.items():
-            curves = [curve_of(result, order) for result in results]
-            cells = [order, recipe, str(len(results)), str(results[0]["steps"])]
+            curves = [curve for result in results if (curve := curve_of(result, order))]
+            if not curves:  # its runs were of other orders
+                continue
+            cells = [order, recipe, str(len(curves)), str(results[0]["steps"])]
             cells += [f"{statistics.mean(result['processor_seconds'] for result in results):.0f}"]
             cells += [_spread([area_of(curve) for curve in curves])]
             cells += [_spread([row["kl"] for row in rows]) for rows in zip(*curves, strict=True)]
@@ -243,6 +162,11 @@ def _spread(values: Sequence[float], digits: int = 4) -> str:
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
+def recipe_name(text: str) -> str:
+    values_of(text)
+    return text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("curve"))
@@ -250,7 +174,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--eval-data", type=Path)
     parser.add_argument(
-        "--recipes", nargs="+", choices=RECIPES, default=[*RECIPES], metavar="NAME", help=", ".join(RECIPES)
+        "--recipes",
+        nargs="+",
+        type=recipe_name,
+        default=[*RECIPES],
+        metavar="NAME",
+        help="such as " + ", ".join(RECIPES),
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--equal", choices=("steps", "time"), default="steps")
@@ -259,19 +188,16 @@ def main() -> None:
     parser.add_argument("--sequence-length", type=int, default=256)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--windows", type=int, default=64)
+    parser.add_argument("--orders", nargs="+", choices=ORDERS, default=ORDERS)
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, of one thread each")
-    parser.add_argument("--one", type=lambda text: Run(**json.loads(text)), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        carry_out(options.one, json.loads((options.output / "settings.json").read_text()), options.output)
-        return
-    settings = prepare(options)
+    prepare(options)
     runs = runs_of_equal_steps(options.recipes, options.seeds, options.steps)
-    carry_out_all(runs, settings, options.output, options.jobs)
+    carry_out_all(runs, options.output, options.orders, options.jobs)
     if options.equal == "time":
         runs = runs_of_equal_time(options.recipes, options.seeds, options.steps, options.output)
-        carry_out_all(runs, settings, options.output, options.jobs)
-    print("\n".join(table(runs, options.output)))
+        carry_out_all(runs, options.output, options.orders, options.jobs)
+    print("\n".join(table(runs, options.output, options.orders)))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,6 @@ import typer
 
 from boomerang_cli.cli import options
 from boomerang_cli.cli.output import Output
-from boomerang_cli.cli.sweep_text import sweep_text
 
 
 def demo(
@@ -20,6 +18,7 @@ def demo(
     steps: Annotated[
         int | None, typer.Option(help="Steps of distillation. [default: under two minutes' worth]")
     ] = None,
+    samples: Annotated[bool, typer.Option("--samples", help="Show what each size writes, too.")] = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -31,6 +30,7 @@ def demo(
 
     Example: boomerang demo
     """
+    from boomerang_cli.cli.demo_screen import show_end, show_samples
     from boomerang_cli.engine.demo import STEPS, demo
 
     out = Output(as_json=as_json, quiet=quiet)
@@ -38,13 +38,11 @@ def demo(
         result = demo(
             output=output,
             steps=STEPS if steps is None else steps,
+            samples=samples,
             overwrite=overwrite,
             on_command=lambda command: out.note(f"$ {command}"),
+            on_note=out.note,
             on_progress=on_progress,
         )
-    for sample in result.samples:
-        out.note(f"\n--- {sample.model}, {sample.layers} layers, writes:\n{sample.text}")
-    out.note("")
-    out.result(result.sweep, sweep_text(result.sweep.rows, result.sweep.recommended, curve=True)[0])
-    out.note(f"\nThe same as a picture: {result.path / 'sweep' / 'curve.png'}")
-    out.hint(f"cd {shlex.quote(str(result.path))} && boomerang patch --layers 3", "make another size")
+    show_samples(out, result.sweep)
+    show_end(out, result)

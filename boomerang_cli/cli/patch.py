@@ -9,7 +9,7 @@ import typer
 
 from boomerang_cli.cli import options
 from boomerang_cli.cli.output import Output
-from boomerang_cli.cli.push import note_removed
+from boomerang_cli.cli.push import note_pushed
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def patch(
         float | None, typer.Option(help="The smallest whose likeliest token is as often the teacher's: 0.9.")
     ] = None,
     min_speed: Annotated[
-        float | None, typer.Option(help="The best that reads so many tokens per second, as sweep --speed measured it.")
+        float | None, typer.Option(help="The best that writes so many tokens per second, as sweep --speed measured it.")
     ] = None,
     blocks: Annotated[
         options.Numbers | None,
@@ -62,7 +62,7 @@ def patch(
         Path | None,
         typer.Option(
             parser=options.home,
-            help="Folder of a sweep with scores and orders. [default: ./sweep if it is of this pair]",
+            help="Folder of a sweep. [default: ./sweep if it is of this pair, else what the student came with]",
             metavar="FOLDER",
         ),
     ] = None,
@@ -151,7 +151,7 @@ def patch(
     out.misread(result.misreaders)
     out.verified(result.verified)
     if result.pushed:
-        note_removed(out, result.pushed)
+        note_pushed(out, result.pushed)
     if dry_run:
         from boomerang_cli.cli.menu_table import menu_table
 

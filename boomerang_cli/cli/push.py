@@ -14,7 +14,7 @@ from boomerang_cli.cli.table import table
 from boomerang_cli.engine.sizes import show_bytes
 
 if TYPE_CHECKING:
-    from boomerang_cli.engine.push import PushResult
+    from boomerang_cli.engine.push import PushResult, SweepPushResult
 
 
 def push(
@@ -27,6 +27,18 @@ def push(
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
     message: Annotated[str | None, typer.Option("--message", "-m", help="Of the commit.", metavar="TEXT")] = None,
     collection: Annotated[bool, typer.Option("--collection", help="Gather a sweep's models in a collection.")] = False,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            parser=options.home,
+            help="Folder of a sweep of this student; its scores go along. [default: ./sweep if it is of these files]",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    teacher_id: Annotated[
+        str | None,
+        typer.Option(help="The teacher on the Hub, if it is a folder of this disk.", metavar="OWNER/NAME"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -48,20 +60,27 @@ def push(
         create_pr=create_pr,
         message=message,
         collection=collection,
+        results=results,
+        teacher_id=teacher_id,
         dry_run=dry_run,
         show_progress=not quiet and sys.stderr.isatty(),
         on_model=lambda model: out.note(
             f"sending {len(model.files)} files, {show_bytes(model.bytes)}, to {model.repo}"
         ),
     )
+    note_pushed(out, result)
     for model in result.models:
-        note_removed(out, model)
         out.misread(model.misreaders, model.repo)
     rows = [[f"{model.repo}/{each.file}", show_bytes(each.bytes)] for model in result.models for each in model.files]
     out.result(result, table(["file", "size"], rows) if dry_run else "\n".join(result.urls))
 
 
-def note_removed(out: Output, model: PushResult) -> None:
-    """Tell what of a model's folder is private, and did not go, or would not go, to the Hub."""
-    if model.removed:
-        out.note(f"not sent to {model.repo}, as paths of this disk or secrets: {'; '.join(model.removed)}")
+def note_pushed(out: Output, result: PushResult | SweepPushResult) -> None:
+    """Tell what did not go, or would not go, to the Hub, and what others will miss."""
+    for model in result.models:
+        if model.removed:
+            out.note(f"not sent to {model.repo}, as paths of this disk or secrets: {'; '.join(model.removed)}")
+        if not model.changed:
+            out.note(f"nothing to upload: {model.repo} holds all of these files already")
+    for note in dict.fromkeys(note for model in result.models for note in model.notes):
+        out.note(note)

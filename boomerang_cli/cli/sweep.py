@@ -67,7 +67,9 @@ def sweep(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Score the never-distilled student's sizes, too (naive pruning).")
     ] = False,
-    speed: Annotated[bool, typer.Option("--speed", help="Measure tokens per second, and memory on a GPU.")] = False,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Measure tokens read and written a second, and GPU memory.")
+    ] = False,
     tasks: Annotated[
         str | None, typer.Option(metavar="TASK,...", help="Tasks of lm-eval (pip install 'boomerang-cli[eval]').")
     ] = None,

@@ -67,12 +67,19 @@ def _columns(rows: Sequence[SweepRow], recommended: Recommendation | None) -> li
         Column("acceptance", lambda row: _number(row.acceptance), 3),
         Column("never distilled", lambda row: _number((row.baseline or {}).get("perplexity"))),
         Column("its KL", lambda row: _number((row.baseline or {}).get("kl")), 3),
-        Column("tokens/s", lambda row: "" if row.tokens_per_second is None else f"{row.tokens_per_second:,.0f}", 1),
+        Column("tokens/s", lambda row: _rate(row.tokens_per_second), 1),
+        Column("written/s", lambda row: _rate(row.generated_tokens_per_second), 1),
         Column("memory", lambda row: "" if row.memory_bytes is None else show_bytes(row.memory_bytes), 2),
         Column("portable", lambda row: ("yes" if row.portable else "no") if misread else "", 3),
         *(Column(f"{task} {name}", _metric(task, name)) for task, name in metrics),
         Column("blocks patched", lambda row: ",".join(map(str, row.patched_blocks)) or "none", 4),
     ]
+
+
+def _rate(tokens_per_second: float | None) -> str:
+    if tokens_per_second is None:
+        return ""
+    return f"{tokens_per_second:,.0f}" if tokens_per_second >= 100 else f"{tokens_per_second:.3g}"
 
 
 def _mark(row: SweepRow, recommended: Recommendation | None) -> str:

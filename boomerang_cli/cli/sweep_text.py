@@ -13,16 +13,21 @@ from boomerang_cli.engine.evaluation.rows import SweepRow, each_once
 
 
 def sweep_text(
-    rows: Sequence[SweepRow], recommended: Recommendation | None, *, curve: bool | None = None
+    rows: Sequence[SweepRow],
+    recommended: Recommendation | None,
+    *,
+    curve: bool | None = None,
+    width: int | None = None,
 ) -> tuple[str, tuple[str, ...]]:
     """Return the text, and the headings of the columns that it has no room for.
 
     Args:
         curve: whether there is one; None is on a terminal alone.
+        width: of the table, in characters; None is the terminal's, or any in a pipe.
     """
     style = Style.of(sys.stdout)
     models = each_once(rows)
-    text, left_out = sweep_table(models, recommended)
+    text, left_out = sweep_table(models, recommended, width=width)
     names = list(dict.fromkeys(row.order for row in rows))
     heading, *lines = text.splitlines()
     shown = [_styled(*each, recommended, names, style) for each in zip(lines, models, strict=True)]

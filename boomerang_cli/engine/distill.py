@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.distillation.arguments import check_reporter, training_arguments
 from boomerang_cli.engine.distillation.cpu_hours import check_hours
@@ -49,8 +50,8 @@ from boomerang_cli.engine.quiet import keep_libraries_quiet
 from boomerang_cli.engine.waiting import waiting
 
 
-@dataclass(frozen=True)
-class DistillResult:
+@dataclass(frozen=True, repr=False)
+class DistillResult(Brief):
     """What training reached; of a dry run, what it would take.
 
     Attributes:
@@ -67,6 +68,8 @@ class DistillResult:
         recipe: every value that decides the result.
     """
 
+    brief: ClassVar[tuple[str, ...]] = ("path", "steps", "tokens", "losses", "eval", "seconds", "tokens_per_second")
+
     path: Path
     steps: int
     tokens: int
@@ -82,9 +85,11 @@ class DistillResult:
     plan: Plan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DistillPlan(DistillResult):
     """What training would take, and ``needs`` of it; nothing is reached."""
+
+    brief = ("path", "steps", "tokens", "needs")
 
     needs: Needs
 
@@ -158,62 +163,96 @@ def distill(
     "__main__":``, because the process that reads the text imports it.
 
     Args:
-        student_init: a folder, or ``owner/name[@revision]`` on the Hub, that ``init_student`` wrote; or a
-            patched model, which a few steps heal, or any student, to be trained further.
-        output: the folder to write.
-        teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
-        keep: the teacher layers that the student copied, ascending from 0; for a student without
-            ``student_config.json``.
-        recipe: ``paper``, ``adapt`` or ``between`` (see ``recipes.RECIPES``).
-        data: text to train on: Hub datasets ``owner/name[:config[:split]][@revision]``, ``.txt``, ``.jsonl``,
-            ``.json``, ``.csv`` or ``.parquet`` files, also compressed, or folders of them.
-        text_column: of rows, the one that holds the text; ``text``.
-        eval_data: text for the held-out perplexity, likewise; empty holds out the first documents of a Hub dataset, and
-            evaluates nothing on local text.
-        steps: of the optimiser, AdamW, on text; may be 0 with ``sft_steps``.
-        batch_size: sequences in a step, over all processes.
-        sequence_length: tokens in a sequence, 2 at least and at most the teacher's positions; if it is None, too.
-        sft_data: conversations, likewise but for ``.txt``: rows of ``messages`` (``conversations``), or of ``prompt``
-            and ``completion``, ``input`` and ``output``, or ``question`` and ``answer``, each text or messages. The
-            teacher's chat template writes them, one a sequence.
-        sft_columns: the columns of prompt and response, or the one of messages, where they have other names.
-        sft_steps, sft_batch_size, sft_sequence_length: likewise, on conversations; longer ones are cut. Batches are
-            those of text, unless the recipe has its own.
-        sft_kl: whether the KL divergence belongs to the loss there.
-        learning_rate: at its peak.
-        warmup_ratio: the share of the steps over which it rises, from 0 to below 1; then it falls as a cosine.
-        weight_decay: AdamW's.
-        max_grad_norm: gradients are clipped to this norm.
-        kl_weight, cosine_weight: weights of two parts of the loss; 0 or more.
-        temperature: of both models' logits in the KL divergence; above 0.
-        cross_entropy, kl, cosine: whether the part belongs to the loss; at least one does.
-        alignment: what is compared of aligned states: ``cosine`` is their direction; ``relative`` is length too, the
-            squared error over the squared length of the teacher's, in the place of 1 - cos.
-        patched_share: of the steps, those that train the student as a part of a model in between: some blocks are the
-            teacher's there, frozen (see ``PatchedSteps``); 0 to 1.
-        patched_schedule: of that share: ``constant``, ``rising`` from 0, or ``falling`` to 0.
-        patched_sampling: of those blocks: the first ones of the pair's ``order``, ``random`` ones, or ``mixed``.
-        seed: of the order of the text, and of the steps and blocks that are drawn for ``patched_share``.
-        repeat: read a text that is too short again.
-        micro_batch_size: sequences that run at once in each process, a divisor of its share of the batch; ``auto``
-            measures how many fit. But for rounding, the result does not depend on it.
-        gradient_checkpointing, optimizer, offload, attention, compile: less memory or more speed, at a price; see
-            ``levers.Levers``.
-        save_every: steps between checkpoints; None is every ten minutes.
-        eval_every: steps between evaluations; None is ten times on the way, and the last step always has one. A resumed
-            training may have another number.
-        resume: go on from the newest checkpoint, with the same recipe.
-        report_to: a tracker that gets the losses too: ``none``, ``tensorboard``, ``wandb`` or ``trackio``.
-        dtype: of the written student: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is that of ``student_init``.
-        yes: train even if that takes longer than half an hour on a CPU.
-        overwrite: replace an earlier output of this function, and a training that was begun.
-        dry_run: return a ``DistillPlan``: files, operations, memory and hours; nothing is trained or written. Text on
-            this disk is looked at: whether it is enough, and the first rows of ``sft_data``.
-        gpus, gpu_memory: what it is planned for, such as 8 and ``80GB``; None is this machine.
-        tokens_per_second: of all GPUs together, for the hours.
-        measure: measure it on this machine, for 20 seconds, as if ``gpus`` were so many times as fast.
-        on_progress: called at rank 0 before the first step, and after each.
-        on_note: called with what is not as might be expected, such as files that are left out of a folder.
+        student_init (str | Path, default "student-init"): a folder, or ``owner/name[@revision]`` on the Hub, that
+            ``init_student`` wrote; or a patched model, which a few steps heal, or any student, to be trained further.
+        output (str | Path, default "student"): the folder to write.
+        teacher (str | Path, optional): a folder, or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_TEACHER,
+            else what the student records, else that of a published student.
+        keep (Sequence[int], optional): the teacher layers that the student copied, ascending from 0; for a student
+            without ``student_config.json``.
+        recipe (str, default "paper"): what stands behind each value below that is None: ``paper``, or ``adapt`` or
+            ``between``, which differ from it where they are named there.
+        data (Sequence[str], optional): text to train on: Hub datasets ``owner/name[:config[:split]][@revision]``,
+            ``.txt``, ``.jsonl``, ``.json``, ``.csv`` or ``.parquet`` files, also compressed, or folders of them. None
+            is ``EleutherAI/the_pile_deduplicated``.
+        text_column (str, optional): of rows, the one that holds the text. None is ``text``.
+        eval_data (Sequence[str], default ()): text for the held-out perplexity, named like ``data``; empty holds out
+            the first documents of a Hub dataset, and evaluates nothing on local text.
+        steps (int, optional): of the optimiser, AdamW, on text; may be 0 with ``sft_steps``. None is 500; adapt 240.
+        batch_size (int, optional): sequences in a step, over all processes. None is 2048.
+        sequence_length (int, optional): tokens in a sequence, 2 at least and at most the teacher's positions. None is
+            2048; adapt 1024; or fewer, where the teacher has fewer.
+        sft_data (Sequence[str], optional): conversations, named like ``data`` but for ``.txt``: rows of ``messages``
+            (``conversations``), or of ``prompt`` and ``completion``, ``input`` and ``output``, or ``question`` and
+            ``answer``, each text or messages. The teacher's chat template writes them, one a sequence. None is without;
+            adapt ``nvidia/Llama-Nemotron-Post-Training-Dataset:SFT:math``.
+        sft_columns (Sequence[str], optional): the columns of prompt and response, or the one of messages. None looks
+            for the names above.
+        sft_steps (int, optional): of the optimiser, on conversations, after those on text. None is 0; adapt 293.
+        sft_batch_size (int, optional): conversations in a step, over all processes. None is ``batch_size``; adapt 4096.
+        sft_sequence_length (int, optional): tokens of a conversation; longer ones are cut. None is ``sequence_length``;
+            adapt 1024.
+        sft_kl (bool, optional): whether the KL divergence belongs to the loss of conversations. None is True.
+        learning_rate (float, optional): at its peak. None is 3e-4.
+        warmup_ratio (float, optional): the share of the steps over which it rises, from 0 to below 1; then it falls as
+            a cosine. None is 0.01.
+        weight_decay (float, optional): AdamW's. None is 0.1.
+        max_grad_norm (float, optional): gradients are clipped to this norm. None is 1.0.
+        kl_weight (float, optional): of the KL divergence to the teacher in the loss; 0 or more. None is 0.1.
+        cosine_weight (float, optional): of the distance of aligned hidden states in the loss, all of them together; 0
+            or more. None is 2.0; adapt 10.0, between 50.0.
+        temperature (float, optional): of both models' logits in the KL divergence; above 0. None is 1.0.
+        cross_entropy, kl, cosine (bool, optional): whether the part belongs to the loss; at least one does. None is
+            True.
+        alignment ("cosine" | "relative", optional): what is compared of aligned states: ``cosine`` is their direction;
+            ``relative`` is length too, the squared error over the squared length of the teacher's, in the place of 1 -
+            cos. None is ``cosine``; between ``relative``.
+        patched_share (float, optional): of the steps, those that train the student as a part of a model in between:
+            some blocks are the teacher's there, frozen; 0 to 1. None is 0; between 0.5.
+        patched_schedule ("constant" | "rising" | "falling", optional): of that share: ``constant``, ``rising`` from 0,
+            or ``falling`` to 0. None is ``constant``; between ``falling``.
+        patched_sampling ("order" | "random" | "mixed", optional): of those blocks: the first ones of the pair's
+            ``order``, ``random`` ones, or ``mixed``. None is ``mixed``.
+        seed (int, optional): of the order of the text, and of the steps and blocks that are drawn for
+            ``patched_share``. None is 0.
+        repeat (bool, optional): read a text that is too short again. None is False: it is refused.
+        micro_batch_size (int | Literal["auto"], default "auto"): sequences that run at once in each process, a divisor
+            of its share of the batch; ``auto`` measures how many fit. But for rounding, the result does not depend on
+            it.
+        gradient_checkpointing (bool, default False): keep of each layer its input alone, and run it again in the
+            backward pass: less memory, more time.
+        optimizer (str, default "adamw"): ``adamw``, or ``adamw-8bit``, whose moments take a quarter of the memory
+            (extra ``low-memory``; one process).
+        offload (bool, default False): keep the student's weights, gradients and moments in host memory (several GPUs).
+        attention (str, optional): transformers' name of the attention of both models: ``eager``, ``sdpa``,
+            ``flex_attention``, ``flash_attention_2`` or ``flash_attention_3``. None is its own choice.
+        compile (bool, default False): compile each layer of both models: faster after a slow start.
+        save_every (int, optional): steps between checkpoints; None is every ten minutes.
+        eval_every (int, optional): steps between evaluations; the last step always has one, and a resumed training may
+            have another number. None is ten times on the way.
+        resume (bool, default False): go on from the newest checkpoint, with the same recipe.
+        report_to (str, default "none"): a tracker that gets the losses too: ``none``, ``tensorboard``, ``wandb`` or
+            ``trackio``.
+        dtype (str, default "auto"): of the written student: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is that
+            of ``student_init``.
+        yes (bool, default False): train even if that takes longer than half an hour on a CPU.
+        overwrite (bool, default False): replace an earlier output of this function, and a training that was begun.
+        dry_run (bool, default False): return a ``DistillPlan``: files, operations, memory and hours; nothing is trained
+            or written. Text on this disk is looked at: whether it is enough, and the first rows of ``sft_data``.
+        gpus (int, optional): with ``dry_run``, how many GPUs to plan for. None is this machine's.
+        gpu_memory (str, optional): with ``dry_run``, the memory of each, such as ``80GB``. None is that of this
+            machine's.
+        tokens_per_second (float, optional): with ``dry_run``, the speed of all GPUs together, for the hours.
+        measure (bool, default False): with ``dry_run``, measure that on this machine, for 20 seconds, as if ``gpus``
+            were so many times as fast.
+        on_progress (Callable[[TrainingProgress], None], optional): called at rank 0 before the first step, and after
+            each.
+        on_note (Callable[[str], None], optional): called with what is not as might be expected, such as files that are
+            left out of a folder.
+
+    Returns:
+        A ``DistillResult``: ``path steps tokens losses eval seconds`` and more; with ``dry_run`` a ``DistillPlan``,
+        which has ``needs`` too.
 
     Raises:
         ModelNotFoundError: a student or teacher that is not there; says which parameter to give.

@@ -10,16 +10,13 @@ from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.distillation.training_info import TrainingInfo, read_training_info
 from boomerang_cli.engine.errors import ModelNotFoundError
+from boomerang_cli.engine.evaluation.known_scores import known_scores
 from boomerang_cli.engine.evaluation.rows import RESULTS
 from boomerang_cli.engine.evaluation.sweep_info import SweepInfo, read_sweep_info
-from boomerang_cli.engine.evaluation.swept import find_sweep
 from boomerang_cli.engine.output.output_marker import kind_of
 from boomerang_cli.engine.publishing.model_info import ModelInfo, read_model_info
 
 Info = ModelInfo | SweepInfo | TrainingInfo
-
-SWEEP = Path("sweep")
-"""Where ``sweep`` writes by itself."""
 
 
 def info(model: str | Path) -> Info:
@@ -28,8 +25,11 @@ def info(model: str | Path) -> Info:
     Of a model's type that is in no table, transformers is asked how it is built.
 
     Args:
-        model: a folder of a model, of a sweep or of a training that was begun; ``owner/name[@revision]`` on the Hub;
-            or ``builtin:demo``.
+        model (str | Path): a folder of a model, of a sweep or of a training that was begun; ``owner/name[@revision]``
+            on the Hub; or ``builtin:demo``.
+
+    Returns:
+        A ``ModelInfo``, ``SweepInfo`` or ``TrainingInfo``; ``kind`` tells which.
 
     Raises:
         ModelNotFoundError: there is nothing of that name, or a folder of something else.
@@ -57,11 +57,10 @@ def info(model: str | Path) -> Info:
 
 
 def _of_model(model: str | Path) -> ModelInfo:
-    """Return what a model is, with the scores that ``./sweep`` holds of its sizes."""
+    """Return what a model is, with the scores that ``./sweep`` holds of its sizes, or that it was published with."""
     found, pair = read_model_info(model)
     notes: list[str] = []
-    there = ask((SWEEP / RESULTS[0]).is_file)
-    swept = find_sweep(SWEEP, pair, notes.append) if pair and there else None
+    swept = known_scores(pair, None, None, notes.append) if pair else None
     if swept is None:
         return replace(found, notes=(*found.notes, *notes))
     sizes = tuple(replace(size, scores=swept.scores(size.patched_blocks)) for size in found.sizes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from boomerang_cli.engine.checkpoint.dtypes import stored_dtype
 from boomerang_cli.engine.checkpoint.families import Family
@@ -35,20 +36,22 @@ if TYPE_CHECKING:
     from boomerang_cli.engine.output.verify import Verification
 
 
-@dataclass(frozen=True)
-class InitStudentResult:
+@dataclass(frozen=True, repr=False)
+class InitStudentResult(Brief):
     """The student that was written, or would be.
 
     Attributes:
         patchable_blocks: their number, n: students of n + 1 sizes lie between this one and the teacher, both included.
         parameters, bytes: of the student.
-        portable: of the student, see ``PatchResult``.
+        portable: whether llama.cpp and MLX LM, too, read the student as transformers does, as far as is known.
         misread_sizes: the programs that misread sizes below the teacher, and not it, by what they suppose of layers.
         layer_kinds: how many layers of each kind teacher and student have; empty if all layers are of one kind.
         weight_delta: what was added to the teacher's layers; None without ``delta``.
         forecast: how well that will do; None without ``compare``.
         verified: what was read again and compared.
     """
+
+    brief = ("path", "teacher", "teacher_layers", "student_layers", "patchable_blocks", "parameters", "bytes")
 
     path: Path
     teacher: str
@@ -99,30 +102,47 @@ def init_student(
     one of every post-trained variant of its own teacher, the base, with no training.
 
     Args:
-        teacher: a folder, ``owner/name[@revision]`` on the Hub, or ``builtin:demo``.
-        delta: a student that was distilled from a model of the teacher's family and shapes; it decides which layers
-            are kept. Tensors that teacher and base share are the student's, as they are; scale 0 is the plain student.
-        base: the teacher that it was distilled from; None is what it records, else that of a published student.
-        delta_scale: what the difference is multiplied with.
-        compare: a student that was distilled from ``teacher`` itself: its own delta is compared with the other, in one
-            pass over the bytes of all four models, which forecasts how well that will do.
-        output: the folder to write; None is ``student-init``, with ``delta`` ``student``: it is a finished one.
-        every: 2 keeps every second layer, 3 every third; 2 at least, and if it is None. Layers of several kinds keep
-            the teacher's mix.
-        keep_first: how many layers are kept at the start, 1 at least; None is the family's: 2 of Llama, 1 of others.
-        keep_last: how many are kept at the end, 1 at least; None is the family's: 1 of Llama, 2 of others.
-        keep_period: drop whole periods of layers, where these differ in kind by one (every 6th of full attention, say),
-            so that it holds at every size, for programs that suppose it; else each kind keeps its share.
-        keep: the kept layers outright, ascending, starting with 0; the four before it then mean nothing.
-        random_init: draw the weights at random instead of copying them, as transformers initialises them (seed 0).
-        dtype: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the teacher's.
-        max_shard_size: the most bytes of one file of weights: ``"5GB"`` (decimal), ``"4GiB"`` (binary).
-        download: bring models of the Hub whole into the cache, instead of reading there what the student needs.
-        verify: read the student again and compare each byte with its sources before it takes its place.
-        overwrite: replace an earlier output of this function; no other folder is ever replaced.
-        dry_run: return the plan, from headers alone, and write nothing; ``compare`` reads weights all the same.
-        on_progress: called with the bytes compared, then written so far, and all bytes to compare or write.
-        on_note: called with what is not as might be expected, such as a base that ``delta`` does not record.
+        teacher (str | Path): a folder, ``owner/name[@revision]`` on the Hub, or ``builtin:demo``.
+        delta (str | Path, optional): a student that was distilled from a model of the teacher's family and shapes; it
+            decides which layers are kept. Tensors that teacher and base share are the student's, as they are; scale 0
+            is the plain student.
+        base (str | Path, optional): the teacher that it was distilled from; None is what it records, else that of a
+            published student.
+        delta_scale (float, default 1.0): what the difference is multiplied with.
+        compare (str | Path, optional): a student that was distilled from ``teacher`` itself: its own delta is compared
+            with the other, in one pass over the bytes of all four models, which forecasts how well that will do.
+        output (str | Path, optional): the folder to write; None is ``student-init``, with ``delta`` ``student``: it is
+            a finished one.
+        every (int, optional): 2 keeps every second layer, 3 every third; 2 at least, and if it is None. Layers of
+            several kinds keep the teacher's mix.
+        keep_first (int, optional): how many layers are kept at the start, 1 at least; None is the family's: 2 of Llama,
+            1 of others.
+        keep_last (int, optional): how many are kept at the end, 1 at least; None is the family's: 1 of Llama, 2 of
+            others.
+        keep_period (bool, default False): drop whole periods of layers, where these differ in kind by one (every 6th of
+            full attention, say), so that it holds at every size, for programs that suppose it; else each kind keeps its
+            share.
+        keep (Sequence[int], optional): the kept layers outright, ascending, starting with 0; the four before it then
+            mean nothing.
+        random_init (bool, default False): draw the weights at random instead of copying them, as transformers
+            initialises them (seed 0).
+        dtype (str, default "auto"): ``float32``, ``bfloat16`` or ``float16``; ``auto`` is the teacher's.
+        max_shard_size (str, default "5GB"): the most bytes of one file of weights: ``"5GB"`` (decimal), ``"4GiB"``
+            (binary).
+        download (bool, default False): bring models of the Hub whole into the cache, instead of reading there what the
+            student needs.
+        verify (bool, default False): read the student again and compare each byte with its sources before it takes its
+            place.
+        overwrite (bool, default False): replace an earlier output of this function; no other folder is ever replaced.
+        dry_run (bool, default False): return the plan, from headers alone, and write nothing; ``compare`` reads weights
+            all the same.
+        on_progress (Callable[[int, int], None], optional): called with the bytes compared, then written so far, and all
+            bytes to compare or write.
+        on_note (Callable[[str], None], optional): called with what is not as might be expected, such as a base that
+            ``delta`` does not record.
+
+    Returns:
+        An ``InitStudentResult``: ``path copied_teacher_layers student_layers patchable_blocks parameters`` and more.
 
     Raises:
         ModelNotFoundError: no such teacher, or another model that is named; no base that is known.

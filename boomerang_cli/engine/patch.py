@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boomerang_cli.engine.checkpoint.files import ask
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import OutputError, SelectionError
+from boomerang_cli.engine.evaluation.known_scores import known_scores
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.plan import Plan, as_json_text
@@ -29,14 +30,13 @@ from boomerang_cli.engine.publishing.provenance import layer_sources
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.evaluation.menu import MenuRow
-    from boomerang_cli.engine.evaluation.swept import Swept
     from boomerang_cli.engine.output.memory import Memory
     from boomerang_cli.engine.output.verify import Verification
     from boomerang_cli.engine.push import PushResult
 
 
-@dataclass(frozen=True)
-class PatchResult:
+@dataclass(frozen=True, repr=False)
+class PatchResult(Brief):
     """The model that was written, or would be.
 
     Attributes:
@@ -56,6 +56,8 @@ class PatchResult:
         memory: what it takes where it is used; None without ``memory``.
         menu: with ``dry_run``, all sizes to choose from.
     """
+
+    brief = ("path", "pushed", "layers", "depth", "parameters", "bytes", "dtype", "order", "patched_blocks", "scores")
 
     path: Path | None
     layers: int
@@ -119,45 +121,56 @@ def patch(
     distilled for a few steps more, and patched further.
 
     Args:
-        layers: k, how many blocks are patched: 0 (the student) to n (the teacher). Give one of ``layers``, ``depth``,
-            ``blocks``, or bounds: the best model that keeps all of them is written, the closest to the teacher by the
-            scores of a sweep, else the largest. Bounds of quality alone ask for the smallest.
-        depth: the number of layers of the result.
-        params: a bound, at most so many parameters: ``"2B"``, ``"410M"``.
-        size: a bound, at most so many bytes: ``"4GB"`` (decimal), ``"4GiB"`` (binary).
-        memory: a bound, at most so many bytes of weights, cache and reserve where it runs (see ``output.memory``).
-        context: tokens of a sequence that the cache is for; None is 4096, or what the model has positions for.
-        batch: sequences at once; None is 1.
-        weights_bits: bits of a parameter once the weights are quantised, such as 4.85; None is as they are stored.
-        max_kl, max_perplexity, min_top1: bounds of quality by the scores of a sweep; KL in nats a token, ``top1`` a
-            share.
-        min_speed: a bound, at least so many tokens per second read, as ``sweep --speed`` measured them.
-        blocks: the patched blocks outright, counted from 0 by the student's layers.
-        order: which blocks are patched first: ``first`` (from the start), ``last`` (from the end), ``auto`` (what the
-            student records, else the family's), one that the sweep searched, such as ``greedy``, or the path of an
-            order file, a sweep's ``order.json`` or a JSON list of blocks. None is the best of the sweep, and with
-            bounds all of its orders; without a sweep ``auto``.
-        results: the folder of a sweep of this pair; None is that of an order file, else ``./sweep`` if it scored these
-            very files.
-        student: a folder or ``owner/name[@revision]`` on the Hub, of a patched model too. None is BOOMERANG_STUDENT,
-            else the current folder if it is a student, else ``./student``.
-        teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
-        keep: the teacher layers that the student copied, ascending from 0; for a student without
-            ``student_config.json``.
-        output: the folder to write; None is ``patched-<depth>L``.
-        dtype: ``float32``, ``bfloat16`` or ``float16``. ``auto`` is that of both models, or ``bfloat16`` where theirs
-            differ.
-        max_shard_size: the most bytes of one file of weights, as in ``size``.
-        download: bring models of the Hub whole into the cache, instead of reading there the bytes that are needed.
-        push: the repository on the Hub, ``owner/name``, to write to instead of the disk; excludes ``output``.
-        private: make that repository private if it is new.
-        verify: compare each layer, as transformers would build it, with its origin in the teacher before anything is
-            written; then read the model again and compare each byte with its source before it takes its place, as is
-            always done with ``push``.
-        overwrite: replace an earlier output of this function; no other folder is ever replaced.
-        dry_run: return the plan, from headers alone, and write nothing.
-        on_progress: called with the bytes written so far, and all bytes to write.
-        on_note: called with what is taken from a sweep, or why nothing is.
+        layers (int, optional): k, how many blocks are patched: 0 (the student) to n (the teacher). Give one of
+            ``layers``, ``depth``, ``blocks``, or bounds: the best model that keeps all of them is written, the closest
+            to the teacher by the scores of a sweep, else the largest. Bounds of quality alone ask for the smallest.
+        depth (int, optional): the number of layers of the result.
+        params (str, optional): a bound, at most so many parameters: ``"2B"``, ``"410M"``.
+        size (str, optional): a bound, at most so many bytes: ``"4GB"`` (decimal), ``"4GiB"`` (binary).
+        memory (str, optional): a bound, at most so many bytes (``"8GB"``) where it runs: the weights, a cache of
+            ``batch`` sequences of ``context`` tokens, and a tenth of the whole in reserve.
+        context (int, optional): tokens of a sequence that the cache is for; None is 4096, or what the model has
+            positions for.
+        batch (int, optional): sequences at once; None is 1.
+        weights_bits (float, optional): bits of a parameter once the weights are quantised, such as 4.85; None is as
+            they are stored.
+        max_kl, max_perplexity, min_top1 (float, optional): bounds of quality by the scores of a sweep; KL in nats a
+            token, ``top1`` a share.
+        min_speed (float, optional): a bound, at least so many tokens per second written, one sequence at a time, as
+            ``sweep --speed`` measured them.
+        blocks (Sequence[int], optional): the patched blocks outright, counted from 0 by the student's layers.
+        order (str, optional): which blocks are patched first: ``first`` (from the start), ``last`` (from the end),
+            ``auto`` (what the student records, else the family's), one that the sweep searched, such as ``greedy``, or
+            the path of an order file, a sweep's ``order.json`` or a JSON list of blocks. None is the best of the sweep,
+            and with bounds all of its orders; without a sweep ``auto``.
+        results (str | Path, optional): the folder of a sweep of this pair; None is that of an order file, else
+            ``./sweep`` if it scored these very files, else the scores that a student on the Hub was published with.
+        student (str | Path, optional): a folder or ``owner/name[@revision]`` on the Hub, of a patched model too. None
+            is BOOMERANG_STUDENT, else the current folder if it is a student, else ``./student``.
+        teacher (str | Path, optional): a folder, or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_TEACHER,
+            else what the student records, else that of a published student.
+        keep (Sequence[int], optional): the teacher layers that the student copied, ascending from 0; for a student
+            without ``student_config.json``.
+        output (str | Path, optional): the folder to write; None is ``patched-<depth>L``.
+        dtype (str, default "auto"): ``float32``, ``bfloat16`` or ``float16``. ``auto`` is that of both models, or
+            ``bfloat16`` where theirs differ.
+        max_shard_size (str, default "5GB"): the most bytes of one file of weights: ``"5GB"``, ``"5GiB"``.
+        download (bool, default False): bring models of the Hub whole into the cache, instead of reading there the bytes
+            that are needed.
+        push (str, optional): the repository on the Hub, ``owner/name``, to write to instead of the disk; excludes
+            ``output``.
+        private (bool, default False): make that repository private if it is new.
+        verify (bool, default False): compare each layer, as transformers would build it, with its origin in the teacher
+            before anything is written; then read the model again and compare each byte with its source before it takes
+            its place, as is always done with ``push``.
+        overwrite (bool, default False): replace an earlier output of this function; no other folder is ever replaced.
+        dry_run (bool, default False): return the plan, from headers alone, and write nothing.
+        on_progress (Callable[[int, int], None], optional): called with the bytes written so far, and all bytes to
+            write.
+        on_note (Callable[[str], None], optional): called with what is taken from a sweep, or why nothing is.
+
+    Returns:
+        A ``PatchResult``: ``path layers depth parameters bytes dtype order patched_blocks sources scores`` and more.
 
     Raises:
         ModelNotFoundError: a student or teacher that is not there; says which parameter to give.
@@ -189,7 +202,7 @@ def patch(
         check_output(Path(output), "patched", overwrite=overwrite, dry_run=dry_run)
     pair = open_pair(student, teacher, keep=keep, download=download and not dry_run)
     planner = Planner(pair, dtype=dtype, max_shard_size=max_shard_size)
-    swept = _find_swept(pair, order, results, on_note)
+    swept = known_scores(pair, order, results, on_note)
     found = swept.order(order, pair) if swept else _plain_order(order, pair)
     patched = selection.outright(found, pair.layer_map)
     named: str | None = found.name
@@ -256,23 +269,6 @@ def patch(
         memory=next((row.memory for row in menu if row.chosen), None),
         menu=menu if dry_run else (),
     )
-
-
-def _find_swept(
-    pair: Pair, order: str | None, results: str | Path | None, on_note: Callable[[str], None]
-) -> Swept | None:
-    """Return the sweep that ``results`` names, else that of an order file, else ``./sweep`` if it is of this pair."""
-    folder = Path(order).parent if order and ask(Path(order).is_file) else Path("sweep")
-    if results is None and not ask((folder / "results.json").is_file):
-        return None
-    from boomerang_cli.engine.evaluation.swept import find_sweep, read_sweep
-
-    if results is None:
-        return find_sweep(folder, pair, on_note)
-    swept = read_sweep(Path(results), pair)
-    if other := swept.other_files(pair):
-        on_note(f"warning: {results} scored other files of the {other} than these: its scores may not be theirs")
-    return swept
 
 
 def _plain_order(order: str | None, pair: Pair) -> Order:

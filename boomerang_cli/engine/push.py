@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.checkpoint.readers import is_portable, misreaders
@@ -25,8 +26,8 @@ class PushedFile:
     bytes: int
 
 
-@dataclass(frozen=True)
-class PushResult:
+@dataclass(frozen=True, repr=False)
+class PushResult(Brief):
     """A model on the Hub; of a dry run, what would be sent.
 
     Attributes:
@@ -35,8 +36,13 @@ class PushResult:
         bytes: of all files, those that the Hub had already too.
         url: of the model, or of the pull request.
         removed: what of the folder is private, and so is not sent: ``config.json: _name_or_path``.
-        portable, misreaders: see ``PatchResult``.
+        changed: False where the Hub held all of it already, so that there is no new commit.
+        notes: what others will miss, and what was not sent along.
+        portable: whether llama.cpp and MLX LM, too, read it as transformers does, as far as is known.
+        misreaders: the programs that do not, by what they suppose of it.
     """
+
+    brief = ("repo", "revision", "commit", "bytes", "url")
 
     repo: str
     revision: str
@@ -45,6 +51,8 @@ class PushResult:
     bytes: int
     url: str
     removed: tuple[str, ...] = ()
+    changed: bool = True
+    notes: tuple[str, ...] = ()
     portable: bool = True
     misreaders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -58,13 +66,15 @@ class PushResult:
         return (self.url,)
 
 
-@dataclass(frozen=True)
-class SweepPushResult:
+@dataclass(frozen=True, repr=False)
+class SweepPushResult(Brief):
     """A sweep's models on the Hub, the smallest first.
 
     Attributes:
         collection: its URL; None without one.
     """
+
+    brief = ("urls",)
 
     models: tuple[PushResult, ...]
     collection: str | None
@@ -88,6 +98,8 @@ def push(
     create_pr: bool = False,
     message: str | None = None,
     collection: bool = False,
+    results: str | Path | None = None,
+    teacher_id: str | None = None,
     dry_run: bool = False,
     show_progress: bool = False,
     on_model: ModelCallback | None = None,
@@ -97,16 +109,20 @@ def push(
     Every folder is checked before anything is sent. What else the repository holds stays there.
 
     Args:
-        path: a folder that ``patch``, ``distill``, ``init_student`` or ``sweep`` (with ``write``) wrote.
-        repo_id: ``owner/name`` on the Hub; made if it is new.
-        private: make the repository private if it is new; one that is public is refused.
-        revision: a branch, made if it is new, or ``refs/pr/N``; None is ``main``.
-        create_pr: open a pull request instead of writing to ``main``; excludes ``revision``.
-        message: of the commit; None is ``Upload with boomerang``.
-        collection: gather a sweep's models in a collection named like ``repo_id``.
-        dry_run: return what would be sent, and send nothing.
-        show_progress: let huggingface_hub draw its bars.
-        on_model: called before each model is sent, with what is sent of it.
+        path (str | Path): a folder that ``patch``, ``distill``, ``init_student`` or ``sweep`` (with ``write``) wrote.
+        repo_id (str): ``owner/name`` on the Hub; made if it is new.
+        private (bool, default False): make the repository private if it is new; one that is public is refused.
+        revision (str, optional): a branch, made if it is new, or ``refs/pr/N``; None is ``main``.
+        create_pr (bool, default False): open a pull request instead of writing to ``main``; excludes ``revision``.
+        message (str, optional): of the commit; None is ``Upload with boomerang``.
+        collection (bool, default False): gather a sweep's models in a collection named like ``repo_id``.
+        results (str | Path, optional): the folder of a sweep of a student, whose scores go along, so that ``patch``
+            chooses by them on any machine; None is ``./sweep``, if it scored these very files.
+        teacher_id (str, optional): the teacher's ``owner/name[@revision]`` on the Hub, for a student whose teacher is a
+            folder.
+        dry_run (bool, default False): return what would be sent, and send nothing.
+        show_progress (bool, default False): let huggingface_hub draw its bars.
+        on_model (Callable[[PushResult], None], optional): called before each model is sent, with what is sent of it.
 
     Returns:
         A ``PushResult``; of a sweep a ``SweepPushResult``, the smallest model first.
@@ -114,10 +130,13 @@ def push(
     Raises:
         ModelNotFoundError: no such folder, or a name that the Hub would not take.
         CheckpointError, UnsupportedModelError: a folder that is no whole model.
-        SelectionError: options that exclude one another.
+        SelectionError: options that exclude one another, or ``results`` that are not of these files.
+        PairError: ``teacher_id`` is the teacher of other students.
         OutputError: there is no room for the files that are made on the way.
         HubError: there is no token, or the Hub refuses or fails.
     """
+    from boomerang_cli.engine.evaluation.scored_publication import prepare_model
+    from boomerang_cli.engine.publishing.public_teacher import open_public_teacher
     from boomerang_cli.engine.publishing.upload import Destination, check_token, writable_xet_cache
 
     folder = Path(path)
@@ -132,7 +151,14 @@ def push(
     swept = is_sweep(folder)
     if collection and not swept:
         raise SelectionError(f"--collection gathers the models of a sweep, and {path} is none")
-    models = prepare_sweep(folder, repo_id) if swept else {repo_id: prepare(folder, repo_id)}
+    if results is not None and swept:
+        raise SelectionError(f"--results belongs to a student, and {path} is itself a sweep: leave it out")
+    teacher = open_public_teacher(teacher_id) if teacher_id else None
+    models = (
+        prepare_sweep(folder, repo_id, teacher)
+        if swept
+        else {repo_id: prepare_model(folder, repo_id, Path(results) if results else None, teacher)}
+    )
     if not dry_run:
         check_token(repo_id)
     with writable_xet_cache():
@@ -155,7 +181,7 @@ def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCal
 
     files = tuple(PushedFile(name, size) for name, size in model.sizes.items())
     size = sum(file.bytes for file in files)
-    planned = PushResult(to.repo_id, to.revision or MAIN, None, files, size, to.url, model.removed)
+    planned = PushResult(to.repo_id, to.revision or MAIN, None, files, size, to.url, model.removed, notes=model.notes)
     planned = replace(planned, portable=is_portable(model.config), misreaders=misreaders(model.config))
     if dry_run:
         return planned
@@ -163,7 +189,7 @@ def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCal
         on_model(planned)
     with model.staged() as staging:
         sent = send(staging, to)
-    return replace(planned, revision=sent.revision, commit=sent.commit, url=sent.url)
+    return replace(planned, revision=sent.revision, commit=sent.commit, url=sent.url, changed=sent.changed)
 
 
 def _gather(pushed: tuple[PushResult, ...], to: Destination) -> str:

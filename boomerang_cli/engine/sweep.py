@@ -70,51 +70,64 @@ def sweep(
     process that torchrun started, this is one part of the same sweep, with the same result in all; rank 0 alone writes.
 
     Args:
-        layers: the sizes by k, the number of patched blocks; None is every one, 0 (the student) to n (the teacher).
-        order: which blocks are patched first: ``auto`` (what the student records, else the family's), ``first``,
-            ``last``, the searched ``greedy``, ``exact`` (the best set of each size) and ``nested`` (the best sequence),
-            or paths of order files; each also as ``"a,b"``. Several are compared.
-        data: text to score on: Hub datasets ``owner/name[:config][@revision]``, files, or folders of them, as
-            ``distill`` reads them; empty is what the student's distillation was evaluated on.
-        calibration: text to search orders on, likewise; empty is the beginning of ``data``.
-        sequences: windows of ``data``, at most.
-        calibration_sequences: windows of ``calibration``, at most.
-        sequence_length: tokens in a window, 2 at least; None is the teacher's positions, 2048 at most.
-        stride: tokens from the beginning of a window to that of the next; None is the window's length.
-        tasks: names of lm-eval's tasks (extra ``eval``).
-        limit: examples of each task; None is all.
-        num_fewshot: examples in a task's context; None is the task's own number.
-        include_path: a folder of task definitions beside lm-eval's own.
-        apply_chat_template: put the examples of tasks as chats, by the teacher's template.
-        system_instruction: what such a chat, and that of a prompt, begins with.
-        gen_kwargs: how tasks generate, as lm-eval takes it: ``"temperature=0.7,top_p=0.8"``, or a mapping.
-        fewshot_as_multiturn: the examples in a task's context are turns of the chat; None is so with the template.
-        prompt: texts that every size continues greedily, as a chat where the teacher has a template for it; see
-            ``samples`` in the rows, and ``samples.md``.
-        batch_size: windows, and examples of tasks, at once; None suits the device.
-        speed: measure tokens per second, and peak memory on a GPU, too.
-        baseline: score the never-distilled student's sizes, too.
-        beam: how many sets of each size ``greedy`` goes on from.
-        yes: search ``exact`` and ``nested`` even if that takes longer than half an hour.
-        write: write each model to ``<output>/<depth>L``.
-        max_perplexity, max_kl: bounds; rows that are worse are the result's ``misses``. KL in nats a token.
-        student: a folder or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_STUDENT, else the current folder
-            if it is a student, else ``./student``.
-        teacher: likewise. None is BOOMERANG_TEACHER, else what the student records, else that of a published student.
-        keep: the teacher layers that the student copied, ascending from 0; for a student without
-            ``student_config.json``.
-        output: the folder of results: ``results.json``, ``results.csv``, ``order.json``, ``curve.png``,
-            ``curve.svg``, ``samples.md``.
-        dtype: of the computation: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32 on the CPU, else
-            bfloat16.
-        device: torch's name; ``auto`` is a GPU where there is one, else ``cpu``.
-        gpus: that this process may spread layers over, where one does not hold both models; None is one, or its share
-            of the machine's in a process that torchrun started.
-        overwrite: replace an earlier sweep.
-        dry_run: return the sizes to choose from, from headers alone; a searched order has those of ``auto``.
-        on_progress: called at rank 0 with what is being done, how much of it is done, and how much there is.
-        on_note: called with what is not as might be expected, such as files that are left out of a folder, and with
-            what a search of all sets will take.
+        layers (Sequence[int], optional): the sizes by k, the number of patched blocks; None is every one, 0 (the
+            student) to n (the teacher).
+        order (Sequence[str], default ("auto",)): which blocks are patched first: ``auto`` (what the student records,
+            else the family's), ``first``, ``last``, the searched ``greedy``, ``exact`` (the best set of each size) and
+            ``nested`` (the best sequence), or paths of order files; each also as ``"a,b"``. Several are compared.
+        data (Sequence[str], default ()): text to score on: Hub datasets ``owner/name[:config[:split]][@revision]``,
+            ``.txt``, ``.jsonl``, ``.json``, ``.csv`` or ``.parquet`` files, also compressed, or folders of them; empty
+            is what the student's distillation was evaluated on.
+        calibration (Sequence[str], default ()): text to search orders on, named like ``data``; empty is the beginning
+            of ``data``.
+        sequences (int, default 512): windows of ``data``, at most.
+        calibration_sequences (int, default 64): windows of ``calibration``, at most.
+        sequence_length (int, optional): tokens in a window, 2 at least; None is the teacher's positions, 2048 at most.
+        stride (int, optional): tokens from the beginning of a window to that of the next; None is the window's length.
+        tasks (Sequence[str], default ()): names of lm-eval's tasks (extra ``eval``).
+        limit (int, optional): examples of each task; None is all.
+        num_fewshot (int, optional): examples in a task's context; None is the task's own number.
+        include_path (str | Path, optional): a folder of task definitions beside lm-eval's own.
+        apply_chat_template (bool, default False): put the examples of tasks as chats, by the teacher's template.
+        system_instruction (str, optional): what such a chat, and that of a prompt, begins with.
+        gen_kwargs (str | Mapping[str, Any], optional): how tasks generate, as lm-eval takes it:
+            ``"temperature=0.7,top_p=0.8"``, or a mapping.
+        fewshot_as_multiturn (bool, optional): the examples in a task's context are turns of the chat; None is so with
+            the template.
+        prompt (Sequence[str], default ()): texts that every size continues greedily, as a chat where the teacher has a
+            template for it; the answers are each row's ``samples``, and stand in ``samples.md``.
+        batch_size (int, optional): windows, and examples of tasks, at once; None suits the device.
+        speed (bool, default False): measure tokens per second, and peak memory on a GPU, too.
+        baseline (bool, default False): score the never-distilled student's sizes, too.
+        beam (int, default 1): how many sets of each size ``greedy`` goes on from.
+        yes (bool, default False): search ``exact`` and ``nested`` even if that takes longer than half an hour.
+        write (bool, default False): write each model to ``<output>/<depth>L``.
+        max_perplexity (float, optional): a bound; rows with a higher perplexity are among the result's ``misses``.
+        max_kl (float, optional): likewise, of the KL divergence to the teacher in nats a token.
+        student (str | Path, optional): a folder or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_STUDENT,
+            else the current folder if it is a student, else ``./student``.
+        teacher (str | Path, optional): a folder, or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_TEACHER,
+            else what the student records, else that of a published student.
+        keep (Sequence[int], optional): the teacher layers that the student copied, ascending from 0; for a student
+            without ``student_config.json``.
+        output (str | Path, default "sweep"): the folder of results: ``results.json``, ``results.csv``, ``order.json``,
+            ``curve.png``, ``curve.svg``, ``samples.md``.
+        dtype (str, default "auto"): of the computation: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32
+            on the CPU, else bfloat16.
+        device (str, default "auto"): torch's name; ``auto`` is a GPU where there is one, else ``cpu``.
+        gpus (int, optional): that this process may spread layers over, where one does not hold both models; None is
+            one, or its share of the machine's in a process that torchrun started.
+        overwrite (bool, default False): replace an earlier sweep.
+        dry_run (bool, default False): return the sizes to choose from, from headers alone; a searched order has those
+            of ``auto``.
+        on_progress (Callable[[str, int, int], None], optional): called at rank 0 with what is being done, how much of
+            it is done, and how much there is.
+        on_note (Callable[[str], None], optional): called with what is not as might be expected, such as files that are
+            left out of a folder, and with what a search of all sets will take.
+
+    Returns:
+        A ``SweepResult``: ``path rows recommended misses warnings`` and more; a row is a ``SweepRow``: ``layers depth
+        parameters bytes order patched_blocks perplexity kl top1 acceptance`` and more.
 
     Raises:
         ModelNotFoundError: a student or teacher that is not there; says which parameter to give.

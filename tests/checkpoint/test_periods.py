@@ -64,9 +64,9 @@ def test_a_default_of_a_reader_that_is_wrong_is_overruled() -> None:
     assert "sliding_window_pattern" not in config_for_layers(config, family, range(6, 18), "it")
 
 
-def test_a_pattern_of_letters_is_written_out() -> None:
+def test_a_field_that_layers_hold_stays_and_the_list_says_what_holds() -> None:
     config = resized("exaone4", [0, 3, 4, 5, 7, 23])
-    assert config["sliding_window_pattern"] == "LGLLGG"
+    assert config["sliding_window_pattern"] == "LLLG"
     assert [kind[0] for kind in config["layer_types"]] == ["s", "f", "s", "s", "f", "f"]
 
 

@@ -59,7 +59,7 @@ def test_a_dry_run_prints_the_recipe_in_full(project: Path) -> None:
 def test_help_shows_what_the_recipes_have() -> None:
     shown = " ".join(run("distill", "--help").output.replace("│", " ").split())
     assert "[default: 500; adapt: 240]" in shown
-    assert "[default: 2.0; adapt: 10.0; between: 20.0]" in shown
+    assert "[default: 2.0; adapt: 10.0; between: 50.0]" in shown
     assert "[default: 0; adapt: 293]" in shown
 
 

@@ -73,7 +73,9 @@ def test_push_prints_the_url_alone_on_stdout(shell: Shell) -> None:
 
 def test_push_tells_json_what_was_sent(shell: Shell) -> None:
     told = json.loads(shell.run("push", "patched", "tester/model", "--quiet", "--json").stdout)
-    assert {*told} == {"repo", "revision", "commit", "files", "bytes", "url", "removed"}
+    assert {*told} == {
+        "repo", "revision", "commit", "files", "bytes", "url", "removed", "changed", "notes", "portable", "misreaders",
+    }  # fmt: skip
     assert told["commit"] == shell.hub.commits("tester/model")[0].oid
     assert told["bytes"] == sum(each["bytes"] for each in told["files"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from boomerang_cli.engine import demo as demos
 from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
 from boomerang_cli.engine.errors import ScoringError
+from boomerang_cli.engine.evaluation.rows import SweepResult, SweepRow
 from boomerang_cli.engine.output.output_folder import check_output, output_folder
 
 
@@ -28,7 +30,6 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Any:
             patched.delenv(name, raising=False)
         patched.setattr(demos, "WINDOWS", 2)
         patched.setattr(demos, "BATCH_SIZE", 2)
-        patched.setattr(demos, "SAMPLE_TOKENS", 8)
         training, held_out = demos.training_files()[:20], demos.held_out_files()[:3]
         patched.setattr(demos, "training_files", lambda: training)
         patched.setattr(demos, "held_out_files", lambda: held_out)
@@ -53,12 +54,70 @@ def test_each_command_that_it_shows_is_one_that_can_be_typed(
         assert flags <= {*run(shlex.split(line)[0], "--help").stdout.replace(",", " ").split()}
 
 
-def test_it_ends_with_the_table_the_curve_and_samples(shown: Any) -> None:
+def test_it_begins_with_what_is_to_come_and_how_long(shown: Any) -> None:
+    first, second, *_ = shown[1].stderr.splitlines()
+    assert first == "A small built-in teacher goes through the whole pipeline, with no network or GPU"
+    assert second == "About 1 minute on two cores; all of it goes to boomerang-demo, Ctrl-C stops it"
+
+
+def test_each_step_says_one_line_of_what_it_made(shown: Any) -> None:
+    lines = shown[1].stderr.split("$ mkdir")[1].split("$ boomerang sweep")[0].splitlines()[1:]
+    told = [line.split(":")[0] for line in lines if not line.startswith(("$", "Distilling", "Loading"))]
+    assert told == ["student-init", "student", "patched-9L"]
+
+
+def test_it_ends_in_one_screen(shown: Any) -> None:
     _, result = shown
+    end = result.output[result.output.index("order  k") :].splitlines()
     assert "never distilled" in result.stdout
     assert "perplexity (log)" in result.stdout
-    assert all(f"--- {model}, {layers} layers" in result.stderr for model, layers in
-               (("teacher", 12), ("student", 7), ("in between", 9)))  # fmt: skip
+    assert 24 <= sum(-(-max(1, len(line)) // 80) for line in end) <= 40
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "\nseen: " in result.stderr
+
+
+def test_samples_are_shown_where_they_are_asked_for_alone(shown: Any) -> None:
+    assert "---" not in shown[1].stderr
+    assert "--prompt" not in shown[1].stderr
+    assert "samples.md" not in names(shown[0] / "sweep")
+
+
+def scored(*_: Any) -> SweepResult:
+    """What a demo of two blocks scores in the current folder."""
+    Path("student").mkdir()
+    baseline = {"perplexity": 9.0, "kl": 0.9}
+    rows = tuple(
+        SweepRow(
+            k, k + 3, k * 1000 + 3000, 1, "last", (0, 1)[:k], perplexity=9.0 - k, kl=0.4 - k / 5, baseline=baseline,
+            samples=({"prompt": "def ", "text": f"f{k}()\n"},),
+        ) for k in range(3)
+    )  # fmt: skip
+    return SweepResult(Path("sweep"), "builtin:demo", str(Path.cwd() / "student"), ("text/held-out.txt",), rows)
+
+
+def test_json_has_paths_that_hold_where_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demos, "_run", scored)
+    told = json.loads(run("demo", "-o", "a b/project", "--json", "--quiet").stdout)
+    assert (told["path"], told["data"]) == ("a b/project/sweep", ["a b/project/text/held-out.txt"])
+    assert Path(told["student"]) == tmp_path / "a b" / "project" / "student"
+    assert Path(told["student"]).is_dir()
+
+
+def test_what_each_size_writes_is_shown_with_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demos, "_run", scored)
+    said = run("demo", "--samples").stderr
+    assert "--- 3 layers (student) write:\ndef f0()\n" in said
+    assert "--- 5 layers (teacher) write:\ndef f2()\n" in said
+    assert "seen: 1 of 1 untrained sizes are closer to the teacher than without distilling (mean KL 0.200, not" in said
+
+
+def test_too_little_room_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demos.shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000, total=9_000_000))
+    assert_refused("demo", message="takes 80.00 MB, and the disk of .* has 5.00 MB free: make")
+    assert names(tmp_path) == []
 
 
 def test_the_folder_works_as_it_is(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:

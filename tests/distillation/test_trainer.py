@@ -211,7 +211,7 @@ def test_auto_takes_the_largest_divisor_that_fits(tmp_path: Path, monkeypatch: p
     (phase,) = trainer.recipe.phases
     one = micro_batch._saved_bytes(partial(trainer._run_to_measure, phase), phase, trainer.args.device)
     state = 12 * sum(parameter.numel() for parameter in trainer.student.parameters())
-    monkeypatch.setattr(micro_batch, "_available_bytes", lambda: 2 * (5 * one + state) + 100)
+    monkeypatch.setattr(micro_batch, "free_memory_bytes", lambda device: 2 * (5 * one + state) + 100)
     trainer.set_micro_batch_size("auto")
     assert trainer.micro_batch_sizes == (4,)
 
@@ -225,7 +225,7 @@ def test_auto_touches_neither_gradients_nor_random_state(tmp_path: Path) -> None
 
 
 def test_auto_says_when_not_even_one_sequence_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(micro_batch, "_available_bytes", lambda: 1)
+    monkeypatch.setattr(micro_batch, "free_memory_bytes", lambda device: 1)
     with pytest.raises(TrainingError, match="not even one sequence of 8 tokens fits"):
         make_trainer(tmp_path, micro_batch_size="auto")
 

@@ -108,6 +108,13 @@ def test_quantised_weights_take_their_bits_and_a_cache_of_16() -> None:
     assert found.memory.cache_bytes == 8 * 16 * (2 * 2 * 8) * 2
 
 
+def test_a_bound_of_speed_is_of_the_tokens_that_a_size_writes(rows: list[SweepRow]) -> None:
+    slow = min(row.generated_tokens_per_second or 0 for row in rows)
+    assert planned(min_speed=slow).scores["generated_tokens_per_second"] >= slow
+    fastest = max(rows, key=lambda row: row.generated_tokens_per_second or 0)
+    assert planned(min_speed=fastest.generated_tokens_per_second).patched_blocks == fastest.patched_blocks
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -180,7 +187,7 @@ def test_the_menu_shows_every_size_once_and_marks_the_chosen(rows: list[SweepRow
     assert "--layers and --memory exclude one another" in shown
     shown = run("patch", "--memory", "1MB", "--context", "16", "--max-kl", "100", "--dry-run").stdout
     menu = shown[: shown.index("\n\n")].splitlines()
-    assert menu[0].split()[-5:] == ["acceptance", "tokens/s", "blocks", "patched", "memory"]
+    assert menu[0].split()[-6:] == ["acceptance", "tokens/s", "written/s", "blocks", "patched", "memory"]
     assert len(menu) == 1 + len({row.patched_blocks for row in rows})
     assert [line.endswith("<- this one") for line in menu[1:]] == [False] * (len(menu) - 2) + [True]
 

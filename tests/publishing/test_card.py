@@ -11,7 +11,8 @@ from huggingface_hub import ModelCard
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from boomerang_cli.engine.checkpoint.families import ENCODERS, MASKED
-from boomerang_cli.engine.publishing.card import is_ours, model_card
+from boomerang_cli.engine.distillation.identity import datasets_of
+from boomerang_cli.engine.publishing.card import NO_RESULTS, Results, is_ours, model_card
 from boomerang_cli.engine.publishing.card_metadata import task_of
 from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import read_license
@@ -44,7 +45,9 @@ def made(**changes: Any) -> dict[str, Any]:
     return {**model, **changes}
 
 
-def card(name: str = "me/middle", model_type: str = "qwen3", results: Any = (), **changes: Any) -> ModelCard:
+def card(
+    name: str = "me/middle", model_type: str = "qwen3", results: Results = NO_RESULTS, **changes: Any
+) -> ModelCard:
     return ModelCard(model_card(made(**changes), name=name, config={"model_type": model_type}, results=results))
 
 
@@ -123,7 +126,7 @@ def test_results_mark_this_model() -> None:
          "kl": None, "top1": top1, "acceptance": 0.875, "tasks": {"arc": {"acc": 0.5}}}
         for depth, blocks, top1 in ((4, [], None), (5, [1], 0.75))
     ]  # fmt: skip
-    content = card(results=rows).content
+    content = card(results=Results(rows)).content
     assert "| layers | parameters | order | perplexity | top1 | acceptance | arc |\n" in content
     assert "| 4 | 1.00M | last | 9.877 |  | 0.875 | 0.5 |" in content
     assert "| **5** | **1.00M** | **last** | **9.877** | **0.75** | **0.875** | **0.5** |" in content
@@ -131,7 +134,7 @@ def test_results_mark_this_model() -> None:
 
 def test_what_top1_and_acceptance_mean_is_told_where_they_were_measured() -> None:
     row = {"depth": 4, "parameters": 10**6, "order": "last", "patched_blocks": [], "kl": 0.25}
-    content = card(results=[{**row, "acceptance": 0.875}]).content
+    content = card(results=Results([{**row, "acceptance": 0.875}])).content
     assert "| layers | parameters | order | KL to the teacher | acceptance |\n" in content
     assert "that speculative sampling accepts for the teacher" in content
     assert "`top1`" not in content
@@ -143,7 +146,7 @@ def test_what_this_model_writes_is_shown_and_nothing_in_it_is_obeyed() -> None:
          "samples": [{"prompt": "Say <b>", "text": text}, {"prompt": "Go", "text": ""}]}
         for depth, blocks, text in ((4, [], "of another size"), (5, [1], "```\n## Licence\nhf_" + "a" * 34))
     ]  # fmt: skip
-    content = card(results=rows).content
+    content = card(results=Results(rows)).content
     assert "Prompt:\n\n```text\nSay <b>\n```\n\nThis model:\n\n````text\n```\n## Licence\n…\n````" in content
     assert "```text\nGo\n```\n\nThis model writes nothing." in content
     assert "of another size" not in content
@@ -157,6 +160,24 @@ def test_the_card_shows_how_to_load_it_and_how_to_make_another_size() -> None:
     assert "from 0 (the student) to 2 (the teacher)" in content
     assert "2510.05064" in content
     assert "2607.08170" in content
+
+
+def test_the_command_for_another_size_is_one_that_the_reader_can_run() -> None:
+    kept = {**made()["student"], "records_layers": False}
+    assert "--student lab/small --teacher lab/big --keep 0,2,4,5 --layers K" in card(student=kept).content
+    content = card(student=local("student")).content
+    assert "boomerang patch --student me/middle --teacher lab/big --layers K" in content
+    assert "from 0 (this model) to 1 (the teacher)" in content
+    content = card(teacher=local("teacher")).content
+    assert "--student lab/small --teacher TEACHER --layers K" in content
+    assert "TEACHER is a folder or Hub id of `teacher`" in content
+
+
+def test_datasets_are_those_of_the_hub_and_no_folder_of_such_a_name() -> None:
+    recipe = {"recipe": {"data": ["my/corpus", "lab/text"]}, "datasets": ["lab/text"]}
+    assert card(distillation=recipe).data.datasets == ["lab/text"]
+    read = {"--data": ["0123456789abcdef", ["lab/text", "en", "train", None]], "--sft-data": [], "--eval-data": []}
+    assert datasets_of({"text": read}) == ["lab/text"]
 
 
 @pytest.mark.parametrize("model_type", sorted(MASKED | ENCODERS))

@@ -50,12 +50,17 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repository on the Hub at one commit, which never changes; it is read by ranges."""
+    """A file of a repository on the Hub at one commit, which never changes; it is read by ranges.
+
+    Attributes:
+        sha256: of its bytes, which the Hub tells of large files alone.
+    """
 
     repo_id: str
     commit: str
     name: str
     size_bytes: int
+    sha256: str | None = None
 
     def __str__(self) -> str:
         return f"{self.repo_id}/{self.name}"

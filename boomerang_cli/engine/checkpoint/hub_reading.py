@@ -94,6 +94,7 @@ def locate(model: str) -> Snapshot:
             )
             commit, siblings = str(info.sha), info.siblings or []
             listed = {each.rfilename: int(each.size or 0) for each in siblings if _is_in_sight(each.rfilename)}
+            digests = {each.rfilename: each.lfs.sha256 for each in siblings if each.lfs}
             refuse_adapter(listed, repo_id, is_model=CONFIG_FILE in listed)
             if CONFIG_FILE not in listed:
                 raise CheckpointError(f"{repo_id} has no {CONFIG_FILE}: it is no transformers model")
@@ -108,7 +109,9 @@ def locate(model: str) -> Snapshot:
                     fetch(name)
     except HubError as error:
         return _cached(repo_id, revision, str(error))
-    files = {name: _file(RemoteFile(repo_id, commit, name, size)) for name, size in sorted(listed.items())}
+    files = {
+        name: _file(RemoteFile(repo_id, commit, name, size, digests.get(name))) for name, size in sorted(listed.items())
+    }
     return Snapshot(repo_id, commit, folder, files)
 
 

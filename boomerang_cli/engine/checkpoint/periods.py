@@ -21,6 +21,8 @@ _PERIODS = (
 """A field, the list that says the same of each layer, and the kind that comes once a period."""
 _NEVER_NULL = {"no_rope_layer_interval"}
 """transformers 5.23 refuses null there; it and 4.57 take it in the others where the list stands."""
+_HELD_BY_LAYERS = {"exaone4", "exaone4_5_text", "exaone_moe"}
+"""Their layers hold the field itself, unused: changed, it would make of each another layer than the teacher's."""
 
 
 def follow_layers(
@@ -30,20 +32,20 @@ def follow_layers(
 
     A period that still holds stays. Else the field gets the one that holds now; where none does, it becomes null: who
     reads it alone fails on that, and would be wrong by its own default without it. So the field is written, too, where
-    it was absent and some reader's default is wrong. A pattern of letters is written out, one a layer.
+    it was absent and some reader's default is wrong.
 
     Args:
         config: the teacher's.
         lists: its lists, one value a layer.
         layers: the teacher's layers that are the model's.
     """
+    if config.get("model_type") in _HELD_BY_LAYERS:
+        return
     readers = READERS.get(str(config.get("model_type")), ())
     defaults = {reader.period_field: reader.period for reader in readers}
     for field, listed, marked in _PERIODS:
         period = config.get(field, defaults.get(field))
-        if isinstance(period, str) and period:
-            resized[field] = "".join(period[layer % len(period)] for layer in layers)
-        elif type(period) is int and period > 0 and listed in lists:
+        if type(period) is int and period > 0 and listed in lists:
             marked_layers = [kind == marked for kind in lists[listed]]
             begins = marked_layers == marks(len(marked_layers), period, begins=True)  # as ModernBERT's; else they end
             found = _holding([marked_layers[layer] for layer in layers], period, begins=begins)

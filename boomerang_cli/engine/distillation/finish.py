@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.distillation.device import device_name
+from boomerang_cli.engine.distillation.identity import datasets_of
 from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
 from boomerang_cli.engine.distillation.student import student_documents, write_student, write_weights
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
@@ -59,6 +60,7 @@ def _record_of(trainer: DistillationTrainer, pair: Pair) -> dict[str, Any]:
     return {
         **{key: value for key, value in trainer.identity.items() if key != "contents"},
         "student_init_revision": pair.student.revision,
+        "datasets": datasets_of(trainer.identity["contents"]),
         "tokens": standing.tokens,
         "phases": standing.phase_records,
         "losses": standing.losses,

@@ -46,6 +46,12 @@ def contents_of(pair: Pair, sources: TextSources) -> Contents:
     }
 
 
+def datasets_of(contents: Contents) -> list[str]:
+    """Return the Hub ids of the datasets that were trained on, each once."""
+    read = [*contents["text"]["--data"], *contents["text"]["--sft-data"]]
+    return list(dict.fromkeys(each[0] for each in read if isinstance(each, list)))
+
+
 def check_same_contents(ours: Contents, saved: Any) -> None:
     """Refuse to go on with a training of other contents.
 

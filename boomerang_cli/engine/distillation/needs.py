@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.distillation.cost import Flops, ModelSize, flops_of
 from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.memory_plan import Memory, MemoryPlan
@@ -82,8 +83,8 @@ class PhaseNeeds:
     is_estimate: bool
 
 
-@dataclass(frozen=True)
-class Needs:
+@dataclass(frozen=True, repr=False)
+class Needs(Brief):
     """What a training needs on a machine.
 
     Attributes:
@@ -91,6 +92,8 @@ class Needs:
         host_bytes: of host memory, a process, that ``--offload`` takes.
         tokens_per_second: of the whole machine, given or measured; None if neither.
     """
+
+    brief = ("gpus", "device", "gpu_memory_bytes", "fits", "first_fitting_gpus", "tokens_per_second", "hours")
 
     gpus: int
     gpu_memory_bytes: int

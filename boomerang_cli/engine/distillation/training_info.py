@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder, read_progress
 
 
-@dataclass(frozen=True)
-class TrainingInfo:
+@dataclass(frozen=True, repr=False)
+class TrainingInfo(Brief):
     """A training that was begun.
 
     Attributes:
@@ -22,6 +23,8 @@ class TrainingInfo:
         losses, evaluation: as last measured; empty before.
         recipe: its values by name; empty before the first checkpoint.
     """
+
+    brief = ("path", "checkpoint", "step", "steps", "student_init", "teacher", "losses")
 
     kind: Literal["training"]
     path: Path

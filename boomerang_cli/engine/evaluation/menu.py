@@ -12,7 +12,7 @@ from boomerang_cli.engine.evaluation.rows import SCORES, SweepRow
 from boomerang_cli.engine.evaluation.swept import Swept
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.planner import Planner
-from boomerang_cli.engine.pair.bounds import Bound, Use
+from boomerang_cli.engine.pair.bounds import WRITING_SPEED, Bound, Use
 from boomerang_cli.engine.pair.order import Order
 from boomerang_cli.engine.pair.pair import Pair
 
@@ -139,7 +139,7 @@ def _required(row: MenuRow, bound: Bound) -> float:
 
 def _unscored(bound: Bound) -> str:
     flag = bound.flag.split()[0]
-    command = "boomerang sweep --data TEXT" + (" --speed" if bound.measure == "tokens_per_second" else "")
+    command = "boomerang sweep --data TEXT" + (" --speed" if bound.measure == WRITING_SPEED else "")
     return f"{flag} needs scores of this pair, and ./sweep has none: `{command}` finds them, --results names others"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.pair.order import Order
 
@@ -18,26 +19,36 @@ RESULTS = ("results.json", "results.csv", "order.json", "curve.png", "curve.svg"
 """The files that a sweep writes; the last three where there is something to show."""
 
 
-SCORES = ("perplexity", "perplexity_stderr", "kl", "kl_stderr", "top1", "acceptance", "tokens_per_second")
+SCORES = (
+    "perplexity", "perplexity_stderr", "kl", "kl_stderr", "top1", "acceptance", "tokens_per_second",
+    "generated_tokens_per_second",
+)  # fmt: skip
 """The numbers of a row that ``patch`` chooses by, and tells."""
 
 
-@dataclass(frozen=True)
-class SweepRow:
+@dataclass(frozen=True, repr=False)
+class SweepRow(Brief):
     """One size of one order. What was not measured is None, or empty.
 
     Attributes:
         layers: k, the number of patched blocks.
         depth: the number of layers.
         bytes: of all tensors, as ``patch`` would write them.
-        perplexity, perplexity_stderr, kl, kl_stderr, top1, acceptance: see ``scoring.Score``.
-        tokens_per_second: of a forward pass.
+        perplexity, perplexity_stderr: ``exp`` of the mean negative log-likelihood of a token; its error over windows.
+        kl, kl_stderr: the mean over tokens of KL(teacher || model), in nats, and its standard error.
+        top1: the share of positions where the model's most likely token is the teacher's.
+        acceptance: the share of tokens drafted by it that speculative sampling accepts for the teacher.
+        tokens_per_second, generated_tokens_per_second: read in a forward pass, and written, one sequence at a time.
         memory_bytes: the peak of a forward pass, weights included; on a GPU.
         baseline: ``perplexity`` and ``kl`` of the never-distilled model with the same blocks patched.
         tasks: lm-eval's numbers by task.
-        portable: see ``readers.is_portable``.
+        portable: whether llama.cpp and MLX LM, too, read it as transformers does, as far as is known.
         samples: a ``prompt`` and the ``text`` that the model writes behind it, greedily, for each.
     """
+
+    brief = (
+        "order", "layers", "depth", "parameters", "bytes", "patched_blocks", "perplexity", "kl", "tokens_per_second",
+    )  # fmt: skip
 
     layers: int
     depth: int
@@ -57,6 +68,7 @@ class SweepRow:
     acceptance: float | None = None
     kl_stderr: float | None = None
     portable: bool = True
+    generated_tokens_per_second: float | None = None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -79,8 +91,8 @@ class Miss:
     bound: float
 
 
-@dataclass(frozen=True)
-class SweepResult:
+@dataclass(frozen=True, repr=False)
+class SweepResult(Brief):
     """All sizes that were asked for.
 
     Attributes:
@@ -93,6 +105,8 @@ class SweepResult:
         fingerprints: of the student's and the teacher's files, by which ``patch`` knows that scores are theirs.
         misreaders: programs that suppose of some size what is not so, by what that is.
     """
+
+    brief = ("path", "teacher", "student", "data", "rows", "misses", "warnings")
 
     path: Path
     teacher: str

@@ -1,4 +1,4 @@
-"""How fast a model reads text, and what memory it takes for it."""
+"""How fast a model reads text and writes it, and what memory it takes to read."""
 
 from __future__ import annotations
 
@@ -11,27 +11,34 @@ from transformers import PreTrainedModel
 
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
+from boomerang_cli.engine.quiet import quiet_transformers
 
 _RUNS = 3
+_WRITING_RUNS = 2
+_PROMPT_TOKENS, _NEW_TOKENS = 8, 32
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What one forward pass over a batch takes.
+    """What one forward pass over a batch takes, and what writing takes.
 
     Attributes:
+        tokens_per_second: read, of all sequences of the batch together.
+        generated_tokens_per_second: written behind a short prompt, greedily, one sequence at a time, by transformers as
+            it is; None where its generation config is not taken, or the model has too few positions.
         memory_bytes: the model's own weights and the peak of what comes on top of them; None on a CPU, which does not
             tell, and on several devices.
     """
 
     tokens_per_second: float
     memory_bytes: int | None
+    generated_tokens_per_second: float | None = None
 
 
 def measure_speed(model: PreTrainedModel, input_ids: Tensor) -> Speed:
-    """Return the fastest of a few forward passes, after one that is not counted.
+    """Return the fastest of a few forward passes, after one that is not counted, and of a few short texts written.
 
-    As in serving, logits are made for the last token alone, and no key-value cache is kept.
+    In reading, as in serving, logits are made for the last token alone, and no key-value cache is kept.
 
     Args:
         input_ids: int64 ``[batch, sequence]``.
@@ -55,7 +62,48 @@ def measure_speed(model: PreTrainedModel, input_ids: Tensor) -> Speed:
         _forward_seconds(model, input_ids)
         weights = sum(parameter.nbytes for parameter in model.parameters())
         memory = weights + torch.cuda.max_memory_allocated(device) - before
-    return Speed(input_ids.numel() / seconds, memory)
+    return Speed(input_ids.numel() / seconds, memory, _generation_rate(model, input_ids[:1]))
+
+
+def _generation_rate(model: PreTrainedModel, input_ids: Tensor) -> float | None:
+    """Return the tokens per second that are written behind the beginning of a sequence ``[1, sequence]``.
+
+    The prompt's own pass counts, as its user waits for it, too.
+    """
+    prompt = input_ids[:, : min(_PROMPT_TOKENS, input_ids.shape[1] // 2)]
+    count = min(_NEW_TOKENS, input_ids.shape[1] - prompt.shape[1])  # within the positions that were read
+    if not prompt.shape[1]:
+        return None
+    try:
+        _generation_seconds(model, prompt, 1)
+        seconds = min(_generation_seconds(model, prompt, count) for _ in range(_WRITING_RUNS))
+    except (ValueError, TypeError):  # of a generation config that asks for what is not here
+        return None
+    return count / seconds
+
+
+@torch.inference_mode()
+def _generation_seconds(model: PreTrainedModel, prompt: Tensor, count: int) -> float:
+    started = time.monotonic()
+    with quiet_transformers():
+        written = model.generate(  # type: ignore[operator]
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=False,
+            num_beams=1,
+            num_return_sequences=1,
+            min_new_tokens=count,
+            max_new_tokens=count,
+            use_cache=True,
+            cache_implementation=None,  # as in models/generation.py
+            return_dict_in_generate=False,
+            pad_token_id=0,
+        )
+    if written.shape[1] != prompt.shape[1] + count:
+        raise ValueError
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return time.monotonic() - started
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.errors import CheckpointError
@@ -17,8 +18,8 @@ RESULTS_FILE, ORDER_FILE = RESULTS[0], RESULTS[2]
 _NEEDED = {"layers": int, "depth": int, "parameters": int, "bytes": int, "order": str, "patched_blocks": list}
 
 
-@dataclass(frozen=True)
-class SweepInfo:
+@dataclass(frozen=True, repr=False)
+class SweepInfo(Brief):
     """A sweep.
 
     Attributes:
@@ -27,6 +28,8 @@ class SweepInfo:
         recommended: as the sweep found it.
         models: the folders of the models that it wrote.
     """
+
+    brief = ("path", "finished", "teacher", "student", "data", "rows", "models")
 
     kind: Literal["sweep"]
     path: Path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,28 +110,37 @@ def _read(folder: Path, layer_map: LayerMap) -> Swept:
     best = read_order(folder / ORDER_FILE, layer_map)
     others = [read_order(path, layer_map) for path in sorted(folder.glob("order-*.json"))]
     content = read_json(folder / RESULTS_FILE)
-    rows = content.get("rows")
-    if not isinstance(rows, list):
+    if not isinstance(content.get("rows"), list):
         raise SelectionError(f"{folder / RESULTS_FILE} holds no rows: write it anew with `boomerang sweep --overwrite`")
-    read = [_row(row, layer_map, folder) for row in rows]
-    prints, data = content.get("fingerprints"), content.get("data")
+    damaged = SelectionError(f"{folder / RESULTS_FILE} is damaged: `boomerang sweep --overwrite` writes it anew")
+    prints = content.get("fingerprints")
     return Swept(
         folder=folder,
-        data=tuple(map(str, data)) if isinstance(data, list) else (),
+        data=read_names(content.get("data")),
         best=best,
         orders={order.name: order for order in (best, *others)},
-        rows={row.patched_blocks: row for row in reversed(read)},
+        rows=read_rows(content["rows"], layer_map, damaged),
         fingerprints=prints if isinstance(prints, dict) else {},
     )
 
 
-def _row(content: Any, layer_map: LayerMap, folder: Path) -> SweepRow:
-    """Return a row; what is no number there is not known.
+def read_names(content: Any) -> tuple[str, ...]:
+    """Return the names of texts; none where there is no list of them."""
+    return tuple(map(str, content)) if isinstance(content, list) else ()
+
+
+def read_rows(content: list[Any], layer_map: LayerMap, damaged: SelectionError) -> dict[tuple[int, ...], SweepRow]:
+    """Return the rows of a pair, whoever wrote them, by the blocks that are patched; each model counts once, the first.
 
     Raises:
-        SelectionError: it is no row of this pair.
+        SelectionError: ``damaged``, or blocks that the pair does not have.
     """
-    damaged = SelectionError(f"{folder / RESULTS_FILE} is damaged: `boomerang sweep --overwrite` writes it anew")
+    read = [_row(row, layer_map, damaged) for row in content]
+    return {row.patched_blocks: row for row in reversed(read)}
+
+
+def _row(content: Any, layer_map: LayerMap, damaged: SelectionError) -> SweepRow:
+    """Return a row; what is no number there is not known (errors as in :func:`read_rows`)."""
     if not isinstance(content, dict) or not isinstance(content.get("patched_blocks"), list):
         raise damaged
     if any(type(content.get(name)) is not int for name in _WHOLE) or not isinstance(content.get("order"), str):
@@ -155,4 +164,6 @@ def _tasks(content: Any) -> dict[str, dict[str, float]] | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) < sys.float_info.max  # neither a NaN nor an integer that no float can hold

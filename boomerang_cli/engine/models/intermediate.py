@@ -32,13 +32,14 @@ def build_intermediate_model(
     peak of memory is little more than the model.
 
     Args:
-        teacher_name_or_path: a folder, or ``owner/name[@revision]`` on the Hub, which is brought whole into the cache.
-        student_name_or_path: likewise.
-        num_layers_to_patch: k, how many blocks are patched, 0 (the student) to n (the teacher).
-        patch_first_k_layers: from the start (True) or from the end (False); None is what the student records, else the
-            family's order.
-        dtype: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``, or its name; None keeps the pair's, or is
-            bfloat16 where the two differ.
+        teacher_name_or_path (str | Path): the teacher: a folder, or ``owner/name[@revision]`` on the Hub, which is
+            brought whole into the cache.
+        student_name_or_path (str | Path): the student, named and brought in the same way.
+        num_layers_to_patch (int): k, how many blocks are patched, 0 (the student) to n (the teacher).
+        patch_first_k_layers (bool, optional): from the start (True) or from the end (False); None is what the student
+            records, else the family's order.
+        dtype (torch.dtype | str, optional): ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``, or its name;
+            None keeps the pair's, or is bfloat16 where the two differ.
 
     Returns:
         A ``PreTrainedModel`` of transformers on the CPU, in evaluation mode.

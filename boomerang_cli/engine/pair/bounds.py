@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from boomerang_cli.engine.errors import SelectionError
 from boomerang_cli.engine.sizes import parse_bytes, parse_count, show_bytes, show_count
 
+WRITING_SPEED = "generated_tokens_per_second"
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -65,7 +67,7 @@ def read_bounds(
     scores = [
         Bound(f"--{flag} {given:g}", measure, _number(given, f"--{flag}", low, high), show, at_most, quality)
         for flag, given, measure, low, high, show, at_most, quality in (
-            ("min-speed", min_speed, "tokens_per_second", 0, math.inf, _show("{:,.1f} tokens/s"), False, False),
+            ("min-speed", min_speed, WRITING_SPEED, 0, math.inf, _show("{:,.1f} tokens/s"), False, False),
             ("max-kl", max_kl, "kl", 0, math.inf, _show("KL {:.4f}"), True, True),
             ("max-perplexity", max_perplexity, "perplexity", 1, math.inf, _show("perplexity {:.4g}"), True, True),
             ("min-top1", min_top1, "top1", 0, 1, _show("top1 {:.4f}"), False, True),

@@ -107,14 +107,19 @@ def find_order(
 def read_order(path: Path, layer_map: LayerMap) -> Order:
     """Read an order file, and check that it belongs to this student (errors as in :func:`find_order`)."""
     try:
-        return _parse_order(read_json_value(path), layer_map)
+        return parse_order(read_json_value(path), layer_map)
     except CheckpointError as error:
         raise SelectionError(f"--order: {error}") from None
     except SelectionError as error:
         raise SelectionError(f"--order {path}: {error}") from None
 
 
-def _parse_order(content: Any, layer_map: LayerMap) -> Order:
+def parse_order(content: Any, layer_map: LayerMap) -> Order:
+    """Return the order that the content of an order file tells.
+
+    Raises:
+        SelectionError: it tells none, or one of another student.
+    """
     if is_whole_numbers(content):
         return Order.of_sequence("given", layer_map.order(content))
     if not isinstance(content, dict) or not isinstance(content.get("patched_blocks"), list):

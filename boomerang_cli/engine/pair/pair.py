@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import BUILTIN_DEMO, Checkpoint, open_checkpoint
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.family_of import family_of
 from boomerang_cli.engine.checkpoint.family_table import known_family
@@ -194,7 +194,8 @@ def known_teacher(student: Checkpoint, recorded: StudentConfig | None, flag: str
         ModelNotFoundError: a student of the Hub records a folder.
     """
     if recorded is not None and recorded.teacher:
-        if student.revision is not None and not is_repo_id(recorded.teacher):  # nobody else's paths are followed
+        is_for_all = is_repo_id(recorded.teacher) or recorded.teacher == BUILTIN_DEMO
+        if student.revision is not None and not is_for_all:  # nobody else's paths are followed
             raise ModelNotFoundError(
                 f"{student.name} records a teacher on somebody's disk, {recorded.teacher!r}: give {flag}"
             )

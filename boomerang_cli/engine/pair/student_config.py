@@ -16,6 +16,8 @@ from boomerang_cli.engine.errors import PairError, SelectionError
 from boomerang_cli.engine.pair.layers import LayerMap
 
 STUDENT_CONFIG_FILE = "student_config.json"
+SCORES_FILE = "sweep.json"
+"""Beside it, where a student was published with them: the scores of its sizes, and their orders."""
 
 
 @dataclass(frozen=True)

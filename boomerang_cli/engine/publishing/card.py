@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.output.plan import Plan, as_json_text
@@ -20,6 +21,24 @@ if TYPE_CHECKING:
     from boomerang_cli.engine.pair.delta import Delta
 
 CARD_FILE = "README.md"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a sweep measured.
+
+    Attributes:
+        rows: one a size, as ``results.json`` holds them.
+        data: the text that was scored on.
+        own_blocks: by which the row is known of a student, whose sizes these are; None of one of the sizes.
+    """
+
+    rows: Sequence[Mapping[str, Any]] = ()
+    data: Sequence[str] = ()
+    own_blocks: Sequence[int] | None = None
+
+
+NO_RESULTS = Results()
 _MARK = "<!-- made by boomerang"
 
 
@@ -54,7 +73,7 @@ def model_card(
     name: str,
     config: Mapping[str, Any],
     multimodal: bool = False,
-    results: Sequence[Mapping[str, Any]] = (),
+    results: Results = NO_RESULTS,
 ) -> str:
     """Return the card of a patched model or of a student; no path of this disk is in it.
 
@@ -63,9 +82,10 @@ def model_card(
         name: what the model is loaded by: a Hub id, or a folder.
         config: the content of its ``config.json``.
         multimodal: whether it reads images too.
-        results: rows of a sweep, one a size.
+        results: of a sweep.
     """
     made, task = public(made), task_of(config, multimodal=multimodal)
+    own = made.get("patched_blocks") if results.own_blocks is None else list(results.own_blocks)
     text = [
         f"# {name.rpartition('/')[2]}",
         sections.summary(made),
@@ -73,11 +93,11 @@ def model_card(
         "## Weight delta\n\n" + sections.weight_delta(made) if "delta_student" in made else "",
         "## Sizes\n\n" + sections.sizes(made),
         "## Distillation\n\n" + sections.recipe(made["distillation"]) if made.get("distillation") else "",
-        "## Results\n\n" + sections.results(made, results) if results else "",
-        "## Samples\n\n" + written if (written := sections.samples(made, results)) else "",
+        "## Results\n\n" + sections.results(own, results.rows, public(results.data)) if results.rows else "",
+        "## Samples\n\n" + written if (written := sections.samples(own, results.rows)) else "",
         "## Use\n\n" + sections.usage(name, task),
         sections.readers(config),
-        "## Other sizes\n\n" + sections.other_sizes(made, name),
+        "## Other sizes\n\n" + sections.other_sizes(made, name, scored=results.own_blocks is not None),
         "## Licence\n\n" + sections.licence(made),
         "## Citation\n\n" + sections.CITATION,
     ]

@@ -29,16 +29,13 @@ def metadata_of(made: Mapping[str, Any], task: str) -> dict[str, Any]:
     """
     sources = [made.get(role) for role in _SOURCES]
     bases = [source["name"] for source in sources if source and is_repo_id(source["name"])]
-    recipe = _recipe_of(made)
-    data = [*_listed(recipe.get("data")), *_listed(recipe.get("sft_data"))]
-    datasets = [re.split("[:@]", each)[0] for each in data if isinstance(each, str)]  # without configuration, revision
     metadata = {
         "base_model": bases,
         "base_model_relation": ("merge" if _is_merge(made) else "finetune") if bases else None,
         "library_name": "transformers",
         "pipeline_tag": task,
         **(_common_licence(made) or {}),
-        "datasets": [each for each in dict.fromkeys(datasets) if is_repo_id(each)],
+        "datasets": _datasets_of(as_mapping(made.get("distillation"))),
         "tags": ["boomerang-distillation", "model-size-interpolation", *(["merge"] if _is_merge(made) else [])],
     }
     return {key: value for key, value in metadata.items() if value}
@@ -55,8 +52,13 @@ def _common_licence(made: Mapping[str, Any]) -> Mapping[str, str] | None:
     return known[0] if known and all(each["license"] == known[0]["license"] for each in known) else None
 
 
-def _recipe_of(made: Mapping[str, Any]) -> Mapping[str, Any]:
-    return as_mapping(as_mapping(made.get("distillation")).get("recipe"))
+def _datasets_of(distillation: Mapping[str, Any]) -> list[str]:
+    """Return the Hub ids of what was trained on; older students record only what was typed, folders too."""
+    recipe = as_mapping(distillation.get("recipe"))
+    typed = [*_listed(recipe.get("data")), *_listed(recipe.get("sft_data"))]
+    data = distillation["datasets"] if isinstance(distillation.get("datasets"), list) else typed
+    names = [re.split("[:@]", each)[0] for each in data if isinstance(each, str)]  # without configuration, revision
+    return [each for each in dict.fromkeys(names) if is_repo_id(each)]
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from boomerang_cli.engine.checkpoint.checkpoint import BUILTIN_DEMO
 from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.checkpoint.readers import PORTABLE_TO, is_portable, misreaders, told
 from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.pair.published import published_student
 from boomerang_cli.engine.publishing.card_metadata import as_mapping
 from boomerang_cli.engine.publishing.fenced import fenced
 from boomerang_cli.engine.sizes import show_bytes, show_count
@@ -150,8 +152,13 @@ _MEASURES_TOLD = {
 }
 
 
-def results(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
-    """Return a sweep's rows as a table of what was measured, this model's in bold."""
+def results(own: Sequence[int] | None, results: Sequence[Mapping[str, Any]], data: Sequence[str]) -> str:
+    """Return a sweep's rows as a table of what was measured, this model's in bold.
+
+    Args:
+        own: the blocks of this model's row.
+        data: the text that was scored on.
+    """
     tasks = dict.fromkeys(task for row in results for task in row.get("tasks") or {})
     columns = {heading: [row.get(key) for row in results] for heading, key in _MEASURES.items()}
     columns["parameters"] = [show_count(row["parameters"]) for row in results]
@@ -160,16 +167,17 @@ def results(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> st
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for row, values in zip(results, zip(*columns.values(), strict=True), strict=True):
         cells = list(map(_shown, values))
-        if row.get("patched_blocks") == made.get("patched_blocks"):
+        if row.get("patched_blocks") == own:
             cells = [f"**{cell}**" if cell else "" for cell in cells]
         lines.append(f"| {' | '.join(cells)} |")
-    notes = ["Bold: this model.", *(told for heading, told in _MEASURES_TOLD.items() if heading in columns)]
+    notes = [f"Measured on {', '.join(f'`{_shown(name)}`' for name in data)}."] if data else []
+    notes += ["Bold: this model.", *(told for heading, told in _MEASURES_TOLD.items() if heading in columns)]
     return "\n".join(lines) + "\n\n" + " ".join(notes)
 
 
-def samples(made: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+def samples(own_blocks: Sequence[int] | None, results: Sequence[Mapping[str, Any]]) -> str:
     """Return what this model wrote behind the prompts of a sweep; nothing where there were none."""
-    own = [row for row in results if row.get("patched_blocks") == made.get("patched_blocks") and row.get("samples")]
+    own = [row for row in results if row.get("patched_blocks") == own_blocks and row.get("samples")]
     said = [
         f"Prompt:\n\n{fenced(sample['prompt'])}\n\n"
         + (f"This model:\n\n{fenced(sample['text'])}" if sample["text"].strip() else "This model writes nothing.")
@@ -217,18 +225,43 @@ def readers(config: Mapping[str, Any]) -> str:
     return f"{portable} {told(known)}: {not_so}" if known else ""
 
 
-def other_sizes(made: Mapping[str, Any], name: str) -> str:
-    """Return the command that makes another size."""
-    teacher, student = made.get("teacher"), made.get("student", {"name": name})
-    kept = tuple(made["copied_teacher_layers"])
-    words = ["boomerang patch"]
-    words += [f"--student {student['name']}"] if is_repo_id(student["name"]) else []
-    words += [f"--teacher {teacher['name']}"] if teacher and is_repo_id(teacher["name"]) else []
-    sizes = ""
+def other_sizes(made: Mapping[str, Any], name: str, *, scored: bool = False) -> str:
+    """Return the command that makes another size on the reader's machine.
+
+    A patched model whose student is on nobody else's disk is a student itself, of the sizes above its own.
+
+    Args:
+        scored: whether the scores of these sizes stand in the repository.
+    """
+    teacher, student = made.get("teacher"), made.get("student") or {"name": name}
+    is_itself = not is_repo_id(student["name"])
+    kept = [] if is_itself or student.get("records_layers", True) else made["copied_teacher_layers"]
+    words = ["boomerang patch --student", name if is_itself else student["name"]]
+    named = _teacher_word(teacher, words[-1])
+    words += ["--teacher", named] if named else []
+    words += ["--keep", ",".join(map(str, kept))] if kept else []
+    choices = "`--depth`, `--params 2B` and `--size 4GB` choose too"
+    choices += ", and `--max-kl 0.1` by the results above." if scored else "."
     if teacher:
-        n = len(LayerMap(teacher["depth"], kept).patchable)
-        sizes = f" K is the number of patched blocks, from 0 (the student) to {n} (the teacher)."
-    return f"```bash\n{' '.join(words)} --layers K\n```\n\n`--depth`, `--params 2B` and `--size 4GB` choose too.{sizes}"
+        n = len(LayerMap(teacher["depth"], tuple(made["copied_teacher_layers"])).patchable)
+        n -= made.get("k", 0) if is_itself else 0
+        least = "this model" if is_itself and "k" in made else "the student"
+        choices += f" K is the number of patched blocks, from 0 ({least}) to {n} (the teacher)."
+    if named == _PLACEHOLDER:
+        which = f"`{teacher['name']}`" if teacher else "the model that the student was made from"
+        choices += f" {_PLACEHOLDER} is a folder or Hub id of {which}."
+    return f"```bash\n{' '.join(words)} --layers K\n```\n\n{choices}"
+
+
+_PLACEHOLDER = "TEACHER"
+
+
+def _teacher_word(teacher: Mapping[str, Any] | None, student: str) -> str | None:
+    """Return how a command names a teacher: a folder would mean nothing to the reader; None where it need not."""
+    name = teacher["name"] if teacher else None
+    if isinstance(name, str) and (is_repo_id(name) or name == BUILTIN_DEMO):
+        return name
+    return None if published_student(student) else _PLACEHOLDER
 
 
 def licence(made: Mapping[str, Any]) -> str:

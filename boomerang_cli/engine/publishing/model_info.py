@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from boomerang_cli.engine.checkpoint.dtypes import CONFIG_NAMES
 from boomerang_cli.engine.checkpoint.families import Family
@@ -29,8 +30,8 @@ ModelKind = Literal["teacher", "student-init", "student", "patched"]
 """A model that nothing is recorded of can be a teacher."""
 
 
-@dataclass(frozen=True)
-class ModelInfo:
+@dataclass(frozen=True, repr=False)
+class ModelInfo(Brief):
     """A model.
 
     Attributes:
@@ -51,6 +52,8 @@ class ModelInfo:
         distillation, weight_delta: what a student records of its making; empty without.
         notes: what keeps more from being known.
     """
+
+    brief = ("kind", "name", "model_type", "layers", "depth", "parameters", "bytes", "dtype", "sizes")
 
     kind: ModelKind
     name: str

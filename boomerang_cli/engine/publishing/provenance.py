@@ -15,7 +15,7 @@ from boomerang_cli.engine.checkpoint.parts import Parts, take_apart
 from boomerang_cli.engine.output.plan import OWNERS, Plan
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
-from boomerang_cli.engine.pair.student_config import StudentConfig
+from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
 from boomerang_cli.engine.publishing.plain_yaml import load
 from boomerang_cli.engine.publishing.versions import versions
 
@@ -37,7 +37,7 @@ def provenance(plan: Plan, pair: Pair, *, order: str | None, patched_blocks: Seq
     return {
         "method": METHOD,
         "teacher": _source(pair.teacher, pair.parts["teacher"]),
-        "student": _source(pair.student, pair.parts["student"]),
+        "student": {**_source(pair.student, pair.parts["student"]), **_records(pair.student)},
         "copied_teacher_layers": list(pair.layer_map.kept),
         "k": len(patched_blocks),
         "order": order,
@@ -93,6 +93,11 @@ def student_provenance(student: Checkpoint, family: Family, recorded: StudentCon
         **_weight_delta(recorded),
         "license": own["license"],
     }
+
+
+def _records(student: Checkpoint) -> dict[str, bool]:
+    """Say so where a student does not record its layers: whoever patches it has to ``--keep`` them."""
+    return {} if STUDENT_CONFIG_FILE in student.files else {"records_layers": False}
 
 
 def _weight_delta(recorded: StudentConfig) -> dict[str, Any]:

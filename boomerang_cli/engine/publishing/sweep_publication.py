@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError, SelectionError
+from boomerang_cli.engine.publishing.card import Results
 from boomerang_cli.engine.publishing.publication import Publication, prepare
 
 RESULTS_FILE = "results.json"
@@ -19,17 +21,21 @@ def is_sweep(folder: Path) -> bool:
     return (folder / RESULTS_FILE).is_file() and not (folder / CONFIG_FILE).exists()
 
 
-def prepare_sweep(folder: Path, repo_id: str) -> Mapping[str, Publication]:
+def prepare_sweep(folder: Path, repo_id: str, teacher: Checkpoint | None) -> Mapping[str, Publication]:
     """Check all models of a sweep, and return them by repository, the smallest first.
 
     Where a sweep holds several orders, its folders are called ``<depth>L-<order>``, and so are the repositories.
+
+    Args:
+        teacher: see :func:`publication.prepare`.
 
     Raises:
         CheckpointError: the results are damaged, or a folder is no whole model.
         ModelNotFoundError: there are no models, or names that the Hub would not take.
         SelectionError: two models would go to one repository.
     """
-    rows = read_json(folder / RESULTS_FILE).get("rows") or []
+    content = read_json(folder / RESULTS_FILE)
+    rows, data = content.get("rows") or [], content.get("data")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise CheckpointError(f"{folder / RESULTS_FILE} holds no rows of a sweep: run the sweep again")
     folders = sorted(config.parent for config in folder.glob(f"*/{CONFIG_FILE}"))
@@ -44,5 +50,6 @@ def prepare_sweep(folder: Path, repo_id: str) -> Mapping[str, Publication]:
             raise SelectionError(
                 f"{found[name].folder} and {each.folder} both have {each.depth} layers: push them one by one"
             )
-        found[name] = prepare(each.folder, name, rows)
+        results = Results(rows, [str(text) for text in data] if isinstance(data, list) else ())
+        found[name] = prepare(each.folder, name, results, teacher)
     return found

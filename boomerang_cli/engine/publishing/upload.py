@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import CommitInfo, HfApi, constants
+from huggingface_hub import CommitInfo, HfApi, ModelInfo, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import enable_progress_bars
 
@@ -44,11 +44,16 @@ class Destination:
 
 @dataclass(frozen=True)
 class Sent:
-    """What an upload made: the branch or ``refs/pr/N``, its commit, and where to look at it."""
+    """What an upload made: the branch or ``refs/pr/N``, its commit, and where to look at it.
+
+    Attributes:
+        changed: False where the Hub held all of it already, so that no commit was made.
+    """
 
     revision: str
     commit: str
     url: str
+    changed: bool = True
 
 
 def check_token(repo_id: str) -> None:
@@ -81,7 +86,7 @@ def writable_xet_cache() -> Iterator[None]:
 
 
 def send(folder: Path, to: Destination) -> Sent:
-    """Send all files of a folder in one commit; a repository that is not there is made first.
+    """Send what the Hub does not hold of a folder in one commit; a repository that is not there is made first.
 
     A card of ours does not replace one that somebody wrote into the repository.
 
@@ -95,11 +100,13 @@ def send(folder: Path, to: Destination) -> Sent:
     api = HfApi()
     with _upload_errors(to.repo_id, to.revision):
         _make_ready(api, to)
-        keeps_card = is_ours(_text(folder / CARD_FILE)) and _has_own_card(api, to)
+        # At one commit: between two requests somebody else may write.
+        before = retried(lambda: api.model_info(to.repo_id, revision=to.revision))
+        keeps_card = is_ours(_text(folder / CARD_FILE)) and _has_own_card(api, before)
         commit = _upload(api, folder, to, without=[CARD_FILE] if keeps_card else [])
     if commit.pr_url:
         return Sent(str(commit.pr_revision), commit.oid, commit.pr_url)
-    return Sent(to.revision or MAIN, commit.oid, to.url)
+    return Sent(to.revision or MAIN, commit.oid, to.url, changed=commit.oid != before.sha)
 
 
 def gather(repo_ids: Sequence[str], *, title: str, namespace: str, private: bool) -> str:
@@ -130,13 +137,11 @@ def _make_ready(api: HfApi, to: Destination) -> None:
         retried(lambda: api.create_branch(to.repo_id, branch=branch, exist_ok=True))
 
 
-def _has_own_card(api: HfApi, to: Destination) -> bool:
-    # At one commit: between two requests somebody else may write. Past the cache, which need not be writable.
-    info = retried(lambda: api.model_info(to.repo_id, revision=to.revision))
+def _has_own_card(api: HfApi, info: ModelInfo) -> bool:
     if not any(sibling.rfilename == CARD_FILE for sibling in info.siblings or []):
         return False
-    with temporary_folder() as scratch:
-        card = retried(lambda: api.hf_hub_download(to.repo_id, CARD_FILE, revision=info.sha, local_dir=scratch))
+    with temporary_folder() as scratch:  # past the cache, which need not be writable
+        card = retried(lambda: api.hf_hub_download(info.id, CARD_FILE, revision=info.sha, local_dir=scratch))
         return not is_ours(_text(Path(card)))
 
 

@@ -1,0 +1,83 @@
+"""Which weights a model holds, by a name that survives an upload: on this disk and on the Hub it is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.files import File, RemoteFile
+from boomerang_cli.engine.errors import CheckpointError
+
+_READ_BYTES = 2**22
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SAID_BY_TOOLS = ("_name_or_path", "transformers_version")
+"""Keys of ``config.json`` that say nothing of the model, and change on its way."""
+
+
+def weights_digest(checkpoint: Checkpoint) -> str | None:
+    """Return a name for a model's weights; None where the Hub does not tell it.
+
+    It is made of the SHA-256 of each file. The Hub lists it, a file in its cache is called by it, and beside files of
+    ``hf download --local-dir`` it is recorded; others are read.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    files = {tensor.file.name: tensor.file for tensor in checkpoint.tensors.values()}
+    digests = [_digest(file) for file in files.values()]
+    return None if None in digests else joined(each for each in digests if each)
+
+
+def config_digest(checkpoint: Checkpoint) -> str:
+    """Return a name for what ``config.json`` says of the model."""
+    content = {key: value for key, value in checkpoint.config.items() if key not in _SAID_BY_TOOLS}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def joined(digests: Iterable[str]) -> str:
+    """Return the name of the weights whose files have these SHA-256s, whatever the files are called."""
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+
+
+def sha256_of(path: Path, beginning: bytes = b"", skip: int = 0) -> str:
+    """Return the SHA-256 of a file.
+
+    Args:
+        beginning: what stands in place of its first ``skip`` bytes.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    digest = hashlib.sha256(beginning)
+    try:
+        with path.open("rb") as opened:
+            opened.seek(skip)
+            while chunk := opened.read(_READ_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    return digest.hexdigest()
+
+
+def _digest(file: File) -> str | None:
+    if isinstance(file, RemoteFile):
+        return file.sha256
+    kept = file.path.resolve()  # the Hub's cache calls a large file by its SHA-256
+    if kept.parent.name == "blobs" and _SHA256.fullmatch(kept.name):
+        return kept.name
+    return _recorded(file.path) or sha256_of(file.path)
+
+
+def _recorded(path: Path) -> str | None:
+    """Return what ``hf download --local-dir`` wrote down of a large file: its commit, its SHA-256, and when it came."""
+    record = path.parent / ".cache" / "huggingface" / "download" / f"{path.name}.metadata"
+    try:
+        _, digest, came = record.read_text("utf-8").split()
+        is_as_it_came = path.stat().st_mtime <= float(came) + 1  # as huggingface_hub compares them
+    except (OSError, ValueError):
+        return None
+    return digest if is_as_it_came and _SHA256.fullmatch(digest) else None
