@@ -12,7 +12,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "boomerang_cli"
 
 FLOORS = (
-    ("boomerang_cli.version", "engine.brief", "engine.errors", "engine.sizes", "engine.quiet", "boomerang_cli.demo"),
+    (
+        "boomerang_cli.version", "engine.brief", "engine.errors", "engine.sizes", "engine.quiet", "engine.waiting",
+        "boomerang_cli.demo",
+    ),
     ("engine.checkpoint",),
     ("engine.pair",),
     ("engine.output",),

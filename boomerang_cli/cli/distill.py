@@ -13,8 +13,10 @@ from boomerang_cli.cli import distill_options as of
 from boomerang_cli.cli import options, panels
 from boomerang_cli.cli.next_command import patch_command
 from boomerang_cli.cli.output import Output
+from boomerang_cli.cli.training_display import evaluation_course
 from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.processes.launch import is_first_process, is_launched, launch, without_option
+from boomerang_cli.engine.waiting import waiting
 
 EPILOG = panels.epilog(
     "Distil your own student",
@@ -32,6 +34,7 @@ def distill(
     data: of.Data = None,
     text_column: of.TextColumn = None,
     eval_data: of.EvalData = None,
+    eval_every: of.EvalEvery = None,
     repeat: of.Repeat = False,
     seed: of.Seed = None,
     sft_data: of.SftData = None,
@@ -67,6 +70,7 @@ def distill(
     resume: of.Resume = False,
     report_to: of.ReportTo = "none",
     dtype: options.DType = "auto",
+    yes: of.Yes = False,
     overwrite: options.Overwrite = False,
     dry_run: of.DryRun = False,
     gpu_memory: of.GpuMemory = None,
@@ -117,7 +121,8 @@ def distill(
         raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus))
     out = Output(as_json=as_json, quiet=quiet or not is_first_process())
     out.note(f"opening {student_init}, its teacher and the text")  # it takes seconds before there is more to say
-    from boomerang_cli.engine.distill import DistillPlan, distill
+    with waiting("loading libraries"):
+        from boomerang_cli.engine.distill import DistillPlan, distill
     from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
     from boomerang_cli.engine.processes.group import disconnect
 
@@ -137,9 +142,11 @@ def distill(
                 attention=attention,
                 compile=compile,
                 save_every=save_every,
+                eval_every=eval_every,
                 resume=resume,
                 report_to=report_to,
                 dtype=dtype,
+                yes=yes,
                 overwrite=overwrite,
                 dry_run=dry_run,
                 gpus=gpus,
@@ -161,6 +168,8 @@ def distill(
         out.note(f"recipe {recipe}: {', '.join(f'{key} {value}' for key, value in _shown(result.recipe))}")
         out.plan(result, result.plan, needs_text(result.needs))
         return
+    if course := evaluation_course(result):
+        out.note(course)
     out.result(result, str(result.path))
     if (following := patch_command(result.path, teacher)) is not None:
         out.hint(following, "make a model between it and its teacher")

@@ -76,6 +76,7 @@ EvalData = Annotated[
         metavar="TEXT",
     ),
 ]
+EvalEvery = Annotated[int | None, _data(help="Steps between held-out perplexities. [default: a tenth of all steps]")]
 Repeat = Annotated[bool, _data("--repeat", help="Read a text that is too short again.")]
 Seed = Annotated[
     int | None,
@@ -269,6 +270,7 @@ Measure = Annotated[bool, _plan("--measure", help="With --dry-run, measure that 
 _output = partial(typer.Option, rich_help_panel=panels.OUTPUT)
 
 SaveEvery = Annotated[int | None, _output(help="Steps between checkpoints. [default: every ten minutes]")]
+Yes = Annotated[bool, _output("--yes", "-y", help="Train even if that takes over half an hour on a CPU.")]
 Resume = Annotated[bool, _output("--resume", help="Go on from the newest checkpoint.")]
 ReportTo = Annotated[
     Literal["none", "tensorboard", "wandb", "trackio"], _output(help="Tracker that gets the losses too.")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from boomerang_cli.cli.error_line import harmless
 from boomerang_cli.cli.progress import byte_progress, download_lines, stage_progress
 from boomerang_cli.cli.table import table
+from boomerang_cli.engine import waiting
 from boomerang_cli.engine.checkpoint import checkpoint, family_of, readers
 from boomerang_cli.engine.checkpoint import hub_reading as hub
 from boomerang_cli.engine.output.plan import Plan
@@ -34,6 +35,7 @@ class Output:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self._as_json, self._quiet = as_json, quiet
         hub.on_download = None if quiet else download_lines()
+        waiting.on_wait = None if quiet else self.note
         checkpoint.on_set_aside = None if quiet else _set_aside_lines()
         family_of.on_derived = None if quiet else _derived_lines()
 
@@ -71,9 +73,12 @@ class Output:
     def verified(self, verified: Verification | None) -> None:
         """Say on stderr what ``--verify`` compared."""
         if verified:
-            unread = f", {show_bytes(verified.unread_bytes)} from the Hub not fetched again"
-            compared = f"verified: {verified.tensors} tensors, {show_bytes(verified.bytes)} like their sources"
-            self.note(compared + (unread if verified.unread_bytes else ""))
+            left_out = f"; not compared: {show_bytes(verified.unread_bytes)} that the Hub would have to send again"
+            self.note(
+                f"verified: read again, all {verified.tensors} tensors have the planned names, dtypes and shapes, "
+                f"config.json is as planned, and {show_bytes(verified.bytes)} of values are the same as their sources'"
+                + (left_out if verified.unread_bytes else "")
+            )
 
     def misread(self, known: Mapping[str, tuple[str, ...]], which: str = "this model", way_out: str = "") -> None:
         """Warn on stderr that programs with code of their own suppose what is not so, if any does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,8 +14,10 @@ import torch
 from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.distillation.arguments import check_reporter, training_arguments
+from boomerang_cli.engine.distillation.cpu_hours import check_hours
 from boomerang_cli.engine.distillation.data import find_sources
 from boomerang_cli.engine.distillation.device import peak_memory_bytes
+from boomerang_cli.engine.distillation.evaluation_steps import check_eval_every
 from boomerang_cli.engine.distillation.finish import write_trained_student
 from boomerang_cli.engine.distillation.identity import contents_of
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
@@ -31,7 +33,7 @@ from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.distillation.start import find_start
 from boomerang_cli.engine.distillation.step_end import check_save_every
 from boomerang_cli.engine.distillation.student import plan_student
-from boomerang_cli.engine.distillation.text import check_sequence_lengths, look_at_chat, open_text
+from boomerang_cli.engine.distillation.text import check_sequence_lengths, fit_lengths, look_at_text, open_text
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError
@@ -45,6 +47,7 @@ from boomerang_cli.engine.pair.pair import Pair, open_pair
 from boomerang_cli.engine.processes.failing_together import failing_together
 from boomerang_cli.engine.processes.group import decide, processes
 from boomerang_cli.engine.quiet import keep_libraries_quiet
+from boomerang_cli.engine.waiting import waiting
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,6 +60,7 @@ class DistillResult(Brief):
         losses: ``total cross_entropy kl``, and ``cosine`` or ``relative``, the recipe's alignment: means over the steps
             that were logged last, all of the last phase.
         eval: ``loss perplexity`` of the student on the evaluation text; empty without one.
+        eval_before, eval_teacher: likewise, of the student before its first step, and of the teacher.
         seconds: of training, all parts of a resumed run together.
         peak_memory_bytes: of this process: the GPU's memory, or resident memory without a GPU.
         phases: of each ``name`` (``text``, ``sft``), ``steps tokens counted_tokens``, the last those that count in the
@@ -71,6 +75,8 @@ class DistillResult(Brief):
     tokens: int
     losses: Mapping[str, float]
     eval: Mapping[str, float]
+    eval_before: Mapping[str, float]
+    eval_teacher: Mapping[str, float]
     seconds: float
     tokens_per_second: float
     peak_memory_bytes: int
@@ -130,9 +136,11 @@ def distill(
     attention: str | None = None,
     compile: bool = False,
     save_every: int | None = None,
+    eval_every: int | None = None,
     resume: bool = False,
     report_to: str = "none",
     dtype: str = "auto",
+    yes: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     gpus: int | None = None,
@@ -173,7 +181,7 @@ def distill(
         steps (int, optional): of the optimiser, AdamW, on text; may be 0 with ``sft_steps``. None is 500; adapt 240.
         batch_size (int, optional): sequences in a step, over all processes. None is 2048.
         sequence_length (int, optional): tokens in a sequence, 2 at least and at most the teacher's positions. None is
-            2048; adapt 1024.
+            2048; adapt 1024; or fewer, where the teacher has fewer.
         sft_data (Sequence[str], optional): conversations, named like ``data`` but for ``.txt``: rows of ``messages``
             (``conversations``), or of ``prompt`` and ``completion``, ``input`` and ``output``, or ``question`` and
             ``answer``, each text or messages. The teacher's chat template writes them, one a sequence. None is without;
@@ -220,14 +228,17 @@ def distill(
             ``flex_attention``, ``flash_attention_2`` or ``flash_attention_3``. None is its own choice.
         compile (bool, default False): compile each layer of both models: faster after a slow start.
         save_every (int, optional): steps between checkpoints; None is every ten minutes.
+        eval_every (int, optional): steps between evaluations; the last step always has one, and a resumed training may
+            have another number. None is ten times on the way.
         resume (bool, default False): go on from the newest checkpoint, with the same recipe.
         report_to (str, default "none"): a tracker that gets the losses too: ``none``, ``tensorboard``, ``wandb`` or
             ``trackio``.
         dtype (str, default "auto"): of the written student: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is that
             of ``student_init``.
+        yes (bool, default False): train even if that takes longer than half an hour on a CPU.
         overwrite (bool, default False): replace an earlier output of this function, and a training that was begun.
         dry_run (bool, default False): return a ``DistillPlan``: files, operations, memory and hours; nothing is trained
-            or written. The first rows of ``sft_data`` are looked at.
+            or written. Text on this disk is looked at: whether it is enough, and the first rows of ``sft_data``.
         gpus (int, optional): with ``dry_run``, how many GPUs to plan for. None is this machine's.
         gpu_memory (str, optional): with ``dry_run``, the memory of each, such as ``80GB``. None is that of this
             machine's.
@@ -248,7 +259,8 @@ def distill(
         CheckpointError, UnsupportedModelError: model files that are damaged, or of an unknown family.
         PairError: a student and a teacher that do not belong together.
         SelectionError: an unknown dtype.
-        TrainingError: a recipe that cannot be trained, a checkpoint that cannot be used, a loss that is no number.
+        TrainingError: a recipe that cannot be trained, or takes too long, a checkpoint that cannot be used, a loss that
+            is no number.
         ProcessError: one of several processes was lost.
         DataError: text or conversations that are missing, unreadable or too little; no chat template, or one that
             fails.
@@ -293,11 +305,16 @@ def distill(
     check_output(target, "student", overwrite=overwrite, dry_run=dry_run)
     check_reporter(report_to)
     check_save_every(save_every)
+    check_eval_every(eval_every)
     sources = find_sources(chosen.data, chosen.eval_data, chosen.sft_data, column=chosen.text_column)
     for note in sources.notes:
         on_note(note)
     pair = _open_student_init(student_init, teacher, keep, download=measure or not dry_run)
     check_utf8(target, pair.student.folder, pair.teacher.folder)
+    lengths = {"sequence_length": sequence_length, "sft_sequence_length": sft_sequence_length}
+    chosen, shortened = fit_lengths(chosen, pair.teacher, {key for key, value in lengths.items() if value is not None})
+    if shortened:
+        on_note(shortened)
     check_sequence_lengths(pair.teacher, chosen)
     patched_steps = PatchedSteps.of(chosen, pair)
     plan = plan_student(pair, dtype)
@@ -307,15 +324,15 @@ def distill(
     if overwrite and not resume:
         folder.check_replaceable()
     if dry_run:
-        if sft_data:  # a recipe's own is on the Hub
-            look_at_chat(sources, chosen, pair)
+        with waiting("looking at the text"):
+            look_at_text(sources if sft_data else replace(sources, chat=()), chosen, pair)
         machine = Machine.of(gpus, gpu_memory)
         if measure:
             keep_libraries_quiet()
             tokens_per_second = machine.gpus * measure_rate(pair, chosen, levers)
         needs = needs_of(pair, chosen, levers, machine, tokens_per_second)
         return DistillPlan(
-            target, chosen.total_steps, needs.tokens, {}, {}, 0.0, 0.0, 0, [], chosen.as_json(), plan, needs
+            target, chosen.total_steps, needs.tokens, {}, {}, {}, {}, 0.0, 0.0, 0, [], chosen.as_json(), plan, needs
         )
 
     levers.check_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -326,6 +343,8 @@ def distill(
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
         arguments = training_arguments(chosen, folder.path, report_to=report_to, levers=levers)  # connects processes
         stack.enter_context(failing_together(folder.way_out, on_note))
+        if not resume:  # who goes on knows how long it takes
+            decide(lambda: check_hours(pair, chosen, levers, arguments.device, yes=yes, on_note=on_note))
         decide(lambda: stack.enter_context(folder.held()))
         check_seen_by_all(folder.path)
         for phase in chosen.phases:
@@ -338,11 +357,13 @@ def distill(
             "contents": decide(lambda: contents_of(pair, sources)),
         }
         start = decide(lambda: find_start(folder, identity, chosen, levers, resume=resume, overwrite=overwrite))
-        text = open_text(sources, chosen, pair, start.progress.get("step", 0), start.progress.get("position"))
+        with waiting("reading text, and cutting it to tokens"):
+            text = open_text(sources, chosen, pair, start.progress.get("step", 0), start.progress.get("position"))
         interrupts = Interrupts(on_request=lambda: trainer.report(stopping=True))
-        trained = load_student(pair, arguments.device, offload=offload)
-        frozen = load_teacher(pair, arguments.device)
-        levers.pull(trained, frozen, pair.layer_map)
+        with waiting(f"loading {pair.student.name} and {pair.teacher.name}"):
+            trained = load_student(pair, arguments.device, offload=offload)
+            frozen = load_teacher(pair, arguments.device)
+            levers.pull(trained, frozen, pair.layer_map)
         trainer = DistillationTrainer(
             student=trained,
             teacher=frozen,
@@ -357,9 +378,11 @@ def distill(
             patched_steps=patched_steps,
             between=PatchedStudents(LoadedPair(pair, {"student": trained, "teacher": frozen})),
             save_every=save_every,
+            eval_every=eval_every,
             on_progress=on_progress,
         )
-        trainer.set_micro_batch_size(micro_batch_size, optimizer_bytes=levers.optimizer_bytes)
+        with waiting("compiling, and " * compile + "measuring how many sequences fit at once"):
+            trainer.set_micro_batch_size(micro_batch_size, optimizer_bytes=levers.optimizer_bytes)
         if start.checkpoint is None:
             decide(folder.clear)  # what --overwrite gives up, now that nothing can be refused any more
         with interrupts:
@@ -378,6 +401,8 @@ def distill(
         tokens=standing.tokens,
         losses=standing.losses,
         eval=standing.evaluation,
+        eval_before=standing.evaluation_before,
+        eval_teacher=standing.teacher_evaluation,
         seconds=standing.clock.stopped_seconds,
         tokens_per_second=standing.tokens_per_second(trainer.state.global_step),
         peak_memory_bytes=peak_memory_bytes(),

@@ -247,6 +247,8 @@ def patch(
             )
     elif not dry_run:
         pushed, verified = _write_to_hub(plan, push, private=private, on_progress=on_progress)
+    if pair.warning:
+        on_note(pair.warning)
     return PatchResult(
         path=target if push is None else None,
         layers=len(patched),

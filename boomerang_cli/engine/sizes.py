@@ -1,4 +1,4 @@
-"""Sizes as people write them: ``2B`` parameters, ``4GB``, ``512MiB``."""
+"""Sizes as people write them: ``2B`` parameters, ``4GB``, ``512MiB``, ``14 hours``."""
 
 from __future__ import annotations
 
@@ -57,3 +57,11 @@ def show_bytes(size: int) -> str:
         if size >= unit:
             return f"{size / unit:.2f} {name}"
     return f"{size} B"
+
+
+def show_duration(seconds: float) -> str:
+    """Return a duration for people: ``50 minutes``, ``14 hours``."""
+    for unit, name in ((86_400 * 365, "years"), (86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} seconds"

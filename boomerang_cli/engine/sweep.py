@@ -203,6 +203,8 @@ def sweep(
         on_note(note)
     questions = read_questions(asked, pair)
     harness = Harness(asked.tasks) if tasks else None
+    if harness:
+        harness.check_reachable()
     needs = {"--max-perplexity": max_perplexity, "--max-kl": max_kl, "--speed": speed, "--baseline": baseline}
     needing = [flag for flag, value in needs.items() if value is not None and value is not False]
     check_purpose(texts, names, needing, asks=bool(tasks or prompt))
@@ -224,6 +226,8 @@ def sweep(
             on_note=on_note,
         ) as evaluation,
     ):
+        if pair.warning:
+            on_note(pair.warning)
         orders = find_orders(names, pair, evaluation, beam=beam, yes=yes, on_note=on_note)
         rows = plan_rows(orders, layers, planner)
         check_plans((planner.plan(row.patched_blocks) for row in rows), pair.teacher, pair.family)

@@ -52,15 +52,21 @@ def test_stdout_is_the_folder_and_stderr_the_course_and_what_to_type_next(projec
     assert opening == "opening student-init, its teacher and the text"
     assert re.fullmatch(r"6 steps of 64 tokens: 384 tokens, micro-batch size \d", lines[0])
     last = r"step 6 of 6, .* tokens/s, 0:00 left; loss [\d.]+ \(cross entropy [\d.]+, kl [\d.]+, cosine [\d.]+\), "
-    assert re.fullmatch(last + r"learning rate 0\.0e\+00, held-out perplexity [\d.]+", lines[-2])
+    last += r"learning rate 0\.0e\+00, held-out perplexity ([\d.]+) \(teacher ([\d.]+)\)"
+    first = re.fullmatch(r"step 0 of 6; held-out perplexity ([\d.]+) \(teacher ([\d.]+)\)", lines[1])
+    found = re.fullmatch(last, lines[-3])
+    assert first
+    assert found
+    course = f"held-out perplexity: {first[1]} before, {found[1]} after, {first[2]} of the teacher"
+    assert lines[-2] == course
     assert lines[-1] == "hint: make a model between it and its teacher: `boomerang patch --layers 2`"
 
 
 def test_json_is_one_object_with_the_documented_keys(project: Path) -> None:
     result = json.loads(run(*DISTILL, "--eval-data", "held-out.txt", "--json", "--quiet").stdout)
     assert [*result] == [
-        "path", "steps", "tokens", "losses", "eval", "seconds", "tokens_per_second", "peak_memory_bytes",
-        "phases", "recipe",
+        "path", "steps", "tokens", "losses", "eval", "eval_before", "eval_teacher", "seconds", "tokens_per_second",
+        "peak_memory_bytes", "phases", "recipe",
     ]  # fmt: skip
     assert [*result["losses"]] == ["total", "cross_entropy", "kl", "cosine"]
     assert [*result["eval"]] == ["loss", "perplexity"]

@@ -19,7 +19,9 @@ PLAN = (*DISTILL, "--dry-run", "--gpus", "2", "--gpu-memory", "80GB", "--tokens-
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_project(tmp_path_factory.mktemp("project"))
+    folder = make_project(tmp_path_factory.mktemp("project"))
+    (folder / "short.txt").write_text("w3 w4")
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +58,12 @@ def test_what_does_not_fit_is_said_with_how_many_gpus_it_takes() -> None:
     shown = run(*PLAN[:-4], "--gpu-memory", "1kB").stdout
     assert "does not fit on 2 GPUs of 1.00 kB: one sequence takes over nine tenths of it" in shown
     assert "fits on no number of such GPUs" in shown
+
+
+def test_text_that_is_too_short_is_refused_by_a_plan_too() -> None:
+    plan = (*DISTILL, "--dry-run", "--quiet")
+    assert_refused(*plan, "--steps", "900", message=r"--data train\.txt holds [\d,]+ tokens: .* 3,600 are needed")
+    assert_refused(*plan, "--eval-data", "short.txt", message=r"the evaluation text short\.txt holds 3 tokens")
 
 
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {

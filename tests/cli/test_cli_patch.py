@@ -84,6 +84,21 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(command: str, project: Path
     assert names(project) == before
 
 
+def test_a_student_that_was_never_distilled_is_warned_of_once() -> None:
+    run("init-student", "../teacher")
+    shown = run("patch", "--student", "student-init", "--layers", "1").stderr
+    assert len(re.findall(r"warning: .*student-init was never distilled", shown)) == 1
+    record = json.loads(Path("student-init/student_config.json").read_text())
+    Path("student-init/student_config.json").write_text(json.dumps({**record, "distillation": {"steps": 1}}))
+    assert "never distilled" not in run("patch", "--student", "student-init", "--layers", "2").stderr
+
+
+def test_layers_of_which_none_is_left_out_are_refused() -> None:
+    assert_refused(
+        "init-student", "../teacher", "--keep", "0-7", message=r"--keep 0,1,.* keeps all 8 layers .* no block"
+    )
+
+
 def test_numbers_are_lists_and_ranges() -> None:
     made = json.loads(run("init-student", "../teacher", "--keep", "0,2-4,7", "--json").stdout)
     assert made["copied_teacher_layers"] == [0, 2, 3, 4, 7]

@@ -113,6 +113,7 @@ def test_a_task_without_its_dataset_is_one_line(folder: Path, tmp_path: Path) ->
     with pytest.raises(ScoringError, match="--tasks gone failed: ") as raised:
         run(folder, tmp_path / "sweep", tasks=["gone"], include_path=tmp_path, layers=[0])
     assert "\n" not in str(raised.value)
+    assert not (tmp_path / "sweep").exists()  # it was found out before anything was scored
 
 
 def test_settings_that_change_the_numbers_are_part_of_what_is_known() -> None:

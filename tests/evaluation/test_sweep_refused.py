@@ -14,8 +14,8 @@ from sweeping import EVALUATION, N, line
 from boomerang_cli.engine.errors import BoomerangError, DataError, OutputError, ScoringError, SelectionError
 from boomerang_cli.engine.evaluation.paired import WindowSums
 from boomerang_cli.engine.evaluation.scoring import Scorer
-from boomerang_cli.engine.evaluation.search import show_duration
 from boomerang_cli.engine.evaluation.search_cost import SearchCost
+from boomerang_cli.engine.sizes import show_duration
 from boomerang_cli.engine.sweep import sweep
 
 

@@ -6,7 +6,7 @@ import errno
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from huggingface_hub.errors import (
@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 )
 
 from boomerang_cli.engine.errors import BoomerangError, HubError, ModelNotFoundError
+from boomerang_cli.engine.waiting import waiting
 
 Result = TypeVar("Result")
 
@@ -47,8 +48,12 @@ def retried(
         return call()
     except (NetworkError, ConnectionError, LocalEntryNotFoundError) as error:
         seconds = _seconds_to_wait(error, waits[0]) if waits else None
-        if seconds is None or (stopped or threading.Event()).wait(seconds):
+        if seconds is None:
             raise
+        # Whoever can be stopped reads in several threads, and shows by itself how far that is.
+        with nullcontext() if stopped else waiting(f"waiting {seconds:.0f} s to ask the Hub again ({plain(error)})"):
+            if (stopped or threading.Event()).wait(seconds):
+                raise
     return retried(call, waits=waits[1:], stopped=stopped)
 
 
@@ -80,18 +85,20 @@ def _retry_after(error: HfHubHTTPError) -> float | None:
 
 
 @contextmanager
-def hub_errors(repo_id: str, revision: str | None = None, *, doing: str = "read") -> Iterator[None]:
-    """Turn what huggingface_hub raises into the engine's errors.
+def hub_errors(repo_id: str, revision: str | None = None, *, doing: str = "read", tells: bool = True) -> Iterator[None]:
+    """Turn what huggingface_hub raises into the engine's errors, and tell of it if it takes long.
 
     Args:
         doing: what is done with the repository, for the message: ``read``, ``write to``.
+        tells: of waiting; not where bytes are counted while they come.
 
     Raises:
         ModelNotFoundError: the repository or the revision does not exist, or is not open to this user.
         HubError: anything else.
     """
     try:
-        yield
+        with waiting(f"waiting for the Hub, to {doing} {repo_id}") if tells else nullcontext():
+            yield
     except (NetworkError, OSError) as error:
         raise _explained(error, repo_id, revision, doing) from error
 

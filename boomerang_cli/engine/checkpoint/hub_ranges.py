@@ -19,6 +19,7 @@ from boomerang_cli.engine.checkpoint.files import RemoteFile
 from boomerang_cli.engine.checkpoint.hub_errors import NetworkError, hub_errors, retried
 from boomerang_cli.engine.checkpoint.tensors import LENGTH_BYTES, Tensor, header_length, parse_header
 from boomerang_cli.engine.errors import CheckpointError, HubError
+from boomerang_cli.engine.waiting import waiting
 
 _HEADER_GUESS_BYTES = 100_000
 """Most headers are shorter, and come in one request; huggingface_hub guesses the same."""
@@ -32,10 +33,11 @@ def read_remote_header(file: RemoteFile) -> dict[str, Tensor]:
         HubError: the Hub refuses or fails.
     """
     reader = RangeReader()
-    beginning = reader.read(file, 0, min(file.size_bytes, _HEADER_GUESS_BYTES))
-    stop = LENGTH_BYTES + header_length(bytes(beginning[:LENGTH_BYTES]), file)
-    if stop > len(beginning):
-        beginning += reader.read(file, len(beginning), stop)
+    with waiting(f"waiting for the Hub, to read the header of {file}"):
+        beginning = reader.read(file, 0, min(file.size_bytes, _HEADER_GUESS_BYTES))
+        stop = LENGTH_BYTES + header_length(bytes(beginning[:LENGTH_BYTES]), file)
+        if stop > len(beginning):
+            beginning += reader.read(file, len(beginning), stop)
     return parse_header(bytes(beginning[LENGTH_BYTES:stop]), file)
 
 
@@ -62,7 +64,7 @@ class RangeReader:
             CheckpointError: the file is not the one that was listed.
         """
         data = bytearray()
-        with hub_errors(file.repo_id, file.commit):
+        with hub_errors(file.repo_id, file.commit, tells=False):
             while len(data) < stop - start:  # an attempt that brings bytes before it fails earns a new set of attempts
                 retried(lambda: self._receive(file, start, stop, data), stopped=self._stopped)
         return data

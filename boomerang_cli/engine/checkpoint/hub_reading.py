@@ -133,7 +133,7 @@ def download(model: str) -> Snapshot:
     wanted = _wanted(found)
     if not any(isinstance(found.files.get(name), RemoteFile) for name in wanted):
         return found
-    with hub_errors(repo_id, revision):
+    with hub_errors(repo_id, revision, tells=False):
         folder = Path(
             retried(
                 lambda: snapshot_download(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,6 +57,12 @@ class BatchLosses:
         """Return the student's mean cross entropy a token, a float32 scalar."""
         _, values = self._of(input_ids, None, (), cross_entropy=True, kl=False, cosine=False)
         return values[DistillationLosses._fields.index("cross_entropy")]
+
+    @property
+    def of_teacher(self) -> BatchLosses:
+        """Return what computes the teacher's own cross entropy."""
+        layers = self.layer_map.teacher_layers
+        return replace(self, student=self.teacher, layer_map=LayerMap(layers, tuple(range(layers))))
 
     def _of(
         self, input_ids: torch.Tensor, counted: Counted | None, patched: Collection[int], **parts: bool

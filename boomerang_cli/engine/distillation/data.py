@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,6 +26,7 @@ from boomerang_cli.engine.distillation.readers import (
 )
 from boomerang_cli.engine.errors import DataError
 from boomerang_cli.engine.quiet import keep_quiet
+from boomerang_cli.engine.waiting import waiting
 
 HELD_OUT_DOCUMENTS = 50_000
 """The reference recipe trains behind a Hub dataset's first 50,000 documents."""
@@ -104,6 +105,11 @@ class HubText:
     column: str = TEXT_COLUMN
     is_remote: ClassVar = True
 
+    @property
+    def _first_row(self) -> str:
+        behind = f", behind {self.skip:,} documents that are held out" if self.skip else ""
+        return f"waiting for the first row of {self.name} on the Hub{behind}"
+
     def documents(self, shuffler: random.Random | None = None) -> Iterator[str]:
         """Yield the documents in the dataset's own order: what is held out must be at its beginning.
 
@@ -120,10 +126,13 @@ class HubText:
 
         keep_quiet("datasets", "huggingface_hub")
         try:
-            rows = datasets.load_dataset(
-                self.repo_id, self.config, split=self.split, streaming=True, revision=self.revision
-            )
-            for number, row in enumerate(islice(rows, self.skip, None), start=self.skip + 1):
+            with waiting(self._first_row):
+                dataset = datasets.load_dataset(
+                    self.repo_id, self.config, split=self.split, streaming=True, revision=self.revision
+                )
+                rows = islice(dataset, self.skip, None)
+                first = [*islice(rows, 1)]
+            for number, row in enumerate(chain(first, rows), start=self.skip + 1):
                 yield row, f"{self.name} row {number}"
         except Exception as error:  # datasets hands on whatever the libraries below it raise
             if isinstance(error, DataError):

@@ -65,6 +65,8 @@ def _record_of(trainer: DistillationTrainer, pair: Pair) -> dict[str, Any]:
         "phases": standing.phase_records,
         "losses": standing.losses,
         "evaluation": standing.evaluation,
+        "evaluation_before": standing.evaluation_before,
+        "teacher_evaluation": standing.teacher_evaluation,
         "seconds": standing.clock.stopped_seconds,
         "tokens_per_second": standing.tokens_per_second(trainer.state.global_step),
         "micro_batch_sizes": list(trainer.micro_batch_sizes),

@@ -1,4 +1,4 @@
-"""The student's perplexity on held-out sequences, shared out over the processes."""
+"""A model's perplexity on held-out sequences, shared out over the processes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def score_held_out(
     device: torch.device,
     cross_entropy: Callable[[torch.Tensor], torch.Tensor],
     sum_over_processes: Callable[[torch.Tensor], torch.Tensor],
+    on_scored: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, float]:
     """Return ``loss``, the cross entropy a token in nats, and ``perplexity``, its exponential.
 
@@ -26,10 +27,12 @@ def score_held_out(
         sequences: int64 ``[sequences, length]``, the same in every process.
         micro_batch_size: sequences at once in each process.
         cross_entropy: of ``[up to micro_batch_size, length]`` on ``device``, the mean a token.
+        on_scored: called with the number of sequences that are scored, and of all.
     """
     together = micro_batch_size * processes()
     sums = zero_sums(2, device)
     for start in range(0, len(sequences), together):
+        on_scored(start, len(sequences))
         own = sequences[start : start + together][rank() :: processes()]
         # All processes must take part in each gathering of weights: one without text computes for nothing.
         value = cross_entropy((own if len(own) else sequences[:1]).to(device))

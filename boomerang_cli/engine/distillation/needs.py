@@ -18,6 +18,7 @@ from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.step_memory import StepOnNoMemory
 from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.sizes import parse_bytes
 
@@ -134,23 +135,10 @@ def needs_of(pair: Pair, recipe: Recipe, levers: Levers, machine: Machine, token
     """
     if levers.offload and not machine.is_gpu:
         levers.check_device(torch.device("cpu"))
-    sizes = {
-        owner: ModelSize.of(pair.parts[owner], pair.config(owner), pair.family) for owner in ("student", "teacher")
-    }
-    student, teacher = sizes["student"], sizes["teacher"]
+    student, teacher = _sizes(pair)
     plan = MemoryPlan(student, teacher, 2 if machine.is_gpu else 4, levers.optimizer_bytes, levers.offload)
     step = StepOnNoMemory(pair, recipe, levers, machine.is_gpu)
-    flops = [
-        flops_of(
-            phase,
-            student,
-            teacher,
-            pair.layer_map,
-            patched_share=_mean_share(recipe),
-            checkpointing=levers.gradient_checkpointing,
-        )
-        for phase in recipe.phases
-    ]
+    flops = flops_of_recipe(pair, recipe, levers)
     phases = [_phase_needs(phase, plan, step, machine, each) for phase, each in zip(recipe.phases, flops, strict=True)]
     first = [phase.first_fitting_gpus for phase in phases]
     tokens = recipe.positions(recipe.total_steps)
@@ -171,6 +159,29 @@ def needs_of(pair: Pair, recipe: Recipe, levers: Levers, machine: Machine, token
         hours=hours,
         gpu_hours=hours * machine.gpus if hours else None,
     )
+
+
+def flops_of_recipe(pair: Pair, recipe: Recipe, levers: Levers) -> list[Flops]:
+    """Return the operations of each phase."""
+    student, teacher = _sizes(pair)
+    return [
+        flops_of(
+            phase,
+            student,
+            teacher,
+            pair.layer_map,
+            patched_share=_mean_share(recipe),
+            checkpointing=levers.gradient_checkpointing,
+        )
+        for phase in recipe.phases
+    ]
+
+
+def _sizes(pair: Pair) -> tuple[ModelSize, ModelSize]:
+    """Return the student's and the teacher's."""
+    owners: tuple[Owner, Owner] = ("student", "teacher")
+    student, teacher = (ModelSize.of(pair.parts[owner], pair.config(owner), pair.family) for owner in owners)
+    return student, teacher
 
 
 def _mean_share(recipe: Recipe) -> float:

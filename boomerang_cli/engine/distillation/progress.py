@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.recipe import Recipe
+from boomerang_cli.engine.pair.layers import Owner
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.distillation.steps import Step
@@ -24,10 +25,12 @@ class TrainingProgress:
         losses: ``total cross_entropy kl``, and ``cosine`` or ``relative``: means over the steps that were last logged;
             empty before.
         evaluation: ``loss perplexity`` on the evaluation text, as last measured; empty before.
-        seconds_left: of training, at the speed so far; None before the first step.
+        seconds_left: of training and evaluations, at the speed so far; None before the first step.
         stopping: a Ctrl-C was seen, the step will be finished and saved.
         phase: the name of the one that the last step belongs to.
         phases: all that there are, each with its micro-batch size.
+        teacher_evaluation: likewise of the teacher; empty before.
+        evaluating: what is being scored, ``teacher`` or ``student``, the sequences that are, and all; None in between.
     """
 
     step: int
@@ -42,6 +45,8 @@ class TrainingProgress:
     stopping: bool = False
     phase: str = "text"
     phases: tuple[tuple[Phase, int], ...] = ()
+    teacher_evaluation: Mapping[str, float] = field(default_factory=dict)
+    evaluating: tuple[Owner, int, int] | None = None
 
 
 ProgressCallback = Callable[[TrainingProgress], None]
@@ -76,6 +81,9 @@ class Standing:
     Attributes:
         losses: ``total cross_entropy kl``, and ``cosine`` or ``relative``, as last recorded; empty before.
         evaluation: ``loss perplexity``, as last measured; empty before.
+        evaluation_before, teacher_evaluation: likewise, of the student before its first step, and of the teacher.
+        evaluation_seconds: that the last one took.
+        evaluating: see TrainingProgress.
         phases: by name ``steps tokens counted_tokens`` so far, and ``rows_cut rows_left_out`` of conversations.
     """
 
@@ -84,11 +92,24 @@ class Standing:
     evaluation: dict[str, float] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     phases: dict[str, dict[str, int]] = field(default_factory=dict)
+    evaluation_before: dict[str, float] = field(default_factory=dict)
+    teacher_evaluation: dict[str, float] = field(default_factory=dict)
+    evaluation_seconds: float = 0.0
+    evaluating: tuple[Owner, int, int] | None = None
 
     @classmethod
     def from_json(cls, recipe: Recipe, saved: Mapping[str, Any]) -> Standing:
         clock = Clock(saved["training_seconds"])
-        return cls(recipe, dict(saved["losses"]), dict(saved["evaluation"]), clock, dict(saved["phases"]))
+        return cls(
+            recipe,
+            dict(saved["losses"]),
+            dict(saved["evaluation"]),
+            clock,
+            dict(saved["phases"]),
+            dict(saved.get("evaluation_before", {})),  # which earlier versions did not measure
+            dict(saved.get("teacher_evaluation", {})),
+            saved.get("evaluation_seconds", 0.0),
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -96,6 +117,9 @@ class Standing:
             "losses": self.losses,
             "evaluation": self.evaluation,
             "phases": self.phases,
+            "evaluation_before": self.evaluation_before,
+            "teacher_evaluation": self.teacher_evaluation,
+            "evaluation_seconds": self.evaluation_seconds,
         }
 
     @property
@@ -127,9 +151,9 @@ class Standing:
         return self.tokens / seconds if seconds else 0.0
 
     def progress(
-        self, step: int, *, micro_batch_sizes: tuple[int, ...], learning_rate: float, stopping: bool
+        self, step: int, *, micro_batch_sizes: tuple[int, ...], learning_rate: float, stopping: bool, evaluations: int
     ) -> TrainingProgress:
-        """Return what a display shows after ``step``."""
+        """Return what a display shows after ``step``, with so many ``evaluations`` still to begin."""
         recipe, seconds = self.recipe, self.clock.seconds(step)
         index = recipe.phase_after(max(0, step - 1))
         done, to_do = recipe.positions(step), recipe.positions(recipe.total_steps)
@@ -142,8 +166,14 @@ class Standing:
             evaluation=self.evaluation,
             learning_rate=learning_rate,
             tokens_per_second=self.tokens_per_second(step),
-            seconds_left=seconds / done * (to_do - done) if done else None,
+            seconds_left=seconds / done * (to_do - done) + self._evaluation_seconds_left(evaluations) if done else None,
             stopping=stopping,
             phase=recipe.phases[index].name,
             phases=tuple(zip(recipe.phases, micro_batch_sizes, strict=True)),
+            teacher_evaluation=self.teacher_evaluation,
+            evaluating=self.evaluating,
         )
+
+    def _evaluation_seconds_left(self, evaluations: int) -> float:
+        _, done, total = self.evaluating or ("", 1, 1)
+        return self.evaluation_seconds * (evaluations + 1 - done / total)

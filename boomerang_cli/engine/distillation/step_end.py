@@ -9,6 +9,7 @@ from typing import Any
 import torch.distributed as distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from boomerang_cli.engine.distillation.evaluation_steps import EvaluationSteps
 from boomerang_cli.engine.distillation.interrupts import Interrupts
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import TrainingError
@@ -33,9 +34,9 @@ class StepEnd(TrainerCallback):
 
     Args:
         save_every: steps between checkpoints; None is every ten minutes.
-        evaluates: whether there is text for it: ten times on the way, and at the end.
+        evaluations: after which steps; None without text for it.
         group: for the processes to agree in.
-        on_begin, on_step: called before the first step, and after the decision about each.
+        on_begin, on_step: called before the first step, and after each, where losses are logged behind that.
 
     Attributes:
         interrupted: whether an interrupt ended the training before its last step.
@@ -47,7 +48,7 @@ class StepEnd(TrainerCallback):
         interrupts: Interrupts,
         *,
         save_every: int | None,
-        evaluates: bool,
+        evaluations: EvaluationSteps | None,
         group: distributed.ProcessGroup | None,
         on_begin: Callable[[], None],
         on_step: Callable[[], None],
@@ -56,7 +57,7 @@ class StepEnd(TrainerCallback):
         self._recipe = recipe
         self._interrupts = interrupts
         self._save_every = save_every
-        self._evaluates = evaluates
+        self._evaluations = evaluations
         self._group = group
         self._on_begin = on_begin
         self._on_step = on_step
@@ -71,13 +72,17 @@ class StepEnd(TrainerCallback):
         step, steps = state.global_step, self._recipe.total_steps
         wish = agree_on_largest(2 if self._interrupts.requested else int(self._is_due(step)), self._group)
         save = wish > 0 or step == steps
-        evaluate = self._evaluates and (step == steps or step % max(1, steps // 10) == 0)
+        evaluate = self._evaluations is not None and self._evaluations.are_due(step)
         control.should_evaluate |= evaluate
         control.should_save |= save
         control.should_log |= save or evaluate or step in self._recipe.ends
         if wish == 2:
             control.should_training_stop = True
             self.interrupted = step < steps
+        if not control.should_log:
+            self._on_step()
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._on_step()
 
     def _is_due(self, step: int) -> bool:

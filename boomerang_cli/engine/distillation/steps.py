@@ -18,6 +18,9 @@ from boomerang_cli.engine.distillation.reading_process import ReadingProcess
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.vocabulary_loss import Counted
 from boomerang_cli.engine.processes.group import processes
+from boomerang_cli.engine.waiting import waiting
+
+_STALLED_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class StepReader:
         self._sum_over_processes = sum_over_processes
         self._cuts_padding = cuts_padding
         self._reading = [ReadingProcess() for _ in texts]
+        self._has_read = False
 
     def micro_batches_after(self, step: int) -> _OneAfterTheOther:
         """Return the micro-batches of all steps behind the first ``step`` ones."""
@@ -93,7 +97,11 @@ class StepReader:
         phase = self._recipe.phases[index]
         count = phase.accumulation_steps(self.micro_batch_sizes[index], processes())
         done = step - (0, *self._recipe.ends)[index]
-        batches = read_micro_batches(micro_batches, count, phase, done)
+        names = ", ".join(self._recipe.sft_data if phase.response_only else self._recipe.data)
+        # At each step that has many tokens the models wait for some of them; what lasts is worth a word.
+        with waiting(f"waiting for text from {names}", _STALLED_SECONDS if self._has_read else None):
+            batches = read_micro_batches(micro_batches, count, phase, done)
+        self._has_read = True
         return self._of_responses(phase, batches) if phase.response_only else _of_text(phase, batches)
 
     def _of_responses(self, phase: Phase, batches: list[Any]) -> Step:

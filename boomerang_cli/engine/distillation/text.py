@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -19,7 +21,7 @@ from boomerang_cli.engine.distillation.chat_sequences import (
     check_chat_rows,
 )
 from boomerang_cli.engine.distillation.conversations import ChatData
-from boomerang_cli.engine.distillation.data import TextSources
+from boomerang_cli.engine.distillation.data import HubText, TextSources
 from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.sequences import (
@@ -122,22 +124,53 @@ def _check_and_evaluate(
     return evaluation
 
 
-def look_at_chat(sources: TextSources, recipe: Recipe, pair: Pair) -> None:
-    """Write the first rows of chat data with the teacher's template, for a plan, in which the rest is not read.
+def look_at_text(sources: TextSources, recipe: Recipe, pair: Pair) -> None:
+    """Look for a plan whether text on this disk is enough; of chat data, write the first rows with the template.
 
-    Of a teacher on the Hub, what stands beside the weights is fetched.
+    Datasets of the Hub are not asked for. Of a teacher on the Hub, what stands beside the weights is fetched.
+
+    Args:
+        sources: of chat data, those that somebody named; a recipe's own are on the Hub.
 
     Raises:
-        CheckpointError, DataError, HubError: as those of :func:`open_text`, as far as such rows show.
+        CheckpointError, DataError, HubError: as those of :func:`open_text`, as far as this shows.
     """
+    training, evaluation = (
+        () if any(isinstance(each, HubText) for each in found) else found
+        for found in (sources.training, sources.evaluation)
+    )
+    if not (training or evaluation or sources.chat):
+        return
+    for file in companions(pair.teacher.files):
+        if isinstance(file, RemoteFile):
+            fetch_file(file)
+    tokenizer = load_tokenizer(pair.teacher)
     for phase in recipe.phases:
         if phase.response_only and sources.chat:
-            for file in companions(pair.teacher.files):
-                if isinstance(file, RemoteFile):
-                    fetch_file(file)
-            chats = _open_phase(phase, sources, recipe, load_tokenizer(pair.teacher), pair.vocabulary_size, None)
+            chats = _open_phase(phase, sources, recipe, tokenizer, pair.vocabulary_size, None)
             assert isinstance(chats, ChatSequences)
             check_chat_rows(chats, look=True)
+        elif not phase.response_only and training:
+            needed = 1 if recipe.repeat else phase.sequences
+            check_enough_tokens(training, tokenizer, phase.sequence_length, needed)
+    evaluation_sequences(evaluation, tokenizer, recipe.sequence_length)
+
+
+def fit_lengths(recipe: Recipe, teacher: Checkpoint, given: Collection[str]) -> tuple[Recipe, str | None]:
+    """Return the recipe with sequences that are no longer than the teacher was made for, and a note if any were.
+
+    Args:
+        given: the names of the lengths that somebody chose: they are left, and :func:`check_sequence_lengths` refuses.
+    """
+    longest = positions_of(teacher)
+    used = [f"{phase.prefix.replace('-', '_')}sequence_length" for phase in recipe.phases]
+    names = dict.fromkeys([*used, *(["sequence_length"] if recipe.eval_data else [])])
+    too_long = [name for name in names if name not in given and getattr(recipe, name) > (longest or math.inf)]
+    if longest is None or not too_long:
+        return recipe, None
+    flags = ", ".join(f"--{name.replace('_', '-')} {longest} instead of {getattr(recipe, name)}" for name in too_long)
+    changed: dict[str, Any] = dict.fromkeys(too_long, longest)
+    return replace(recipe, **changed), f"{flags}: {teacher.name} has no more positions"
 
 
 def check_sequence_lengths(teacher: Checkpoint, recipe: Recipe) -> None:

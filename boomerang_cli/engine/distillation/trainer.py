@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from boomerang_cli.engine.distillation.batch_losses import BatchLosses
 from boomerang_cli.engine.distillation.device import autocast
+from boomerang_cli.engine.distillation.evaluation_steps import EvaluationSteps
 from boomerang_cli.engine.distillation.held_out import score_held_out
 from boomerang_cli.engine.distillation.interrupts import Interrupts
 from boomerang_cli.engine.distillation.loss_record import LossSums, check_finite, training_record
@@ -32,7 +34,7 @@ from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.distillation.training_state import Saved, save_checkpoint
 from boomerang_cli.engine.models.patched_student import PatchedStudents
 from boomerang_cli.engine.models.position_scaling import positions_depend_on_length
-from boomerang_cli.engine.pair.layers import LayerMap
+from boomerang_cli.engine.pair.layers import LayerMap, Owner
 from boomerang_cli.engine.processes.group import as_told_by, is_distributed, processes, rank
 
 
@@ -51,6 +53,7 @@ class DistillationTrainer(ResumableTrainer):
         patched_steps: those that train the student as a part of a model in between; None is none.
         between: what gives these models.
         save_every: steps between checkpoints; None is every ten minutes.
+        eval_every: steps between evaluations; None is ten times on the way.
     """
 
     # compute_loss returns a micro-batch's mean, so Trainer divides it by the number of micro-batches; FSDP2 then
@@ -74,6 +77,7 @@ class DistillationTrainer(ResumableTrainer):
         patched_steps: PatchedSteps | None = None,
         between: PatchedStudents | None = None,
         save_every: int | None = None,
+        eval_every: int | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> None:
         super().__init__(student, args=arguments, train_dataset=texts[0])
@@ -102,11 +106,14 @@ class DistillationTrainer(ResumableTrainer):
             self._sum_over_processes,
             cuts_padding=not positions_depend_on_length(student),
         )
+        self._evaluations = (
+            EvaluationSteps(recipe.total_steps, eval_every) if evaluation_sequences is not None else None
+        )
         self._step_end = StepEnd(
             recipe,
             interrupts,
             save_every=save_every,
-            evaluates=evaluation_sequences is not None,
+            evaluations=self._evaluations,
             group=self._control,
             on_begin=self._begin,
             on_step=self.report,
@@ -212,20 +219,34 @@ class DistillationTrainer(ResumableTrainer):
             self.control.should_evaluate = False
             return {}
         self.student.eval()  # type: ignore[no-untyped-call]
-        self.standing.evaluation = score_held_out(
-            self.evaluation_sequences,
-            self.args.per_device_train_batch_size,
-            self.args.device,
-            self._batch_losses.cross_entropy,
-            self._sum_over_processes,
-        )
-        split_root(self.student)
-        split_root(self.teacher)
+        self.standing.evaluation = self._score("student", self._batch_losses)
         metrics = {f"eval_{name}": value for name, value in self.standing.evaluation.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.standing.clock.restart(self.state.global_step)
         return metrics
+
+    def _score(self, owner: Owner, losses: BatchLosses) -> dict[str, float]:
+        """Return ``loss perplexity`` of one of the models on the evaluation sequences."""
+
+        def tell(done: int, total: int) -> None:
+            self.standing.evaluating = (owner, done, total)
+            self.report()
+
+        assert self.evaluation_sequences is not None
+        started = time.monotonic()
+        scores = score_held_out(
+            self.evaluation_sequences,
+            self.args.per_device_train_batch_size,
+            self.args.device,
+            losses.cross_entropy,
+            self._sum_over_processes,
+            tell,
+        )
+        self.standing.evaluating, self.standing.evaluation_seconds = None, time.monotonic() - started
+        split_root(self.student)
+        split_root(self.teacher)
+        return scores
 
     # Logging
 
@@ -261,6 +282,7 @@ class DistillationTrainer(ResumableTrainer):
                 micro_batch_sizes=self.micro_batch_sizes,
                 learning_rate=self._get_learning_rate() if self.lr_scheduler else 0.0,
                 stopping=stopping or self.interrupts.requested,
+                evaluations=self._evaluations.after(self.state.global_step) if self._evaluations else 0,
             )
         )
 
@@ -303,7 +325,10 @@ class DistillationTrainer(ResumableTrainer):
             self._steps.end()
 
     def _begin(self) -> None:
-        if self.state.global_step == 0:
+        if self.state.global_step == 0 and self.evaluation_sequences is not None:
+            with torch.no_grad():
+                self.standing.teacher_evaluation = self._score("teacher", self._batch_losses.of_teacher)
             self.evaluate()  # the undistilled student
+            self.standing.evaluation_before = self.standing.evaluation
         self.standing.clock.restart(self.state.global_step)
         self.report()

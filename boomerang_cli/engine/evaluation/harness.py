@@ -18,6 +18,7 @@ from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.asked import TaskSettings
 from boomerang_cli.engine.models.generation import end_tokens
 from boomerang_cli.engine.quiet import keep_quiet, quiet_transformers
+from boomerang_cli.engine.waiting import waiting
 
 _OF_LM_EVAL = ("until", "max_gen_toks", "max_tokens", "max_completion_tokens")
 """Arguments of generation that lm-eval takes beside those of transformers."""
@@ -46,6 +47,18 @@ class Harness:
                 hint = f"did you mean {', '.join(near)}" if near else "`lm-eval ls tasks` lists them"
                 raise ScoringError(f"--tasks {task} is no task of lm-eval: {hint}, or give --include-path for your own")
 
+    def check_reachable(self) -> None:
+        """Load each task once, with its dataset, so that nothing is scored for hours before one is out of reach.
+
+        Raises:
+            ScoringError: names the task, and why it cannot be loaded.
+        """
+        keep_quiet("datasets", "huggingface_hub")
+        load = getattr(self._manager, "load", None) or self._manager.load_task_or_group  # as earlier versions call it
+        for task in self.settings.tasks:
+            with waiting(f"loading the task {task} and its dataset"), _told(task):
+                load(task)
+
     def run(self, task: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Return lm-eval's results for one task, as its own command would write them, without the samples.
 
@@ -55,24 +68,20 @@ class Harness:
         import lm_eval
 
         asked = self.settings
-        try:
-            with quiet_transformers(), _silence():
-                results = lm_eval.simple_evaluate(
-                    model=_wrapped(model, tokenizer, asked.batch_size),
-                    tasks=[task],
-                    num_fewshot=asked.num_fewshot,
-                    limit=asked.limit,
-                    apply_chat_template=asked.apply_chat_template,
-                    fewshot_as_multiturn=asked.multiturn,
-                    system_instruction=asked.system_instruction,
-                    gen_kwargs=dict(self._generation) or None,
-                    task_manager=self._manager,
-                    log_samples=False,
-                    verbosity="ERROR",
-                )
-        except Exception as error:  # tasks are programs of their own: they raise whatever there is
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise ScoringError(f"--tasks {task} failed: {reason}") from error
+        with _told(task), quiet_transformers(), _silence():
+            results = lm_eval.simple_evaluate(
+                model=_wrapped(model, tokenizer, asked.batch_size),
+                tasks=[task],
+                num_fewshot=asked.num_fewshot,
+                limit=asked.limit,
+                apply_chat_template=asked.apply_chat_template,
+                fewshot_as_multiturn=asked.multiturn,
+                system_instruction=asked.system_instruction,
+                gen_kwargs=dict(self._generation) or None,
+                task_manager=self._manager,
+                log_samples=False,
+                verbosity="ERROR",
+            )
         return _as_json(results)
 
 
@@ -130,6 +139,15 @@ def _wrapped(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_s
 
     wrapped._model_generate = generate_and_end
     return wrapped
+
+
+@contextmanager
+def _told(task: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # tasks are programs of their own: they raise whatever there is
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ScoringError(f"--tasks {task} failed: {reason}") from error
 
 
 @contextmanager

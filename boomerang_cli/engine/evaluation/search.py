@@ -12,7 +12,7 @@ from boomerang_cli.engine.evaluation.set_search import SetSearch
 from boomerang_cli.engine.evaluation.set_tree import SetTree
 from boomerang_cli.engine.evaluation.windows import Windows
 from boomerang_cli.engine.pair.order import Order
-from boomerang_cli.engine.sizes import show_bytes
+from boomerang_cli.engine.sizes import show_bytes, show_duration
 
 REACH_SECONDS = 1800
 """A search that takes longer is started only if the user says so."""
@@ -115,11 +115,3 @@ def _tell_cost(
         f"searching {work}, {cost.windows_at_once} at once: at most about {show_duration(cost.seconds)}, and "
         f"{show_bytes(cost.bytes)} of memory beside the models"
     )
-
-
-def show_duration(seconds: float) -> str:
-    """Return a duration for people: ``50 minutes``, ``14 hours``."""
-    for unit, name in ((86_400 * 365, "years"), (86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} seconds"

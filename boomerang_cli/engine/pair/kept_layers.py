@@ -32,11 +32,16 @@ def choose_layers(
         keep_period: drop whole periods of the kinds.
 
     Raises:
-        SelectionError: layers that the teacher does not have, a rule that drops none, a teacher without a period, or a
-            hybrid one's layers without attention.
+        SelectionError: layers that the teacher does not have, a rule or a list that drops none, a teacher without a
+            period, or a hybrid one's layers without attention.
     """
     if keep is not None:
         layer_map = LayerMap(len(kinds), tuple(keep))
+        if not layer_map.patchable:
+            raise SelectionError(
+                f"--keep {','.join(map(str, keep))} keeps all {len(kinds)} layers of {teacher.name}, and leaves no "
+                "block to patch: leave some of them out"
+            )
     else:
         layer_map = _by_rule(teacher, family, kinds, every, keep_first, keep_last, keep_period)
     check_attention_kept(teacher.config, family, layer_map.kept, teacher.name)

@@ -59,6 +59,16 @@ class Pair:
         """How many tokens both models know: the rows of their embeddings."""
         return self.parts["teacher"].before[self.family.embedding].shape[0]
 
+    @property
+    def warning(self) -> str | None:
+        """What is to be said of sizes of this pair before they are made; None if nothing is."""
+        if not self.student_config.is_undistilled:
+            return None
+        return (
+            f"warning: {self.student.name} was never distilled, and sizes between it and its teacher are poor without: "
+            f"`boomerang distill {self.student.name}` makes a student of it"
+        )
+
     def checkpoint(self, owner: Owner) -> Checkpoint:
         return self.student if owner == "student" else self.teacher
 

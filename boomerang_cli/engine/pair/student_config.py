@@ -57,6 +57,11 @@ class StudentConfig:
     distillation: Mapping[str, Any] = field(default_factory=dict)
     weight_delta: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_undistilled(self) -> bool:
+        """Tell whether it is known that no training made the student: other tools' students record nothing of it."""
+        return self.teacher is not None and not self.distillation and not self.weight_delta
+
     def as_json(self) -> dict[str, Any]:
         optional = {
             "teacher": self.teacher,
