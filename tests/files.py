@@ -10,7 +10,9 @@ from typing import Any
 
 from safetensors import safe_open
 
+from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.output.output_marker import MARKER_FILE
+from boomerang_cli.engine.patch import patch
 
 
 def write_raw(path: Path, header: dict[str, Any] | bytes, data: bytes = b"", length: int | None = None) -> Path:
@@ -50,3 +52,11 @@ def edit_json(path: Path, **changes: Any) -> None:
     """Set keys of a JSON object in a file; None removes one."""
     content = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def rewritten(teacher: Path, output: Path) -> Path:
+    """Write the whole of a teacher once more, from a student of it in which every block is patched."""
+    student = init_student(teacher, output=output.with_name("smaller"), keep=[0, 2])
+    written = patch(depth=student.teacher_layers, student=student.path, output=output).path
+    assert written is not None
+    return written

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from files import edit_json, names, tensor_bytes
+from files import edit_json, names, rewritten, tensor_bytes
 from hub_double import HubDouble
 from running import assert_refused
 from safetensors.torch import load_file, save_file
@@ -30,8 +30,6 @@ from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.models.intermediate import build_intermediate_model
 from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.patch import patch
-
-ALL = list(range(8))
 
 
 def change_weights(folder: Path, **changes: torch.Tensor | None) -> None:
@@ -60,7 +58,7 @@ def logits(folder: Path, kind: Any = AutoModelForCausalLM) -> torch.Tensor:
 def test_a_head_of_its_own_beside_a_tied_configuration_is_used(family: str, tmp_path: Path) -> None:
     teacher, embedding = tied_teacher(tmp_path / "teacher", family)
     change_weights(teacher, **{FAMILIES[family].head: embedding * 2 + 1})
-    init_student(teacher, output=tmp_path / "student", keep=ALL)
+    rewritten(teacher, tmp_path / "student")
     assert json.loads((tmp_path / "student" / "config.json").read_text())["tie_word_embeddings"] is False
     torch.testing.assert_close(logits(tmp_path / "student"), logits(teacher), rtol=0, atol=0)
 
@@ -71,7 +69,7 @@ def test_a_masked_models_own_head_keeps_its_bias(tmp_path: Path) -> None:
     torch.nn.init.normal_(model.cls.predictions.bias)
     model.save_pretrained(tmp_path / "teacher")
     change_weights(tmp_path / "teacher", **{"cls.predictions.decoder.weight": torch.randn(64, 32)})
-    init_student(tmp_path / "teacher", output=tmp_path / "student", keep=[0, 1, 2, 3])
+    rewritten(tmp_path / "teacher", tmp_path / "student")
     after, before = (logits(tmp_path / name, AutoModelForMaskedLM) for name in ("student", "teacher"))
     torch.testing.assert_close(after, before, rtol=0, atol=0)
 
@@ -80,7 +78,7 @@ def test_another_masked_models_own_head_is_used(tmp_path: Path) -> None:
     model = DistilBertForMaskedLM(DistilBertConfig(vocab_size=64, dim=32, n_layers=4, n_heads=4, hidden_dim=48))
     model.save_pretrained(tmp_path / "teacher")
     change_weights(tmp_path / "teacher", **{"vocab_projector.weight": torch.randn(64, 32)})
-    init_student(tmp_path / "teacher", output=tmp_path / "student", keep=[0, 1, 2, 3])
+    rewritten(tmp_path / "teacher", tmp_path / "student")
     after, before = (logits(tmp_path / name, AutoModelForMaskedLM) for name in ("student", "teacher"))
     torch.testing.assert_close(after, before, rtol=0, atol=0)
 
@@ -96,7 +94,7 @@ def test_the_stored_copy_of_a_tied_embedding_is_left_out(tmp_path: Path) -> None
 def test_a_tied_matrix_stored_as_the_head_alone_is_read_as_both(family: str, tmp_path: Path) -> None:
     teacher, embedding = tied_teacher(tmp_path / "teacher", family)
     change_weights(teacher, **{FAMILIES[family].head: embedding, FAMILIES[family].embedding: None})
-    init_student(teacher, output=tmp_path / "student", keep=ALL)
+    rewritten(teacher, tmp_path / "student")
     torch.testing.assert_close(logits(tmp_path / "student"), logits(teacher), rtol=0, atol=0)
 
 

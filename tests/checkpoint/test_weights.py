@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from files import edit_json, tensor_bytes
+from files import edit_json, rewritten, tensor_bytes
 from hub_double import HubDouble
 from tiny_models import load, make_config, make_model
 
@@ -17,8 +17,6 @@ from boomerang_cli.engine.checkpoint.files import RemoteFile
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.models.loading import load_model
-
-ALL = list(range(8))
 
 
 def save_twice(folder: Path, first: str, second: str) -> Path:
@@ -40,7 +38,7 @@ def test_of_two_sets_of_weights_the_one_is_read_that_transformers_reads(
     sizes: tuple[str, str], tmp_path: Path, told: list[tuple[str, ...]]
 ) -> None:
     teacher = save_twice(tmp_path / "teacher", *sizes)
-    init_student(teacher, output=tmp_path / "student", keep=ALL)
+    rewritten(teacher, tmp_path / "student")
     for name, tensor in load(teacher).state_dict().items():
         assert torch.equal(load(tmp_path / "student").state_dict()[name], tensor)
     assert "model.safetensors.index.json" in told[0]
@@ -59,7 +57,7 @@ def test_the_file_that_the_configuration_names_comes_first(tmp_path: Path) -> No
     make_model(make_config("llama"), 3).save_pretrained(tmp_path / "other")
     (tmp_path / "other" / "model.safetensors").rename(folder / "best.safetensors")
     edit_json(folder / "config.json", transformers_weights="best.safetensors")
-    student = init_student(folder, output=tmp_path / "student", keep=ALL).path
+    student = rewritten(folder, tmp_path / "student")
     name = "model.norm.weight"
     assert torch.equal(load(student).state_dict()[name], load(folder).state_dict()[name])
     assert "transformers_weights" not in json.loads((student / "config.json").read_text())

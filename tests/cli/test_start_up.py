@@ -59,7 +59,7 @@ def test_patch_loads_no_library(loaded_by_patch: set[str], typers_own: set[str])
 def test_patch_loads_few_modules(loaded_by_patch: set[str], typers_own: set[str]) -> None:
     more = loaded_by_patch - typers_own
     assert "boomerang_cli.engine.output.writer" in more
-    assert len(more) <= 100, sorted(more)
+    assert len(more) <= 102, sorted(more)
 
 
 @pytest.mark.parametrize("command", ["init_student", "distill", "sweep", "push", "demo"])

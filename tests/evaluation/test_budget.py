@@ -144,7 +144,7 @@ def test_the_best_order_of_the_sweep_is_taken_and_told(made: tuple[Path, SweepRe
     notes: list[str] = []
     found = planned(layers=1, on_note=notes.append)
     assert (found.order, list(found.patched_blocks)) == (best["order"], best["patched_blocks"][1])
-    assert notes == [f"sweep: order {best['order']}, KL {found.scores['kl']:.4f} on text.txt"]
+    assert notes[0] == f"sweep: order {best['order']}, KL {found.scores['kl']:.4f} on text.txt"
 
 
 def test_an_order_that_is_given_goes_before_the_sweeps(rows: list[SweepRow]) -> None:
@@ -163,10 +163,12 @@ def test_a_sweep_of_other_files_is_not_used_and_that_is_told(tmp_path: Path, pro
     found = planned(layers=1, student=tmp_path / "student", on_note=notes.append)
     assert found.order == "first"
     assert found.scores == {}
-    assert notes == ["sweep is not used: it scored other files of the student; --results sweep takes it all the same"]
+    told = "sweep is not used: it scored other files of the student; --results sweep takes it all the same"
+    assert notes[0] == told
+    notes.clear()
     again = planned(layers=1, student=tmp_path / "student", results="sweep", on_note=notes.append)
     assert again.scores
-    assert notes[1].startswith("warning: sweep scored other files of the student than these")
+    assert notes[0].startswith("warning: sweep scored other files of the student than these")
 
 
 @pytest.mark.parametrize("content", ["{}", '{"rows": [{}]}', '{"rows": [{"patched_blocks": ["x"]}]}', "no JSON"])

@@ -33,8 +33,7 @@ def test_sizes_that_are_not_portable_are_told_everywhere(tmp_path: Path, monkeyp
     save_teacher(Path("teacher"), "gemma3_text")
     assert "; --keep-period drops whole periods" in run("init-student", "teacher").stderr
     told = run("patch", "--student", "student-init", "--layers", "1", "--json")
-    assert told.stderr.count("warning: ") == 1
-    assert WARNING in told.stderr
+    assert told.stderr.count(WARNING) == 1
     made = json.loads(told.stdout)
     assert made["portable"] is False
     assert made["misreaders"]["the head is the embedding matrix"] == ["SGLang"]
@@ -51,7 +50,7 @@ def test_sizes_that_are_not_portable_are_told_everywhere(tmp_path: Path, monkeyp
 def test_families_that_nothing_is_supposed_of_are_not_warned_about(tmp_path: Path) -> None:
     _, student = save_pair(tmp_path, "llama")
     told = run("patch", "--student", str(student), "--layers", "1", "--output", str(tmp_path / "out"))
-    assert "warning" not in told.stderr
+    assert "suppose" not in told.stderr
     assert "ortable" not in (tmp_path / "out" / "README.md").read_text()
 
 
