@@ -47,3 +47,10 @@ def test_what_an_index_shows_of_readme_has_no_relative_link() -> None:
 def test_one_address_of_the_repository_stands_everywhere() -> None:
     found = {name: set(re.findall(r"github\.com/[\w-]+/[\w-]+", (ROOT / name).read_text())) for name in ADDRESSED}
     assert found == {name: {"github.com/boomerang-cli/boomerang"} for name in ADDRESSED}
+
+
+def test_the_oldest_versions_are_the_lower_bounds() -> None:
+    bounds = dict(re.findall(r'^    "(\w+)>=([\d.]+)",$', PYPROJECT, re.MULTILINE))
+    oldest = dict(re.findall(r"^(\w+)==([\d.]+)$", (ROOT / "constraints-oldest.txt").read_text(), re.MULTILINE))
+    assert bounds.keys() == oldest.keys()
+    assert [name for name, bound in bounds.items() if not f"{oldest[name]}.".startswith(f"{bound}.")] == []
