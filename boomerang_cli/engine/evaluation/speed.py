@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.scoring import is_out_of_memory
-from boomerang_cli.engine.quiet import quiet_transformers
+from boomerang_cli.engine.models.generation import generate_greedily
 
 _RUNS = 3
 _WRITING_RUNS = 2
@@ -82,23 +82,9 @@ def _generation_rate(model: PreTrainedModel, input_ids: Tensor) -> float | None:
     return count / seconds
 
 
-@torch.inference_mode()
 def _generation_seconds(model: PreTrainedModel, prompt: Tensor, count: int) -> float:
     started = time.monotonic()
-    with quiet_transformers():
-        written = model.generate(  # type: ignore[operator]
-            input_ids=prompt,
-            attention_mask=torch.ones_like(prompt),
-            do_sample=False,
-            num_beams=1,
-            num_return_sequences=1,
-            min_new_tokens=count,
-            max_new_tokens=count,
-            use_cache=True,
-            cache_implementation=None,  # as in models/generation.py
-            return_dict_in_generate=False,
-            pad_token_id=0,
-        )
+    written = generate_greedily(model, prompt, min_new_tokens=count, max_new_tokens=count, pad_token_id=0)
     if written.shape[1] != prompt.shape[1] + count:
         raise ValueError
     if model.device.type == "cuda":

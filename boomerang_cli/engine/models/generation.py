@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +19,31 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
 
 
 @torch.inference_mode()
+def generate_greedily(model: PreTrainedModel, input_ids: torch.Tensor, **settings: Any) -> torch.Tensor:
+    """Return ``input_ids`` int64 ``[1, sequence]`` and what the model writes behind them.
+
+    Args:
+        settings: of ``generate``, beside those that make it greedy and one text.
+
+    Raises:
+        ValueError, TypeError: transformers does not take the generation config, or would need code of the Hub for it.
+        RuntimeError: the device has too little memory.
+    """
+    with quiet_transformers():
+        written: torch.Tensor = model.generate(  # type: ignore[operator]
+            input_ids=input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            do_sample=False,
+            num_beams=1,
+            num_return_sequences=1,
+            use_cache=True,
+            cache_implementation=None,  # one that grows: those of a fixed size are compiled, once a model
+            return_dict_in_generate=False,
+            **settings,
+        )
+    return written
+
+
 def continue_greedily(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, input_ids: Sequence[int], *, new_tokens: int
 ) -> str:
@@ -26,26 +52,18 @@ def continue_greedily(
     The generation config's other settings hold, such as a repetition penalty; sampling and beams do not.
 
     Raises:
-        ValueError, TypeError: transformers does not take the generation config, or would need code of the Hub for it.
-        RuntimeError: the device has too little memory.
+        ValueError, TypeError, RuntimeError: see :func:`generate_greedily`.
     """
     context = torch.tensor([list(input_ids)], device=model.device)
     ends = end_tokens(model, tokenizer)
-    with quiet_transformers():
-        tokens = model.generate(  # type: ignore[operator]
-            input_ids=context,
-            attention_mask=torch.ones_like(context),
-            do_sample=False,
-            num_beams=1,
-            num_return_sequences=1,
-            max_new_tokens=new_tokens,
-            use_cache=True,
-            cache_implementation=None,  # one that grows: those of a fixed size are compiled, once a model
-            return_dict_in_generate=False,
-            eos_token_id=ends or None,
-            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends), None),
-            tokenizer=tokenizer,  # for `stop_strings` of the generation config
-        )
+    tokens = generate_greedily(
+        model,
+        context,
+        max_new_tokens=new_tokens,
+        eos_token_id=ends or None,
+        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends), None),
+        tokenizer=tokenizer,  # for `stop_strings` of the generation config
+    )
     written: list[int] = tokens[0, context.shape[1] :].tolist()
     if written and written[-1] in ends:  # it need not be a special token, which decoding leaves out
         written.pop()
