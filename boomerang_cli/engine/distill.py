@@ -17,7 +17,6 @@ from boomerang_cli.engine.distillation.arguments import check_reporter, training
 from boomerang_cli.engine.distillation.cpu_hours import check_hours
 from boomerang_cli.engine.distillation.data import find_sources
 from boomerang_cli.engine.distillation.device import peak_memory_bytes
-from boomerang_cli.engine.distillation.evaluation_steps import check_eval_every
 from boomerang_cli.engine.distillation.finish import write_trained_student
 from boomerang_cli.engine.distillation.identity import contents_of
 from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
@@ -31,7 +30,7 @@ from boomerang_cli.engine.distillation.progress import ProgressCallback
 from boomerang_cli.engine.distillation.recipe import Alignment, Sampling, Schedule
 from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.distillation.start import find_start
-from boomerang_cli.engine.distillation.step_end import check_save_every
+from boomerang_cli.engine.distillation.step_end import check_steps_between
 from boomerang_cli.engine.distillation.student import plan_student
 from boomerang_cli.engine.distillation.text import check_sequence_lengths, fit_lengths, look_at_text, open_text
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
@@ -304,8 +303,8 @@ def distill(
     target = Path(output)
     check_output(target, "student", overwrite=overwrite, dry_run=dry_run)
     check_reporter(report_to)
-    check_save_every(save_every)
-    check_eval_every(eval_every)
+    check_steps_between("--save-every", save_every)
+    check_steps_between("--eval-every", eval_every)
     sources = find_sources(chosen.data, chosen.eval_data, chosen.sft_data, column=chosen.text_column)
     for note in sources.notes:
         on_note(note)

@@ -4,19 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from boomerang_cli.engine.errors import TrainingError
-
 TIMES_ON_THE_WAY = 10
-
-
-def check_eval_every(steps: int | None) -> None:
-    """Refuse a number of steps after which nothing could be scored.
-
-    Raises:
-        TrainingError: it is below 1.
-    """
-    if steps is not None and steps < 1:
-        raise TrainingError(f"--eval-every {steps} must be 1 or more")
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ SAVE_SECONDS = 600.0
 """Without ``save_every`` a checkpoint is written this often: what a killed run costs."""
 
 
-def check_save_every(steps: int | None) -> None:
-    """Refuse a number of steps after which nothing could be saved.
+def check_steps_between(flag: str, steps: int | None) -> None:
+    """Refuse a number of steps after which nothing could be saved or scored.
 
     Raises:
         TrainingError: it is below 1.
     """
     if steps is not None and steps < 1:
-        raise TrainingError(f"--save-every {steps} must be 1 or more")
+        raise TrainingError(f"{flag} {steps} must be 1 or more")
 
 
 class StepEnd(TrainerCallback):
