@@ -11,7 +11,7 @@ from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.distillation.training_info import TrainingInfo, read_training_info
 from boomerang_cli.engine.errors import ModelNotFoundError
 from boomerang_cli.engine.evaluation.known_scores import known_scores
-from boomerang_cli.engine.evaluation.rows import RESULTS
+from boomerang_cli.engine.evaluation.rows import RESULTS_FILE
 from boomerang_cli.engine.evaluation.sweep_info import SweepInfo, read_sweep_info
 from boomerang_cli.engine.output.output_marker import kind_of
 from boomerang_cli.engine.publishing.model_info import ModelInfo, read_model_info
@@ -69,7 +69,7 @@ def _of_model(model: str | Path) -> ModelInfo:
 
 def _kind_without_model(folder: Path) -> str | None:
     """Return ``sweep`` or ``training`` of a folder that is one, also if its record was left behind on the way."""
-    if (folder / RESULTS[0]).is_file() or (folder / "journal.jsonl").is_file():
+    if (folder / RESULTS_FILE).is_file() or (folder / "journal.jsonl").is_file():
         return "sweep"
     return "training" if any(folder.glob("checkpoint-*/progress.json")) else kind_of(folder)
 

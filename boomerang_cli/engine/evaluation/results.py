@@ -9,14 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from boomerang_cli.engine.evaluation.curve import draw_curve
-from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, SweepRow, best_order
+from boomerang_cli.engine.evaluation.rows import (
+    ORDER_FILE,
+    PICTURE_FILE,
+    RESULTS_FILE,
+    SAMPLES_FILE,
+    TABLE_FILE,
+    VECTORS_FILE,
+    SweepResult,
+    SweepRow,
+    best_order,
+)
 from boomerang_cli.engine.evaluation.samples import samples_document
 from boomerang_cli.engine.evaluation.sweep_files import keep_file
 from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.order import Order
-
-RESULTS_FILE, TABLE_FILE, ORDER_FILE, PICTURE_FILE, VECTORS_FILE, SAMPLES_FILE = RESULTS
 
 
 def write_results(

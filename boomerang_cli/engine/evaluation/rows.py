@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from boomerang_cli.engine.evaluation.pareto import Recommendation
     from boomerang_cli.engine.output.planner import Planner
 
-RESULTS = ("results.json", "results.csv", "order.json", "curve.png", "curve.svg", "samples.md")
+RESULTS_FILE, TABLE_FILE, ORDER_FILE = "results.json", "results.csv", "order.json"
+PICTURE_FILE, VECTORS_FILE, SAMPLES_FILE = "curve.png", "curve.svg", "samples.md"
+RESULTS = (RESULTS_FILE, TABLE_FILE, ORDER_FILE, PICTURE_FILE, VECTORS_FILE, SAMPLES_FILE)
 """The files that a sweep writes; the last three where there is something to show."""
 
 

@@ -12,7 +12,7 @@ from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import BoomerangError, SelectionError
 from boomerang_cli.engine.evaluation.known_scores import SWEEP, known_scores
 from boomerang_cli.engine.evaluation.published_sweep import digests_of, published, row_contents
-from boomerang_cli.engine.evaluation.rows import RESULTS
+from boomerang_cli.engine.evaluation.rows import RESULTS_FILE
 from boomerang_cli.engine.evaluation.swept import Swept
 from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.pair.pair import Pair, open_pair
@@ -50,7 +50,7 @@ def prepare_model(folder: Path, repo_id: str, results: Path | None, teacher: Che
 
 def _open_pair(folder: Path, results: Path | None, teacher: Checkpoint | None, notes: list[str]) -> Pair | None:
     """Open the pair where something has to be known of it: scores, or a teacher's place on the Hub."""
-    there = results or ask((SWEEP / RESULTS[0]).is_file) or ask((folder / SCORES_FILE).is_file)
+    there = results or ask((SWEEP / RESULTS_FILE).is_file) or ask((folder / SCORES_FILE).is_file)
     if not is_student(folder):
         if results or teacher:
             raise SelectionError(f"{folder} has no {STUDENT_CONFIG_FILE}: leave --results and --teacher-id out")

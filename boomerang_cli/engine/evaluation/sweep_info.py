@@ -12,9 +12,8 @@ from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.evaluation.pareto import Recommendation, Size
-from boomerang_cli.engine.evaluation.rows import RESULTS, SweepRow
+from boomerang_cli.engine.evaluation.rows import ORDER_FILE, RESULTS_FILE, SweepRow
 
-RESULTS_FILE, ORDER_FILE = RESULTS[0], RESULTS[2]
 _NEEDED = {"layers": int, "depth": int, "parameters": int, "bytes": int, "order": str, "patched_blocks": list}
 
 

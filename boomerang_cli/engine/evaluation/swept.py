@@ -11,12 +11,11 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
-from boomerang_cli.engine.evaluation.rows import RESULTS, SCORES, SweepRow
+from boomerang_cli.engine.evaluation.rows import ORDER_FILE, RESULTS_FILE, SCORES, SweepRow
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.order import NAMED, Order, find_order, read_order
 from boomerang_cli.engine.pair.pair import Pair
 
-RESULTS_FILE, ORDER_FILE = RESULTS[0], RESULTS[2]
 _WHOLE = ("layers", "depth", "parameters", "bytes")
 
 
