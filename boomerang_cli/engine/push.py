@@ -183,8 +183,18 @@ def _push(model: Publication, to: Destination, dry_run: bool, on_model: ModelCal
 
     files = tuple(PushedFile(name, size) for name, size in model.sizes.items())
     size = sum(file.bytes for file in files)
-    planned = PushResult(to.repo_id, to.revision or MAIN, None, files, size, to.url, model.removed, notes=model.notes)
-    planned = replace(planned, portable=is_portable(model.config), misreaders=misreaders(model.config))
+    planned = PushResult(
+        repo=to.repo_id,
+        revision=to.revision or MAIN,
+        commit=None,
+        files=files,
+        bytes=size,
+        url=to.url,
+        removed=model.removed,
+        notes=model.notes,
+        portable=is_portable(model.config),
+        misreaders=misreaders(model.config),
+    )
     if dry_run:
         return planned
     if on_model:

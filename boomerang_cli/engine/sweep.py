@@ -173,10 +173,9 @@ def sweep(
         rows,
         asked=asked.as_json(),
         fingerprints={"student": fingerprint(pair.student), "teacher": fingerprint(pair.teacher)},
-        misreaders=misreaders_of(rows, planner),
     )
     if dry_run:
-        return result
+        return replace(result, misreaders=misreaders_of(rows, planner))
     if write:
         check_models(rows, result.path)
     if on_progress:

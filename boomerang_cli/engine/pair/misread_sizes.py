@@ -24,5 +24,5 @@ def misread_sizes(teacher: Checkpoint, family: Family, layer_map: LayerMap) -> d
     for blocks in sets:
         layers = [source.teacher_layer for source in layer_map.sources(blocks)]
         found |= misreaders(config_for_layers(teacher.config, family, layers, teacher.name))
-    whole = config_for_layers(teacher.config, family, range(layer_map.teacher_layers), teacher.name)
-    return {supposed: programs for supposed, programs in found.items() if supposed not in misreaders(whole)}
+    whole = misreaders(config_for_layers(teacher.config, family, range(layer_map.teacher_layers), teacher.name))
+    return {supposed: programs for supposed, programs in found.items() if supposed not in whole}
