@@ -10,7 +10,7 @@ how much was given up early: that depends on the pair, and the more windows ther
 
     python benchmarks/exact.py
     python benchmarks/exact.py --blocks 9
-    python benchmarks/exact.py --scale                # 2^17 sets: hours on two cores
+    python benchmarks/exact.py --scale                # 2^17 sets: five minutes of processor time
     python benchmarks/exact.py --scale --blocks 10
 """
 
