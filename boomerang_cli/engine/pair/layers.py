@@ -14,6 +14,7 @@ from typing import Literal
 from boomerang_cli.engine.errors import SelectionError
 
 Owner = Literal["teacher", "student"]
+OWNERS: tuple[Owner, ...] = ("student", "teacher")
 
 
 @dataclass(frozen=True)
