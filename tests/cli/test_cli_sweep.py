@@ -212,7 +212,7 @@ def test_the_files_that_there_are_are_told(run: Any) -> None:
     (["--data", "missing.txt"], "--data missing.txt does not exist"),
     (["--layers", "7"], "--layers 7 is out of range: this pair has 3 patchable blocks, give 0 to 3"),
     (["--order", "fastest"], "--order fastest is neither"),
-    (["--beam", "0"], "--beam and --batch-size must be 1 or more"),
+    (["--beam", "0"], "--beam 0 must be 1 or more"),
     (["--sequences", "0"], "--sequences 0 must be 1 or more"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(run: Any, arguments: list[str], message: str) -> None:
