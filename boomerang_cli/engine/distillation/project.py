@@ -29,7 +29,7 @@ class Project:
         recipe: with lengths that the teacher has positions for.
         sources: its texts, found and not read.
         plan: of the student that is to be written.
-        patched_steps: those that train the student as a part of a model in between; None is none.
+        patched_steps: those that train the student as a part of a model in between.
     """
 
     pair: Pair
@@ -37,7 +37,7 @@ class Project:
     levers: Levers
     sources: TextSources
     plan: Plan
-    patched_steps: PatchedSteps | None
+    patched_steps: PatchedSteps
     target: Path
 
     @property

@@ -79,5 +79,5 @@ class StepEnd(TrainerCallback):
             return step % self._save_every == 0
         return rank() == 0 and time.monotonic() - self._last_save > SAVE_SECONDS
 
-    def note_saved(self) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._last_save = time.monotonic()
