@@ -208,7 +208,7 @@ def test_the_files_that_there_are_are_told(run: Any) -> None:
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "nothing to score on"),
-    (["--prompt", ""], "--prompt is empty: is a variable not set?"),
+    (["--prompt", ""], "--prompt: it is empty: is a variable not set?"),
     (["--data", "missing.txt"], "--data missing.txt does not exist"),
     (["--layers", "7"], "--layers 7 is out of range: this pair has 3 patchable blocks, give 0 to 3"),
     (["--order", "fastest"], "--order fastest is neither"),
