@@ -21,7 +21,8 @@ from boomerang_cli.engine.evaluation.variants import Variant
 from boomerang_cli.engine.models.compose import LoadedPair, compose, load_pair
 from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.models.places import Places
-from boomerang_cli.engine.pair.layers import OWNERS, LayerMap
+from boomerang_cli.engine.output.plan import OWNERS
+from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.pair import Pair, open_pair
 
 FIRST, SECOND = torch.device("lazy:0"), torch.device("lazy:1")  # of which a fake needs nothing of the machine

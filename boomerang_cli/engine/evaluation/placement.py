@@ -12,7 +12,7 @@ import torch
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.devices import choose_dtype
 from boomerang_cli.engine.models.places import Places
-from boomerang_cli.engine.pair.layers import OWNERS
+from boomerang_cli.engine.output.plan import OWNERS
 from boomerang_cli.engine.pair.pair import Pair, open_pair
 from boomerang_cli.engine.processes.group import is_distributed, processes
 from boomerang_cli.engine.processes.launch import check_gpus

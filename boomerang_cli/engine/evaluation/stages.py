@@ -14,7 +14,8 @@ from boomerang_cli.engine.errors import UnsupportedModelError
 from boomerang_cli.engine.models.compose import LoadedPair, compose
 from boomerang_cli.engine.models.head import Head
 from boomerang_cli.engine.models.hidden_states import body_of, decoder_layers
-from boomerang_cli.engine.pair.layers import OWNERS, LayerSource, Owner
+from boomerang_cli.engine.output.plan import OWNERS
+from boomerang_cli.engine.pair.layers import LayerSource, Owner
 
 Step = tuple[LayerSource, ...]
 """The layers of one block: all of the teacher's, or the student's one."""

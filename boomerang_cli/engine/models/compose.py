@@ -16,7 +16,8 @@ from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
 from boomerang_cli.engine.models.hidden_states import layers_prefix
 from boomerang_cli.engine.models.loading import load_model
 from boomerang_cli.engine.models.places import Places
-from boomerang_cli.engine.pair.layers import OWNERS, LayerSource, Owner
+from boomerang_cli.engine.output.plan import OWNERS
+from boomerang_cli.engine.pair.layers import LayerSource, Owner
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.quiet import quiet_transformers
 

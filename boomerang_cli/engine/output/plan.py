@@ -25,6 +25,8 @@ from boomerang_cli.engine.output.shards import Copy, Shard, lay_out
 from boomerang_cli.engine.output.written_config import written_config
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
 
+OWNERS: tuple[Owner, ...] = ("student", "teacher")
+
 
 @dataclass(frozen=True)
 class Plan:

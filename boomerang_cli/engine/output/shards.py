@@ -10,7 +10,7 @@ from boomerang_cli.engine.checkpoint.dtypes import convert
 from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
 from boomerang_cli.engine.checkpoint.weights import SINGLE_FILE
 from boomerang_cli.engine.output.difference import Difference
-from boomerang_cli.engine.pair.layers import OWNERS, Owner
+from boomerang_cli.engine.pair.layers import Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def lay_out(copies: Sequence[Copy], max_shard_bytes: int) -> tuple[Shard, ...]:
         copies,
         key=lambda copy: (
             -DTYPE_BYTES[copy.dtype],
-            OWNERS.index(copy.owner),
+            copy.owner == "teacher",
             str(copy.source.file),
             copy.source.start,
             copy.name,

@@ -14,7 +14,6 @@ from typing import Literal
 from boomerang_cli.engine.errors import SelectionError, check_least
 
 Owner = Literal["teacher", "student"]
-OWNERS: tuple[Owner, ...] = ("student", "teacher")
 
 
 @dataclass(frozen=True)

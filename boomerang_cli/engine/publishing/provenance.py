@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.parts import Parts, take_apart
-from boomerang_cli.engine.output.plan import Plan
-from boomerang_cli.engine.pair.layers import OWNERS, Owner
+from boomerang_cli.engine.output.plan import OWNERS, Plan
+from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
 from boomerang_cli.engine.publishing.plain_yaml import load
