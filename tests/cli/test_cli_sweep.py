@@ -22,6 +22,8 @@ from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.engine.evaluation.pareto import Recommendation, Size
 from boomerang_cli.engine.evaluation.rows import SweepRow
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -9,23 +9,14 @@ import pytest
 import torch
 from tiny_models import VOCABULARY, save_pair
 
-from boomerang_cli.engine.evaluation import results
-from boomerang_cli.engine.evaluation.curve import Picture
-from boomerang_cli.engine.evaluation.panels import panels_of
-from boomerang_cli.engine.evaluation.rows import SweepResult
 from boomerang_cli.engine.evaluation.scoring import Scorer
 from boomerang_cli.engine.sweep import sweep
 
 
 @pytest.fixture(autouse=True)
-def pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One picture for all, but where tests look at it: drawing takes half of a tiny sweep's time."""
-
-    def drawn(swept: SweepResult, teacher_layers: int) -> Picture | None:
-        return Picture(b"png", b"svg", ()) if panels_of(swept.rows) else None
-
-    if request.module.__name__ not in ("test_curve", "test_sweep"):
-        monkeypatch.setattr(results, "draw_curve", drawn)
+def _plain_pictures(request: pytest.FixtureRequest) -> None:
+    if request.module.__name__ not in ("test_curve", "test_sweep"):  # which look at them
+        request.getfixturevalue("plain_pictures")
 
 
 @pytest.fixture(scope="module")
