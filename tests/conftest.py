@@ -12,12 +12,26 @@ import torch
 if TYPE_CHECKING:
     from hub_double import HubDouble
 
+    from boomerang_cli.engine.evaluation.rows import SweepResult
+
 
 @pytest.fixture(autouse=True)
 def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)  # tiny models: threads only wait for one another
     for name in ("BOOMERANG_STUDENT", "BOOMERANG_TEACHER", "BOOMERANG_DEBUG"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One picture for all sweeps: drawing theirs takes half of a tiny one's time."""
+    from boomerang_cli.engine.evaluation.curve import Picture
+    from boomerang_cli.engine.evaluation.panels import panels_of
+
+    def drawn(swept: SweepResult, teacher_layers: int) -> Picture | None:
+        return Picture(b"png", b"svg", ()) if panels_of(swept.rows) else None
+
+    monkeypatch.setattr("boomerang_cli.engine.evaluation.results.draw_curve", drawn)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from typing import Any
 from files import edit_json
 from tiny_models import VOCABULARY, save_pair
 
-from boomerang_cli.engine.distill import DistillResult, distill
+from boomerang_cli.engine.distill import distill
+from boomerang_cli.engine.distillation.result import DistillResult
 
 RECIPE = ("--steps", "6", "--batch-size", "4", "--sequence-length", "16", "--learning-rate", "1e-2")
 SETTINGS: dict[str, Any] = {"steps": 6, "batch_size": 4, "sequence_length": 16, "learning_rate": 1e-2}

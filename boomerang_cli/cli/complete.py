@@ -125,10 +125,11 @@ def _student(named: str | None) -> StudentConfig:
 def _swept_orders(folder: Path) -> list[str]:
     """Return the names of the orders that a sweep scored, each once."""
     from boomerang_cli.engine.checkpoint.json_files import read_json
+    from boomerang_cli.engine.output.output_marker import RESULTS_FILE
 
-    if not (folder / "results.json").is_file():
+    if not (folder / RESULTS_FILE).is_file():
         return []
-    return list(dict.fromkeys(str(row["order"]) for row in read_json(folder / "results.json")["rows"]))
+    return list(dict.fromkeys(str(row["order"]) for row in read_json(folder / RESULTS_FILE)["rows"]))
 
 
 def _folders(base: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from boomerang_cli.cli import options, panels
 from boomerang_cli.cli.next_command import patch_command
 from boomerang_cli.cli.output import Output
 from boomerang_cli.cli.training_display import evaluation_course
+from boomerang_cli.engine.distillation.options import check_options
 from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.processes.launch import is_first_process, is_launched, launch, without_option
 from boomerang_cli.engine.waiting import waiting
@@ -112,7 +113,18 @@ def distill(
         "seed": seed,
         "repeat": repeat,
     }
-    recipe_of(recipe, **values)  # what cannot be trained is refused before libraries are loaded
+    run: dict[str, Any] = {
+        "micro_batch_size": micro_batch_size,
+        "save_every": save_every,
+        "eval_every": eval_every,
+        "dry_run": dry_run,
+        "gpus": gpus,
+        "gpu_memory": gpu_memory,
+        "tokens_per_second": tokens_per_second,
+        "measure": measure,
+    }
+    recipe_of(recipe, **values)  # what is wrong by itself is refused before libraries are loaded
+    check_options(**run)
     if not dry_run and not is_launched():
         from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 
@@ -122,8 +134,9 @@ def distill(
     out = Output(as_json=as_json, quiet=quiet or not is_first_process())
     out.note(f"opening {student_init}, its teacher and the text")  # it takes seconds before there is more to say
     with waiting("loading libraries"):
-        from boomerang_cli.engine.distill import DistillPlan, distill
+        from boomerang_cli.engine.distill import distill
     from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
+    from boomerang_cli.engine.distillation.result import DistillPlan
     from boomerang_cli.engine.processes.group import disconnect
 
     try:
@@ -135,24 +148,17 @@ def distill(
                 keep=keep,
                 recipe=recipe,
                 **values,
-                micro_batch_size=micro_batch_size,  # type: ignore[arg-type]
+                **run,
                 gradient_checkpointing=gradient_checkpointing,
                 optimizer=optimizer,
                 offload=offload,
                 attention=attention,
                 compile=compile,
-                save_every=save_every,
-                eval_every=eval_every,
                 resume=resume,
                 report_to=report_to,
                 dtype=dtype,
                 yes=yes,
                 overwrite=overwrite,
-                dry_run=dry_run,
-                gpus=gpus,
-                gpu_memory=gpu_memory,
-                tokens_per_second=tokens_per_second,
-                measure=measure,
                 on_progress=on_progress,
                 on_note=out.note,
             )

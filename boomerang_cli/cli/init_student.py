@@ -61,7 +61,7 @@ def init_student(
     ] = False,
     keep: Annotated[
         options.Numbers | None,
-        _layers(parser=options.numbers, metavar="0,2,4,...", help="The kept layers outright, layer 0 first."),
+        _layers(parser=options.kept, metavar="0,2,4,...", help="The kept layers outright, layer 0 first."),
     ] = None,
     random_init: Annotated[bool, _layers("--random-init", help="Draw the weights at random.")] = False,
     delta: Annotated[

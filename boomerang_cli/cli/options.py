@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from boomerang_cli.cli import complete, panels
+from boomerang_cli.engine.errors import SelectionError
 
 
 class Numbers(tuple[int, ...]):
@@ -29,6 +30,18 @@ def numbers(text: str) -> Numbers:
             raise typer.BadParameter(f"{text!r} lists too many numbers")
         found += span
     return Numbers(found)
+
+
+def kept(text: str) -> Numbers:
+    """Parse the teacher layers that a student keeps (for an option's ``parser``)."""
+    from boomerang_cli.engine.pair.layers import check_kept
+
+    layers = numbers(text)
+    try:
+        check_kept(layers)
+    except SelectionError as error:
+        raise typer.BadParameter(str(error)) from None
+    return layers
 
 
 def home(path: str | Path) -> Path:
@@ -73,7 +86,7 @@ Teacher = Annotated[
 Keep = Annotated[
     Numbers | None,
     _models(
-        parser=numbers,
+        parser=kept,
         metavar="0,2,4,...",
         help="Teacher layers that the student copied, where it has no student_config.json.",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 SIZE, BOUNDS, ORDER, MODELS, LAYERS, DELTA = "Size", "Bounds", "Order", "Models", "Layers", "Weight delta"
@@ -30,6 +31,14 @@ class Command(TyperCommand):
     as it stands: examples are there to be copied.
     """
 
+    def parse_args(self, ctx: Any, args: Any) -> Any:
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name)
+            if "" in (value if isinstance(value, (list, tuple)) else [value]) and _is_typed(ctx, parameter):
+                raise typer.BadParameter("it is empty: is a variable not set?", ctx=ctx, param=parameter)
+        return rest
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         panels: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
@@ -41,6 +50,12 @@ class Command(TyperCommand):
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         formatter.write(f"\n{self.epilog}\n" if self.epilog else "")
+
+
+def _is_typed(ctx: Any, parameter: Any) -> bool:
+    """Tell whether an option stands in the command line; an argument may be empty, where none is needed."""
+    source: str = ctx.get_parameter_source(parameter.name).name
+    return source == "COMMANDLINE" and parameter.param_type_name == "option"
 
 
 def _panel(parameter: Any) -> str:

@@ -10,7 +10,6 @@ import typer
 
 from boomerang_cli.cli import complete, options, panels
 from boomerang_cli.cli.output import Output
-from boomerang_cli.cli.push import note_pushed
 from boomerang_cli.engine.sizes import show_bytes, show_count
 
 if TYPE_CHECKING:
@@ -177,6 +176,8 @@ def patch(
     out.misread(result.misreaders)
     out.verified(result.verified)
     if result.pushed:
+        from boomerang_cli.cli.push import note_pushed
+
         note_pushed(out, result.pushed)
     if dry_run:
         from boomerang_cli.cli.menu_table import menu_table

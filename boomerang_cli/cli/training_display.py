@@ -18,7 +18,7 @@ from boomerang_cli.engine.sizes import show_count
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from boomerang_cli.engine.distill import DistillResult
+    from boomerang_cli.engine.distillation.result import DistillResult
 
 _SECONDS_BETWEEN_FRAMES = 0.2
 """Of a display while it scores: sequences may pass by the hundred."""

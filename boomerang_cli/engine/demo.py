@@ -14,7 +14,7 @@ from pathlib import Path
 from boomerang_cli.demo.text import held_out_files, read_text, training_files
 from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.checkpoint import BUILTIN_DEMO
-from boomerang_cli.engine.errors import OutputError, TrainingError
+from boomerang_cli.engine.errors import OutputError, TrainingError, check_least
 from boomerang_cli.engine.evaluation.rows import SweepResult
 from boomerang_cli.engine.init_student import init_student
 from boomerang_cli.engine.output.output_folder import check_output, check_writable, output_folder
@@ -86,8 +86,7 @@ def demo(
     check_output(target, "demo", overwrite=overwrite)
     check_writable(target)
     _check_room(target)
-    if steps < 1:
-        raise TrainingError(f"--steps {steps} must be 1 or more", usage=True)
+    check_least(1, TrainingError, steps=steps)
     training_files()  # refused before anything is made
     for line in _what_is_to_come(target, steps):
         on_note(line)

@@ -2,95 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
-import torch
-
-from boomerang_cli.engine.brief import Brief
-from boomerang_cli.engine.checkpoint.files import check_utf8
-from boomerang_cli.engine.distillation.arguments import check_reporter, training_arguments
-from boomerang_cli.engine.distillation.cpu_hours import check_hours
-from boomerang_cli.engine.distillation.data import find_sources
-from boomerang_cli.engine.distillation.device import peak_memory_bytes
-from boomerang_cli.engine.distillation.finish import write_trained_student
-from boomerang_cli.engine.distillation.identity import contents_of
-from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInterrupted
+from boomerang_cli.engine.distillation.arguments import check_reporter
+from boomerang_cli.engine.distillation.dry_run import plan_training
 from boomerang_cli.engine.distillation.levers import Levers
-from boomerang_cli.engine.distillation.measured_rate import measure_rate
-from boomerang_cli.engine.distillation.models import load_student, load_teacher
-from boomerang_cli.engine.distillation.needs import Machine, Needs, check_plan_options, needs_of
-from boomerang_cli.engine.distillation.parts import check_seen_by_all
-from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
+from boomerang_cli.engine.distillation.options import check_options
 from boomerang_cli.engine.distillation.progress import ProgressCallback
+from boomerang_cli.engine.distillation.project import open_project
 from boomerang_cli.engine.distillation.recipe import Alignment, Sampling, Schedule
 from boomerang_cli.engine.distillation.recipes import recipe_of
-from boomerang_cli.engine.distillation.start import find_start
-from boomerang_cli.engine.distillation.step_end import check_steps_between
-from boomerang_cli.engine.distillation.student import plan_student
-from boomerang_cli.engine.distillation.text import check_sequence_lengths, fit_lengths, look_at_text, open_text
-from boomerang_cli.engine.distillation.trainer import DistillationTrainer
-from boomerang_cli.engine.distillation.training_folder import TrainingFolder
-from boomerang_cli.engine.errors import ModelNotFoundError
-from boomerang_cli.engine.models.compose import LoadedPair
-from boomerang_cli.engine.models.model_class import check_pair
-from boomerang_cli.engine.models.patched_student import PatchedStudents
-from boomerang_cli.engine.models.same_layers import check_plans
-from boomerang_cli.engine.output.output_folder import check_output, check_spares, check_writable
-from boomerang_cli.engine.output.plan import Plan
-from boomerang_cli.engine.pair.pair import Pair, open_pair
-from boomerang_cli.engine.processes.failing_together import failing_together
-from boomerang_cli.engine.processes.group import decide, processes
-from boomerang_cli.engine.quiet import keep_libraries_quiet
-from boomerang_cli.engine.waiting import waiting
-
-
-@dataclass(frozen=True, repr=False)
-class DistillResult(Brief):
-    """What training reached; of a dry run, what it would take.
-
-    Attributes:
-        path: the student folder.
-        tokens: that the student was trained on, without padding; of a dry run, at most.
-        losses: ``total cross_entropy kl``, and ``cosine`` or ``relative``, the recipe's alignment: means over the steps
-            that were logged last, all of the last phase.
-        eval: ``loss perplexity`` of the student on the evaluation text; empty without one.
-        eval_before, eval_teacher: likewise, of the student before its first step, and of the teacher.
-        seconds: of training, all parts of a resumed run together.
-        peak_memory_bytes: of this process: the GPU's memory, or resident memory without a GPU.
-        phases: of each ``name`` (``text``, ``sft``), ``steps tokens counted_tokens``, the last those that count in the
-            losses, and of conversations ``rows_cut rows_left_out``; empty of a dry run.
-        recipe: every value that decides the result.
-    """
-
-    brief: ClassVar[tuple[str, ...]] = ("path", "steps", "tokens", "losses", "eval", "seconds", "tokens_per_second")
-
-    path: Path
-    steps: int
-    tokens: int
-    losses: Mapping[str, float]
-    eval: Mapping[str, float]
-    eval_before: Mapping[str, float]
-    eval_teacher: Mapping[str, float]
-    seconds: float
-    tokens_per_second: float
-    peak_memory_bytes: int
-    phases: Sequence[Mapping[str, Any]]
-    recipe: Mapping[str, Any]
-    plan: Plan
-
-
-@dataclass(frozen=True, repr=False)
-class DistillPlan(DistillResult):
-    """What training would take, and ``needs`` of it; nothing is reached."""
-
-    brief = ("path", "steps", "tokens", "needs")
-
-    needs: Needs
+from boomerang_cli.engine.distillation.result import DistillResult
+from boomerang_cli.engine.distillation.train import train
+from boomerang_cli.engine.output.output_folder import check_output
 
 
 def distill(
@@ -298,125 +224,52 @@ def distill(
         seed=seed,
         repeat=repeat,
     )
-    check_plan_options(dry_run, gpus=gpus, gpu_memory=gpu_memory, tokens_per_second=tokens_per_second, measure=measure)
-    levers = Levers(gradient_checkpointing, optimizer, offload, attention, compile)
-    target = Path(output)
-    check_output(target, "student", overwrite=overwrite, dry_run=dry_run)
-    check_reporter(report_to)
-    check_steps_between("--save-every", save_every)
-    check_steps_between("--eval-every", eval_every)
-    sources = find_sources(chosen.data, chosen.eval_data, chosen.sft_data, column=chosen.text_column)
-    for note in sources.notes:
-        on_note(note)
-    pair = _open_student_init(student_init, teacher, keep, download=measure or not dry_run)
-    check_utf8(target, pair.student.folder, pair.teacher.folder)
-    lengths = {"sequence_length": sequence_length, "sft_sequence_length": sft_sequence_length}
-    chosen, shortened = fit_lengths(chosen, pair.teacher, {key for key, value in lengths.items() if value is not None})
-    if shortened:
-        on_note(shortened)
-    check_sequence_lengths(pair.teacher, chosen)
-    patched_steps = PatchedSteps.of(chosen, pair)
-    plan = plan_student(pair, dtype)
-    check_plans([plan], pair.teacher, pair.family)
-    check_pair(pair)
-    folder = TrainingFolder.of(target)
-    if overwrite and not resume:
-        folder.check_replaceable()
-    if dry_run:
-        with waiting("looking at the text"):
-            look_at_text(sources if sft_data else replace(sources, chat=()), chosen, pair)
-        machine = Machine.of(gpus, gpu_memory)
-        if measure:
-            keep_libraries_quiet()
-            tokens_per_second = machine.gpus * measure_rate(pair, chosen, levers)
-        needs = needs_of(pair, chosen, levers, machine, tokens_per_second)
-        return DistillPlan(
-            target, chosen.total_steps, needs.tokens, {}, {}, {}, {}, 0.0, 0.0, 0, [], chosen.as_json(), plan, needs
-        )
-
-    levers.check_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    check_writable(target)
-    check_spares(target, pair.student.folder, pair.teacher.folder)
-    keep_libraries_quiet()
-    with warnings.catch_warnings(), ExitStack() as stack:
-        warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
-        arguments = training_arguments(chosen, folder.path, report_to=report_to, levers=levers)  # connects processes
-        stack.enter_context(failing_together(folder.way_out, on_note))
-        if not resume:  # who goes on knows how long it takes
-            decide(lambda: check_hours(pair, chosen, levers, arguments.device, yes=yes, on_note=on_note))
-        decide(lambda: stack.enter_context(folder.held()))
-        check_seen_by_all(folder.path)
-        for phase in chosen.phases:
-            phase.accumulation_steps(1 if micro_batch_size == "auto" else micro_batch_size, processes())
-        identity = {
-            "recipe": chosen.as_json(),
-            "student_init": pair.student.name,
-            "teacher": pair.teacher.name,
-            "levers": levers.as_json(),
-            "contents": decide(lambda: contents_of(pair, sources)),
-        }
-        start = decide(lambda: find_start(folder, identity, chosen, levers, resume=resume, overwrite=overwrite))
-        with waiting("reading text, and cutting it to tokens"):
-            text = open_text(sources, chosen, pair, start.progress.get("step", 0), start.progress.get("position"))
-        interrupts = Interrupts(on_request=lambda: trainer.report(stopping=True))
-        with waiting(f"loading {pair.student.name} and {pair.teacher.name}"):
-            trained = load_student(pair, arguments.device, offload=offload)
-            frozen = load_teacher(pair, arguments.device)
-            levers.pull(trained, frozen, pair.layer_map)
-        trainer = DistillationTrainer(
-            student=trained,
-            teacher=frozen,
-            layer_map=pair.layer_map,
-            recipe=chosen,
-            arguments=arguments,
-            texts=text.train,
-            evaluation_sequences=text.evaluation,
-            folder=folder,
-            interrupts=interrupts,
-            identity=identity,
-            patched_steps=patched_steps,
-            between=PatchedStudents(LoadedPair(pair, {"student": trained, "teacher": frozen})),
-            save_every=save_every,
-            eval_every=eval_every,
-            on_progress=on_progress,
-        )
-        with waiting("compiling, and " * compile + "measuring how many sequences fit at once"):
-            trainer.set_micro_batch_size(micro_batch_size, optimizer_bytes=levers.optimizer_bytes)
-        if start.checkpoint is None:
-            decide(folder.clear)  # what --overwrite gives up, now that nothing can be refused any more
-        with interrupts:
-            trainer.go_on(start.checkpoint, start.progress)
-        if trainer.interrupted:
-            raise TrainingInterrupted(
-                folder.of_step(trainer.state.global_step), trainer.state.global_step, chosen.total_steps
-            )
-        write_trained_student(trainer, pair, plan, target, overwrite=overwrite)
-    standing = trainer.standing
-    if standing.note:
-        on_note(standing.note)
-    return DistillResult(
-        path=target,
-        steps=chosen.total_steps,
-        tokens=standing.tokens,
-        losses=standing.losses,
-        eval=standing.evaluation,
-        eval_before=standing.evaluation_before,
-        eval_teacher=standing.teacher_evaluation,
-        seconds=standing.clock.stopped_seconds,
-        tokens_per_second=standing.tokens_per_second(trainer.state.global_step),
-        peak_memory_bytes=peak_memory_bytes(),
-        phases=standing.phase_records,
-        recipe=chosen.as_json(),
-        plan=plan,
+    check_options(
+        save_every=save_every,
+        eval_every=eval_every,
+        micro_batch_size=micro_batch_size,
+        dry_run=dry_run,
+        gpus=gpus,
+        gpu_memory=gpu_memory,
+        tokens_per_second=tokens_per_second,
+        measure=measure,
     )
-
-
-def _open_student_init(
-    student_init: str | Path, teacher: str | Path | None, keep: Sequence[int] | None, *, download: bool
-) -> Pair:
-    """Open the student that is to be distilled, and its teacher (errors as in ``pair.open_pair``)."""
-    if str(student_init) == "student-init" and not Path(student_init).exists():
-        raise ModelNotFoundError(
-            "no student to distil in ./student-init: make one with `boomerang init-student TEACHER`, or name its folder"
+    levers = Levers(gradient_checkpointing, optimizer, offload, attention, compile)
+    check_output(Path(output), "student", overwrite=overwrite, dry_run=dry_run)
+    check_reporter(report_to)
+    lengths = {"sequence_length": sequence_length, "sft_sequence_length": sft_sequence_length}
+    project = open_project(
+        student_init,
+        teacher=teacher,
+        keep=keep,
+        recipe=chosen,
+        fixed={key for key, value in lengths.items() if value is not None},
+        levers=levers,
+        target=Path(output),
+        dtype=dtype,
+        download=measure or not dry_run,
+        on_note=on_note,
+    )
+    if overwrite and not resume:
+        project.folder.check_replaceable()
+    if dry_run:
+        return plan_training(
+            project,
+            with_conversations=bool(sft_data),
+            gpus=gpus,
+            gpu_memory=gpu_memory,
+            tokens_per_second=tokens_per_second,
+            measure=measure,
         )
-    return open_pair(student_init, teacher, keep=keep, download=download)
+    return train(
+        project,
+        micro_batch_size=micro_batch_size,
+        save_every=save_every,
+        eval_every=eval_every,
+        resume=resume,
+        report_to=report_to,
+        yes=yes,
+        overwrite=overwrite,
+        on_progress=on_progress,
+        on_note=on_note,
+    )

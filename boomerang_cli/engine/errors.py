@@ -5,6 +5,7 @@ Each message is one line without a full stop that names what is wrong, the value
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 
@@ -63,6 +64,32 @@ class ProcessError(BoomerangError):
 
 class ScoringError(BoomerangError):
     """Models that cannot be scored: too little memory, an unknown task, or a search that would take too long."""
+
+
+def check_least(least: float, error: type[BoomerangError], **given: float | None) -> None:
+    """Refuse numbers that mean nothing, whatever the models.
+
+    Args:
+        given: by the parameters' names, which are those of the flags; None is not given.
+
+    Raises:
+        BoomerangError: of the class ``error``, as wrong usage.
+    """
+    for name, value in given.items():
+        if value is not None and not least <= value < math.inf:
+            raise error(f"{flag_of(name)} {value} must be {least:g} or more", usage=True)
+
+
+def check_above_zero(error: type[BoomerangError], **given: float | None) -> None:
+    """Refuse numbers that are not (see :func:`check_least`)."""
+    for name, value in given.items():
+        if value is not None and not 0 < value < math.inf:
+            raise error(f"{flag_of(name)} {value} must be above 0", usage=True)
+
+
+def flag_of(parameter: str) -> str:
+    """Return ``--save-every`` for ``save_every``."""
+    return f"--{parameter.replace('_', '-')}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

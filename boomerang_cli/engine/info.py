@@ -11,9 +11,8 @@ from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.distillation.training_info import TrainingInfo, read_training_info
 from boomerang_cli.engine.errors import ModelNotFoundError
 from boomerang_cli.engine.evaluation.known_scores import known_scores
-from boomerang_cli.engine.evaluation.rows import RESULTS_FILE
 from boomerang_cli.engine.evaluation.sweep_info import SweepInfo, read_sweep_info
-from boomerang_cli.engine.output.output_marker import kind_of
+from boomerang_cli.engine.output.output_marker import RESULTS_FILE, kind_of
 from boomerang_cli.engine.publishing.model_info import ModelInfo, read_model_info
 
 Info = ModelInfo | SweepInfo | TrainingInfo

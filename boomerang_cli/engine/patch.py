@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.errors import OutputError, SelectionError
-from boomerang_cli.engine.evaluation.known_scores import known_scores
+from boomerang_cli.engine.evaluation.choice import choose_model
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.plan import Plan, as_json_text
@@ -20,8 +20,7 @@ from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.bounds import Use, read_bounds
 from boomerang_cli.engine.pair.layers import Owner
-from boomerang_cli.engine.pair.order import Order, find_order
-from boomerang_cli.engine.pair.pair import Pair, open_pair
+from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.pair.patched_config import patched_config
 from boomerang_cli.engine.pair.selection import Selection
 from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE
@@ -205,22 +204,8 @@ def patch(
         check_output(Path(output), "patched", overwrite=overwrite, dry_run=dry_run)
     pair = open_pair(student, teacher, keep=keep, download=download and not dry_run)
     planner = Planner(pair, dtype=dtype, max_shard_size=max_shard_size)
-    swept = known_scores(pair, order, results, on_note)
-    found = swept.order(order, pair) if swept else _plain_order(order, pair)
-    patched = selection.outright(found, pair.layer_map)
-    named: str | None = found.name
-    menu: tuple[MenuRow, ...] = ()
-    if patched is None or dry_run:
-        from boomerang_cli.engine.evaluation.menu import make_menu
-
-        orders = [found] if swept is None or order is not None else list(swept.orders.values())
-        menu = make_menu(planner, orders, swept, use, bounds, patched)
-        patched, named = next((row.patched_blocks, row.order) for row in menu if row.chosen)
-        found = next((each for each in orders if each.name == named), found)
-    if blocks is not None:
-        named = None
-    elif swept and named:
-        on_note(swept.told(patched, named))
+    chosen = choose_model(selection, planner, order=order, results=results, use=use, with_menu=dry_run, on_note=on_note)
+    patched, found, named = chosen.blocks, chosen.order, chosen.named
     plan = planner.plan(patched)
     if verify:
         from boomerang_cli.engine.models.same_layers import check_plans
@@ -268,14 +253,10 @@ def patch(
         pushed=pushed,
         verified=verified,
         plan=plan,
-        scores=swept.scores(patched) if swept else {},
-        memory=next((row.memory for row in menu if row.chosen), None),
-        menu=menu if dry_run else (),
+        scores=chosen.scores,
+        memory=chosen.memory,
+        menu=chosen.menu if dry_run else (),
     )
-
-
-def _plain_order(order: str | None, pair: Pair) -> Order:
-    return find_order(order or "auto", pair.layer_map, pair.student_config.order, pair.family.order)
 
 
 def _write_to_hub(

@@ -146,7 +146,9 @@ def push(
     repo_id = named_by_address(repo_id)
     check_repo_id(repo_id)
     if create_pr and revision is not None:
-        raise SelectionError("--create-pr and --revision exclude one another: a pull request is opened against main")
+        raise SelectionError(
+            "--create-pr and --revision exclude one another: a pull request is opened against main", usage=True
+        )
     if not ask(folder.is_dir):
         raise ModelNotFoundError(f"no folder {path}")
     to = Destination(repo_id, private, revision, create_pr, message, show_progress)

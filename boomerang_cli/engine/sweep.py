@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
-from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.errors import SelectionError, check_least
 from boomerang_cli.engine.evaluation.asked import Asked, TaskSettings
 from boomerang_cli.engine.evaluation.recommendation import recommend
 from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, misreaders_of, plan_rows
 from boomerang_cli.engine.evaluation.soundness import find_warnings
 from boomerang_cli.engine.evaluation.sweep_models import check_models, write_models
 from boomerang_cli.engine.evaluation.sweep_orders import find_orders, foreseen_orders, split_names
+from boomerang_cli.engine.evaluation.text_settings import TextSettings
 from boomerang_cli.engine.output.output_folder import check_output
 from boomerang_cli.engine.output.planner import Planner
+from boomerang_cli.engine.pair.bounds import read_bounds
 from boomerang_cli.engine.pair.pair import open_pair
 
 if TYPE_CHECKING:
@@ -142,8 +144,9 @@ def sweep(
         OutputError: the output holds something else, or cannot be written.
         HubError: the Hub refuses, fails, or is out of reach.
     """
-    if beam < 1 or (batch_size is not None and batch_size < 1):
-        raise SelectionError("--beam and --batch-size must be 1 or more", usage=True)
+    check_least(1, SelectionError, beam=beam, batch_size=batch_size, gpus=gpus)
+    text = TextSettings(data, calibration, sequences, calibration_sequences, sequence_length, stride)
+    read_bounds(max_kl=max_kl, max_perplexity=max_perplexity)
     asked = Asked(
         TaskSettings(
             tasks,
@@ -188,7 +191,7 @@ def sweep(
     from boomerang_cli.engine.evaluation.prompts import read_questions
     from boomerang_cli.engine.evaluation.results import write_results
     from boomerang_cli.engine.evaluation.session import open_evaluation
-    from boomerang_cli.engine.evaluation.texts import TextSettings, check_purpose, find_texts
+    from boomerang_cli.engine.evaluation.texts import check_purpose, find_texts
     from boomerang_cli.engine.models.model_class import check_pair
     from boomerang_cli.engine.models.same_layers import check_plans
     from boomerang_cli.engine.processes.failing_together import failing_together
@@ -196,7 +199,6 @@ def sweep(
 
     check_plans((planner.plan(row.patched_blocks) for row in rows), pair.teacher, pair.family)
     check_pair(pair)
-    text = TextSettings(data, calibration, sequences, calibration_sequences, sequence_length, stride)
     texts = find_texts(text, pair)
     for note in notes_on((*texts.data, *texts.calibration)):
         on_note(note)
@@ -228,8 +230,10 @@ def sweep(
         if pair.warning:
             on_note(pair.warning)
         orders = find_orders(names, pair, evaluation, beam=beam, yes=yes, on_note=on_note)
+        foreseen = {row.patched_blocks for row in rows}
         rows = plan_rows(orders, layers, planner)
-        check_plans((planner.plan(row.patched_blocks) for row in rows), pair.teacher, pair.family)
+        found = (planner.plan(row.patched_blocks) for row in rows if row.patched_blocks not in foreseen)
+        check_plans(found, pair.teacher, pair.family)
         if write:
             check_models(rows, result.path)
         rows = measure_rows(rows, evaluation, harness=harness, speed=speed, baseline=baseline)

@@ -50,7 +50,7 @@ def test_json_holds_the_plan_of_each_phase() -> None:
 
 
 def test_a_measured_rate_is_that_of_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("boomerang_cli.engine.distill.measure_rate", lambda *_: 500.0)
+    monkeypatch.setattr("boomerang_cli.engine.distillation.dry_run.measure_rate", lambda *_: 500.0)
     assert " hours at 1,000 tokens/s (" in run(*PLAN[:-2], "--measure").stdout
 
 

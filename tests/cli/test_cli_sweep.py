@@ -22,6 +22,8 @@ from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.engine.evaluation.pareto import Recommendation, Size
 from boomerang_cli.engine.evaluation.rows import SweepRow
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -208,11 +210,11 @@ def test_the_files_that_there_are_are_told(run: Any) -> None:
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "nothing to score on"),
-    (["--prompt", ""], "--prompt is empty: is a variable not set?"),
+    (["--prompt", ""], "--prompt: it is empty: is a variable not set?"),
     (["--data", "missing.txt"], "--data missing.txt does not exist"),
     (["--layers", "7"], "--layers 7 is out of range: this pair has 3 patchable blocks, give 0 to 3"),
     (["--order", "fastest"], "--order fastest is neither"),
-    (["--beam", "0"], "--beam and --batch-size must be 1 or more"),
+    (["--beam", "0"], "--beam 0 must be 1 or more"),
     (["--sequences", "0"], "--sequences 0 must be 1 or more"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(run: Any, arguments: list[str], message: str) -> None:

@@ -16,6 +16,8 @@ from running import assert_refused, run
 TRAINED = ("--data", "train.txt", *RECIPE, "--steps", "1")
 SCORED = ("--sequence-length", "16", "--sequences", "2", "--layers", "1", "--quiet")
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,6 +16,7 @@ from running import assert_refused, run
 from test_cli import COMMANDS
 
 from boomerang_cli.engine.init_student import init_student
+from boomerang_cli.engine.patch import patch
 
 PROGRAM = (sys.executable, "-m", "boomerang_cli")
 INIT = ("init-student", "builtin:demo", "-o", "made")
@@ -148,8 +149,9 @@ def test_a_name_that_is_no_utf_8_goes_out_as_its_bytes_and_comes_back_from_json(
     said = shell(tmp_path, *INIT[:3], name, "--overwrite", "--json", "--quiet", PYTHONIOENCODING="latin-1")
     assert json.loads(said.stdout)["path"] == name
     assert (tmp_path / name / "model.safetensors").is_file()
-    again = shell(tmp_path, "patch", "--student", name, "--layers", "1", "-o", f"{name}-1", "--verify", "--quiet")
+    again = shell(tmp_path, "patch", "--student", name, "--layers", "1", "-o", f"{name}-1", "--quiet")
     assert (again.returncode, again.stdout) == (0, b"caf\xe9-1\n")
+    assert patch(student=tmp_path / name, layers=1, output=tmp_path / f"{name}-2", verify=True).verified
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from running import run
 
-from boomerang_cli.cli.app import COMMANDS
+from boomerang_cli.cli.app import COMMANDS, _import_command
 from boomerang_cli.engine.init_student import init_student
 
 ONE_LINE = re.compile(r"error: [^\n]*[^\n.]\n")
@@ -76,7 +76,16 @@ def test_what_is_wrong_is_said_in_one_line(typed: list[str], says: str) -> None:
         ["distill", "--steps", "0"],
         ["distill", "--warmup-ratio", "5"],
         ["distill", "--gpus", "0"],
+        ["distill", "--dry-run", "--gpus", "0"],
+        ["distill", "--micro-batch-size", "0"],
+        ["distill", "--eval-every", "0"],
+        ["distill", "--gpu-memory", "80GB"],
+        ["distill", "--dry-run", "--measure", "--tokens-per-second", "1"],
+        ["distill", "--keep", "1,2"],
+        ["push", "here", "model"],
         ["sweep", "--beam", "0"],
+        ["sweep", "--stride", "9", "--sequence-length", "8"],
+        ["sweep", "--tasks", "a", "--limit", "0"],
         ["sweep", "--gen-kwargs", "temperature=1"],
         ["init-student", "model", "--base", "other"],
     ],
@@ -86,6 +95,22 @@ def test_flags_that_are_wrong_by_themselves_are_wrong_usage(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     wrong(*typed)
+    assert not list(tmp_path.iterdir())
+
+
+MEANINGLESS = {"int": ("-1",), "float": ("-inf", "nan", "inf")}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_option_takes_an_empty_value_or_a_number_that_is_none(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = {"init_student": ["builtin:demo"], "push": ["folder", "me/model"], "info": ["folder"]}.get(command, [])
+    options = [each for each in _import_command(command).params if each.param_type_name == "option"]
+    for option in (each for each in options if not each.is_flag):
+        for value in ("", *MEANINGLESS.get(option.type.name, ())):
+            wrong(command.replace("_", "-"), *arguments, f"{max(option.opts, key=len)}={value}")
     assert not list(tmp_path.iterdir())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from distilling import RECIPE, make_project
 from processes import MODULE, Fork, boomerang, start, torchrun, two_boomerangs, wait_for
 
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
+from boomerang_cli.engine.processes import launch
 
 SECONDS = 20
 """A busy machine takes ten where a quiet one takes one; what still waits is ended by torchrun after 30."""
@@ -95,7 +97,8 @@ def test_after_an_error_the_process_and_the_one_that_reads_end(project: Path) ->
 @pytest.mark.parametrize("which", ["text", "one process"])
 def test_two_processes_end_together_with_one_line(project: Path, which: str) -> None:
     if which == "text":
-        process = torchrun(*MODULE, *DISTILL, "--data", "late.jsonl")
+        command = [*MODULE, *DISTILL, "--data", "late.jsonl"]
+        process = Fork(lambda: sys.exit(launch.run_processes(command, 2)))
     else:
         process = torchrun("one_fails.py", *DISTILL, "--data", "train.txt")
     lines, seconds = ending(process)

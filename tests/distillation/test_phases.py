@@ -15,9 +15,9 @@ from distilling import distil
 from files import edit_json, names, tensor_bytes
 from processes import Fork
 
-from boomerang_cli.engine.distill import DistillResult
 from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.recipes import default_of, recipe_of
+from boomerang_cli.engine.distillation.result import DistillResult
 from boomerang_cli.engine.distillation.training_folder import PROGRESS
 from boomerang_cli.engine.errors import TrainingError
 

@@ -13,6 +13,12 @@ from boomerang_cli.engine.evaluation.scoring import Scorer
 from boomerang_cli.engine.sweep import sweep
 
 
+@pytest.fixture(autouse=True)
+def _plain_pictures(request: pytest.FixtureRequest) -> None:
+    if request.module.__name__ not in ("test_curve", "test_sweep"):  # which look at them
+        request.getfixturevalue("plain_pictures")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pair, and a text of 200 tokens: one window scores 16."""
@@ -42,9 +48,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     keys: list[str] = []
     score = Scorer.score
 
-    def spy(self: Scorer, variants: Any, *rest: Any) -> Any:
+    def spy(self: Scorer, variants: Any, *rest: Any, **more: Any) -> Any:
         keys.extend(variant.key for variant in variants)
-        return score(self, variants, *rest)
+        return score(self, variants, *rest, **more)
 
     monkeypatch.setattr(Scorer, "score", spy)
     return keys

@@ -124,7 +124,7 @@ def test_a_bound_of_speed_is_of_the_tokens_that_a_size_writes(rows: list[SweepRo
         ({"max_kl": float("nan")}, "--max-kl nan bounds nothing"),
         ({"params": "2B", "context": 8}, "--context says what --memory is used for: give that, too"),
         ({"memory": "1MB", "context": 17}, "--context 17 is more than .* has positions for: give 16 or fewer"),
-        ({"memory": "1MB", "weights_bits": 0.0}, "--weights-bits 0 must be above 0"),
+        ({"memory": "1MB", "weights_bits": 0.0}, "--weights-bits 0.0 must be above 0"),
         ({"min_speed": 1e12}, "no size keeps --min-speed 1e"),
         ({"max_kl": 1.0, "results": "student"}, "--results student holds no results.json: give the folder that"),
         ({"layers": 1, "order": "exact"}, "there are auto, first, last, greedy; `boomerang sweep --data TEXT --order"),

@@ -106,6 +106,12 @@ def test_scores_do_not_depend_on_how_models_are_gathered(
         torch.testing.assert_close(torch.tensor(together[variant]), torch.tensor(apart[variant]), rtol=1e-5, atol=1e-5)
 
 
+def test_divergences_alone_are_those_of_a_whole_score_to_the_bit(loaded: LoadedPair, windows: Windows) -> None:
+    alone = Scorer(loaded).score(SUBSETS, windows, range(len(windows)), kl_alone=True)
+    for variant, whole in score(loaded, windows, SUBSETS).items():
+        assert alone[variant] == [WindowSums(0.0, each.kl, 0.0, 0.0) for each in whole]
+
+
 class LogitRows(TorchDispatchMode):
     """Notes how many rows of logits stand in one tensor at most."""
 

@@ -85,7 +85,7 @@ def test_durations_are_shown_in_a_unit_that_fits(seconds: float, shown: str) -> 
 
 
 def test_scores_that_are_no_numbers_are_refused(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Scorer, variants: Any, windows: Any, rows: range, *_: Any) -> Any:
+    def broken(self: Scorer, variants: Any, windows: Any, rows: range, *_: Any, **__: Any) -> Any:
         return {variant: [WindowSums(float("nan"), 0.0, 0.0, 0.0)] * len(rows) for variant in variants}
 
     monkeypatch.setattr(Scorer, "score", broken)

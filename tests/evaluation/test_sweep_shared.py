@@ -35,9 +35,9 @@ def sweep_and_tell(settings: dict[str, Any]) -> None:
     scored: list[tuple[str, int]] = []
     score = Scorer.score
 
-    def spy(self: Scorer, variants: Any, windows: Any, rows: Any, *rest: Any) -> Any:
+    def spy(self: Scorer, variants: Any, windows: Any, rows: Any, *rest: Any, **more: Any) -> Any:
         scored.extend((f"{variant.key} {windows.digest}", row) for variant in variants for row in rows)
-        return score(self, variants, windows, rows, *rest)
+        return score(self, variants, windows, rows, *rest, **more)
 
     Scorer.score = spy  # type: ignore[method-assign]
     result = sweep(**settings)

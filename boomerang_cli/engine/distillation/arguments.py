@@ -70,6 +70,6 @@ def check_reporter(report_to: str) -> None:
         TrainingError: names the package to install.
     """
     if report_to not in REPORTERS:
-        raise TrainingError(f"--report-to {report_to} is unknown: give one of {', '.join(REPORTERS)}")
+        raise TrainingError(f"--report-to {report_to} is unknown: give one of {', '.join(REPORTERS)}", usage=True)
     if report_to != "none" and importlib.util.find_spec(report_to) is None:
         raise TrainingError(f"--report-to {report_to} needs the package {report_to}: `pip install {report_to}`")

@@ -128,7 +128,7 @@ class Levers:
 def _check_attention(name: str) -> None:
     if "/" in name or name not in _ATTENTION:
         why = "is code of the Hub, which is not run" if "/" in name else "is unknown"
-        raise TrainingError(f"--attention {name} {why}: give one of {', '.join(_ATTENTION)}")
+        raise TrainingError(f"--attention {name} {why}: give one of {', '.join(_ATTENTION)}", usage=True)
     package = _PACKAGES.get(name)
     if package and importlib.util.find_spec(package) is None:  # transformers would take a kernel of the Hub instead
         raise TrainingError(

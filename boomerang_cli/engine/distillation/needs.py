@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -17,7 +15,7 @@ from boomerang_cli.engine.distillation.micro_batch import CPU_TOKENS
 from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.step_memory import StepOnNoMemory
-from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.errors import TrainingError, check_least
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.sizes import parse_bytes
@@ -44,8 +42,7 @@ class Machine:
             TrainingError: no GPU, or GPUs of an unknown size.
             SelectionError: a size that is none.
         """
-        if gpus is not None and gpus < 1:
-            raise TrainingError(f"--gpus {gpus} must be 1 or more")
+        check_least(1, TrainingError, gpus=gpus)
         if gpu_memory is not None:
             return cls(gpus or 1, parse_bytes(gpu_memory, "--gpu-memory"), is_gpu=True)
         if torch.cuda.is_available():
@@ -109,22 +106,6 @@ class Needs(Brief):
     tokens_per_second: float | None = None
     hours: float | None = None
     gpu_hours: float | None = None
-
-
-def check_plan_options(dry_run: bool, **options: Any) -> None:
-    """Refuse options of a plan where none is made, and two rates in one.
-
-    Raises:
-        TrainingError: names the option.
-    """
-    given = [name for name, value in options.items() if value]
-    if given and not dry_run:
-        raise TrainingError(f"--{given[0].replace('_', '-')} is for a plan: give --dry-run with it")
-    rate = options["tokens_per_second"]
-    if rate is not None and not 0 < rate < math.inf:
-        raise TrainingError(f"--tokens-per-second {rate} must be above 0")
-    if rate is not None and options["measure"]:
-        raise TrainingError("--measure measures what --tokens-per-second gives: leave one of them out")
 
 
 def needs_of(pair: Pair, recipe: Recipe, levers: Levers, machine: Machine, tokens_per_second: float | None) -> Needs:

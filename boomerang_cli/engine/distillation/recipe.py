@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Any, Literal, get_args
 
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.errors import TrainingError, check_above_zero, check_least, flag_of
 
 DEFAULT_DATA = ("EleutherAI/the_pile_deduplicated",)
 Alignment = Literal["cosine", "relative"]
@@ -27,7 +27,11 @@ _LEAST = {
     "sft_steps": 0,
     "sft_batch_size": 1,
     "sft_sequence_length": 2,
+    "weight_decay": 0,
+    "kl_weight": 0,
+    "cosine_weight": 0,
 }
+_ABOVE_ZERO = ("learning_rate", "temperature", "max_grad_norm")
 _NAMED: Mapping[str, tuple[str, ...]] = {
     "alignment": get_args(Alignment),
     "patched_schedule": get_args(Schedule),
@@ -92,15 +96,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be {least} or more", usage=True)
+            check_least(least, TrainingError, **{name: getattr(self, name)})
         self._check_phases()
-        for name in ("learning_rate", "temperature", "max_grad_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be above 0", usage=True)
-        for name in ("weight_decay", "kl_weight", "cosine_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise TrainingError(f"{_flag(name)} {getattr(self, name)} must be 0 or more", usage=True)
+        check_above_zero(TrainingError, **{name: getattr(self, name) for name in _ABOVE_ZERO})
         if not 0 <= self.warmup_ratio < 1:
             raise TrainingError(
                 f"--warmup-ratio {self.warmup_ratio} must be a share of the steps, from 0 to below 1", usage=True
@@ -112,7 +110,7 @@ class Recipe:
         for name, known in _NAMED.items():
             if getattr(self, name) not in known:
                 raise TrainingError(
-                    f"{_flag(name)} {getattr(self, name)} is unknown: give one of {', '.join(known)}", usage=True
+                    f"{flag_of(name)} {getattr(self, name)} is unknown: give one of {', '.join(known)}", usage=True
                 )
         if not 0 <= self.seed < 2**32:
             raise TrainingError(f"--seed {self.seed} must be from 0 to {2**32 - 1}", usage=True)
@@ -198,7 +196,7 @@ class Recipe:
         """
         ours = self.as_json()
         differences = [
-            f"{_flag(field.name)} {ours[field.name]} (was {saved.get(field.name)})"
+            f"{flag_of(field.name)} {ours[field.name]} (was {saved.get(field.name)})"
             for field in fields(self)
             if field.name not in ("data", "eval_data", "sft_data") and ours[field.name] != saved.get(field.name)
         ]
@@ -207,7 +205,3 @@ class Recipe:
                 f"the run to resume had another recipe: {', '.join(differences)}; "
                 "give the same values, or start anew with --overwrite"
             )
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

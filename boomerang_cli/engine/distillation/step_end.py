@@ -12,21 +12,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from boomerang_cli.engine.distillation.evaluation_steps import EvaluationSteps
 from boomerang_cli.engine.distillation.interrupts import Interrupts
 from boomerang_cli.engine.distillation.recipe import Recipe
-from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.processes.group import agree_on_largest, rank
 
 SAVE_SECONDS = 600.0
 """Without ``save_every`` a checkpoint is written this often: what a killed run costs."""
-
-
-def check_steps_between(flag: str, steps: int | None) -> None:
-    """Refuse a number of steps after which nothing could be saved or scored.
-
-    Raises:
-        TrainingError: it is below 1.
-    """
-    if steps is not None and steps < 1:
-        raise TrainingError(f"{flag} {steps} must be 1 or more")
 
 
 class StepEnd(TrainerCallback):
@@ -90,5 +79,5 @@ class StepEnd(TrainerCallback):
             return step % self._save_every == 0
         return rank() == 0 and time.monotonic() - self._last_save > SAVE_SECONDS
 
-    def note_saved(self) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._last_save = time.monotonic()

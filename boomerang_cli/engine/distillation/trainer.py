@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -24,18 +23,17 @@ from boomerang_cli.engine.distillation.loss_record import LossSums, check_finite
 from boomerang_cli.engine.distillation.micro_batch import choose_micro_batch_size
 from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.phase import Phase
-from boomerang_cli.engine.distillation.progress import ProgressCallback, Standing
+from boomerang_cli.engine.distillation.progress import ProgressCallback
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.resumable_trainer import ResumableTrainer
 from boomerang_cli.engine.distillation.sharding import own_parameters, split_root
 from boomerang_cli.engine.distillation.step_end import StepEnd
 from boomerang_cli.engine.distillation.steps import Step, StepReader
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
-from boomerang_cli.engine.distillation.training_state import Saved, save_checkpoint
 from boomerang_cli.engine.models.patched_student import PatchedStudents
 from boomerang_cli.engine.models.position_scaling import positions_depend_on_length
 from boomerang_cli.engine.pair.layers import LayerMap, Owner
-from boomerang_cli.engine.processes.group import as_told_by, is_distributed, processes, rank
+from boomerang_cli.engine.processes.group import is_distributed, rank
 
 
 class DistillationTrainer(ResumableTrainer):
@@ -80,17 +78,12 @@ class DistillationTrainer(ResumableTrainer):
         eval_every: int | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> None:
-        super().__init__(student, args=arguments, train_dataset=texts[0])
+        super().__init__(student, recipe, folder, identity, args=arguments, train_dataset=texts[0])
         self.remove_callback(PrinterCallback)
         self.teacher = teacher
-        self.recipe = recipe
         self.evaluation_sequences = evaluation_sequences
-        self.folder = folder
         self.interrupts = interrupts
-        self.identity = dict(identity)
         self.on_progress = on_progress
-        self.standing = Standing(recipe)
-        self.position: torch.Tensor | None = None
         self._phase = recipe.phases[0]
         self._patched_steps = patched_steps
         self._patched: tuple[int, ...] = ()
@@ -289,38 +282,11 @@ class DistillationTrainer(ResumableTrainer):
     def _sum_over_processes(self, values: torch.Tensor) -> torch.Tensor:
         return self.accelerator.reduce(values, reduction="sum") if is_distributed() else values
 
-    # Checkpoints
+    # Beginning and end
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self.standing.clock.stop(self.state.global_step)
-        assert self.position is not None
-        progress = {
-            "step": self.state.global_step,
-            "position": as_told_by(processes() - 1, self.position.tolist(), self._control),  # it has the last sequences
-            **self.standing.as_json(),
-            "log": self.state.log_history,
-            **self.identity,
-        }
-        optimizer, schedule = self._plain_optimizer(), self._plain_schedule()
-        save_checkpoint(self.folder, self.student, optimizer, schedule, self.state, progress, self._control)
-        self._step_end.note_saved()
-        self.standing.clock.restart(self.state.global_step)
-
-    def go_on(self, checkpoint: Path | None, progress: Mapping[str, Any]) -> None:
-        """Train from the beginning, or from where ``checkpoint`` was saved, to the end.
-
-        Args:
-            progress: what ``read_progress`` found in the checkpoint, at rank 0's; empty without one.
-        """
-        if checkpoint is not None:
-            self._saved = Saved.open(checkpoint)
-            self._saved.restore_model(self.student)
-            self.standing = Standing.from_json(self.recipe, progress)
-            self.state.global_step, self.state.log_history = progress["step"], list(progress["log"])
-            if progress["step"] >= self.recipe.total_steps:
-                return  # only the student is still to be written
+    def train(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            return super().train(*args, **kwargs)
         finally:
             self._steps.end()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.files import as_utf8
-from boomerang_cli.engine.errors import ScoringError
+from boomerang_cli.engine.errors import ScoringError, check_least
 
 NEW_TOKENS = 64
 """A sample is at most so long: enough to see whether a model talks, and little beside scoring a text."""
@@ -40,6 +40,10 @@ class TaskSettings:
     system_instruction: str | None = None
     gen_kwargs: str | Mapping[str, Any] | None = None
     fewshot_as_multiturn: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_least(1, ScoringError, limit=self.limit)
+        check_least(0, ScoringError, num_fewshot=self.num_fewshot)
 
     @property
     def multiturn(self) -> bool:

@@ -22,9 +22,9 @@ def own_devices(name: str, gpus: int | None = None) -> tuple[torch.device, ...]:
         ScoringError: torch has no such device here.
     """
     if gpus is not None:
-        check_gpus(gpus)
         if name not in ("auto", "cuda"):
-            raise ProcessError(f"--gpus {gpus} with --device {name}: leave one of them out")
+            raise ProcessError(f"--gpus {gpus} with --device {name}: leave one of them out", usage=True)
+        check_gpus(gpus)
         return tuple(torch.device("cuda", index) for index in range(gpus))
     device = choose_device(name)
     if device.type != "cuda" or device.index is not None or not is_distributed():
@@ -45,6 +45,9 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+    except RuntimeError:
+        raise ScoringError(f"--device {name} is none of torch's: give cpu or cuda", usage=True) from None
+    try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise ScoringError(f"--device {name} is not there: give cpu, or leave it out") from None

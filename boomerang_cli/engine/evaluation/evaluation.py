@@ -111,7 +111,8 @@ class Evaluation:
             ScoringError: see :meth:`scores`.
         """
         found: dict[Blocks, list[float]] = {}
-        for piece, sums in self._scorer.score([Piece(rows, [Variant(blocks) for blocks in sets])], windows):
+        batch = Piece(rows, [Variant(blocks) for blocks in sets])
+        for piece, sums in self._scorer.score([batch], windows, kl_alone=True):
             found |= {variant.blocks: [window.kl for window in sums[variant]] for variant in piece.variants}
         return {blocks: found[blocks] for blocks in sets}
 

@@ -100,7 +100,8 @@ def read_gen_kwargs(given: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
         elif other := [part for part in given.split(",") if "=" not in part]:
             raise ScoringError(
                 f"--gen-kwargs {given}: {other[0]!r} is no name=value: give them as temperature=0.7,top_p=0.8, "
-                "and values with a comma as a JSON object"
+                "and values with a comma as a JSON object",
+                usage=True,
             )
         else:
             given = dict(simple_parse_args_string(given))
@@ -108,7 +109,7 @@ def read_gen_kwargs(given: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
         if name not in known:
             near = get_close_matches(name, known, n=3)
             hint = f"did you mean {', '.join(near)}" if near else f"there are {', '.join(_OF_LM_EVAL)}, temperature, …"
-            raise ScoringError(f"--gen-kwargs {name} is no argument of generation: {hint}")
+            raise ScoringError(f"--gen-kwargs {name} is no argument of generation: {hint}", usage=True)
     return given or {}
 
 
@@ -116,7 +117,7 @@ def _json_object(text: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(text)
     except ValueError as error:
-        raise ScoringError(f"--gen-kwargs {text} is no JSON object: {error}") from None
+        raise ScoringError(f"--gen-kwargs {text} is no JSON object: {error}", usage=True) from None
     return content
 
 

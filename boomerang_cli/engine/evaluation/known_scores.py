@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.files import ask
+from boomerang_cli.engine.output.output_marker import RESULTS_FILE
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.pair.student_config import SCORES_FILE
 
@@ -40,7 +41,7 @@ def known_scores(
         found = read_sweep(Path(results), pair)
         if other := found.other_files(pair):
             on_note(f"warning: {results} scored other files of the {other} than these: its scores may not be theirs")
-    elif ask((folder / "results.json").is_file):
+    elif ask((folder / RESULTS_FILE).is_file):
         from boomerang_cli.engine.evaluation.swept import find_sweep
 
         found = find_sweep(folder, pair, on_note)

@@ -16,8 +16,9 @@ from boomerang_cli.engine.checkpoint.files import RemoteFile
 from boomerang_cli.engine.checkpoint.hub_reading import fetch_file
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
+from boomerang_cli.engine.evaluation.read_rows import read_rows
 from boomerang_cli.engine.evaluation.rows import SweepRow
-from boomerang_cli.engine.evaluation.swept import Swept, read_names, read_rows
+from boomerang_cli.engine.evaluation.swept import Swept, by_blocks, read_names
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.order import parse_order
 from boomerang_cli.engine.pair.pair import Pair
@@ -92,7 +93,7 @@ def find_published(pair: Pair, on_note: Callable[[str], None]) -> Swept | None:
 def _read(path: Path, layer_map: LayerMap, place: Path) -> Swept:
     content, damaged = read_json(path), SelectionError("it holds no sweep")
     rows, orders, digests = (content.get(key) for key in ("rows", "orders", "sha256"))
-    if not isinstance(rows, list) or not isinstance(orders, list) or not orders or not isinstance(digests, dict):
+    if not isinstance(orders, list) or not orders or not isinstance(digests, dict):
         raise damaged
     if not _is_printable(content):  # names of it come to a terminal
         raise SelectionError("it holds names that cannot be printed")
@@ -102,7 +103,7 @@ def _read(path: Path, layer_map: LayerMap, place: Path) -> Swept:
         data=read_names(content.get("data")),
         best=read[0],
         orders={order.name: order for order in (read[0], *reversed(read))},
-        rows=read_rows(rows, layer_map, damaged),
+        rows=by_blocks(read_rows(rows, damaged), layer_map),
         fingerprints=digests,
     )
 

@@ -12,7 +12,6 @@ from boomerang_cli.engine.evaluation.curve import draw_curve
 from boomerang_cli.engine.evaluation.rows import (
     ORDER_FILE,
     PICTURE_FILE,
-    RESULTS_FILE,
     SAMPLES_FILE,
     TABLE_FILE,
     VECTORS_FILE,
@@ -22,6 +21,7 @@ from boomerang_cli.engine.evaluation.rows import (
 )
 from boomerang_cli.engine.evaluation.samples import samples_document
 from boomerang_cli.engine.evaluation.sweep_files import keep_file
+from boomerang_cli.engine.output.output_marker import RESULTS_FILE
 from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.order import Order

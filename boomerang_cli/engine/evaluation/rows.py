@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.output.output_marker import RESULTS_FILE
 from boomerang_cli.engine.pair.order import Order
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.evaluation.pareto import Recommendation
     from boomerang_cli.engine.output.planner import Planner
 
-RESULTS_FILE, TABLE_FILE, ORDER_FILE = "results.json", "results.csv", "order.json"
+TABLE_FILE, ORDER_FILE = "results.csv", "order.json"
 PICTURE_FILE, VECTORS_FILE, SAMPLES_FILE = "curve.png", "curve.svg", "samples.md"
 RESULTS = (RESULTS_FILE, TABLE_FILE, ORDER_FILE, PICTURE_FILE, VECTORS_FILE, SAMPLES_FILE)
 """The files that a sweep writes; the last three where there is something to show."""

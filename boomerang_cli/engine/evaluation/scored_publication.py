@@ -12,8 +12,8 @@ from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import BoomerangError, SelectionError
 from boomerang_cli.engine.evaluation.known_scores import SWEEP, known_scores
 from boomerang_cli.engine.evaluation.published_sweep import digests_of, published, row_contents
-from boomerang_cli.engine.evaluation.rows import RESULTS_FILE
 from boomerang_cli.engine.evaluation.swept import Swept
+from boomerang_cli.engine.output.output_marker import RESULTS_FILE
 from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.pair.pair import Pair, open_pair
 from boomerang_cli.engine.pair.student_config import SCORES_FILE, STUDENT_CONFIG_FILE, is_student

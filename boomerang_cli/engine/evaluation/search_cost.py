@@ -98,7 +98,7 @@ def _rise(scorer: Scorer, sets: Sequence[Blocks], windows: Windows, count: int) 
     variants = [Variant(each) for each in sets]
 
     def score() -> None:
-        scorer.score(variants, repeated, range(count))
+        scorer.score(variants, repeated, range(count), kl_alone=True)
 
     return rise_of(score, ())
 
@@ -108,7 +108,7 @@ def _seconds(scorer: Scorer, tree: SetTree, windows: Windows) -> float:
 
     def timed(sets: Sequence[Blocks]) -> float:
         started = time.monotonic()
-        scorer.score([Variant(each) for each in sets], windows, rows)
+        scorer.score([Variant(each) for each in sets], windows, rows, kl_alone=True)
         return time.monotonic() - started
 
     few, many = _sets_of_last(tree, _FEW), _sets_of_last(tree, _MANY)

@@ -64,21 +64,28 @@ class SharedScorer:
         return self._scorer.batches(windows)
 
     def score(
-        self, batches: Sequence[Piece], windows: Windows, tell: Callable[[float], None] = lambda share: None
+        self,
+        batches: Sequence[Piece],
+        windows: Windows,
+        tell: Callable[[float], None] = lambda share: None,
+        *,
+        kl_alone: bool = False,
     ) -> Iterator[tuple[Piece, Sums]]:
         """Score some batches, and yield them in pieces, each with the sums of its windows.
 
         Args:
             tell: called with the share that is done, as far as this process knows.
+            kl_alone: see ``Scorer.score``.
 
         Raises:
             ScoringError: see ``Scorer.score``; or a score is no number, as half precision can make it.
         """
 
         def work(piece: Piece) -> tuple[Sums, int | None]:
-            sums = self._scorer.score(
-                piece.variants, windows, piece.rows, lambda models: tell(models / len(piece.variants))
-            )
+            def tell_share(models: int) -> None:
+                tell(models / len(piece.variants))
+
+            sums = self._scorer.score(piece.variants, windows, piece.rows, tell_share, kl_alone=kl_alone)
             return sums, self._scorer.batch_size
 
         fitting = []

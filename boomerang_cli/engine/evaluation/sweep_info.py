@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +11,9 @@ from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.evaluation.pareto import Recommendation, Size
-from boomerang_cli.engine.evaluation.rows import ORDER_FILE, RESULTS_FILE, SweepRow
-
-_NEEDED = {"layers": int, "depth": int, "parameters": int, "bytes": int, "order": str, "patched_blocks": list}
+from boomerang_cli.engine.evaluation.read_rows import read_rows
+from boomerang_cli.engine.evaluation.rows import ORDER_FILE, SweepRow
+from boomerang_cli.engine.output.output_marker import RESULTS_FILE
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,7 +48,8 @@ def read_sweep_info(path: Path) -> SweepInfo:
         CheckpointError: they are damaged.
     """
     finished = (path / RESULTS_FILE).is_file()
-    content = read_json(path / RESULTS_FILE) if finished else {}
+    content = read_json(path / RESULTS_FILE) if finished else {"rows": []}
+    damaged = CheckpointError(f"{path / RESULTS_FILE} holds no rows of a sweep: run the sweep again")
     order = read_json(path / ORDER_FILE).get("order") if (path / ORDER_FILE).is_file() else None
     return SweepInfo(
         kind="sweep",
@@ -59,7 +59,7 @@ def read_sweep_info(path: Path) -> SweepInfo:
         student=content.get("student"),
         data=tuple(map(str, content.get("data") or ())),
         order=order if isinstance(order, str) else None,
-        rows=read_rows(content, path / RESULTS_FILE),
+        rows=read_rows(content.get("rows"), damaged),
         recommended=_recommendation(content.get("recommended"), path / RESULTS_FILE),
         models=tuple(sorted(config.parent for config in path.glob(f"*/{CONFIG_FILE}"))),
     )
@@ -75,23 +75,3 @@ def _recommendation(content: Any, name: Path) -> Recommendation | None:
         return Recommendation(content["measure"], tuple(sizes), knee, content["rule"], content["reason"])
     except (TypeError, LookupError):
         raise CheckpointError(f"{name} holds no recommendation of a sweep: run the sweep again") from None
-
-
-def read_rows(content: Mapping[str, Any], name: Path) -> tuple[SweepRow, ...]:
-    """Return the rows of a ``results.json``; what other versions wrote beside them is left out.
-
-    Raises:
-        CheckpointError: they are none of a sweep.
-    """
-    rows = content.get("rows", [])
-    known = {field.name for field in fields(SweepRow)}
-    if not isinstance(rows, list) or not all(map(_is_row, rows)):
-        raise CheckpointError(f"{name} holds no rows of a sweep: run the sweep again")
-    return tuple(
-        SweepRow(**{**{key: row[key] for key in row if key in known}, "patched_blocks": tuple(row["patched_blocks"])})
-        for row in rows
-    )
-
-
-def _is_row(row: Any) -> bool:
-    return isinstance(row, dict) and all(isinstance(row.get(key), kind) for key, kind in _NEEDED.items())

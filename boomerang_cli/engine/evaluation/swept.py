@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
-from boomerang_cli.engine.evaluation.rows import ORDER_FILE, RESULTS_FILE, SCORES, SweepRow
+from boomerang_cli.engine.evaluation.read_rows import read_rows
+from boomerang_cli.engine.evaluation.rows import ORDER_FILE, SweepRow
+from boomerang_cli.engine.output.output_marker import RESULTS_FILE
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.order import NAMED, Order, find_order, read_order
 from boomerang_cli.engine.pair.pair import Pair
-
-_WHOLE = ("layers", "depth", "parameters", "bytes")
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,6 @@ def _read(folder: Path, layer_map: LayerMap) -> Swept:
     best = read_order(folder / ORDER_FILE, layer_map)
     others = [read_order(path, layer_map) for path in sorted(folder.glob("order-*.json"))]
     content = read_json(folder / RESULTS_FILE)
-    if not isinstance(content.get("rows"), list):
-        raise SelectionError(f"{folder / RESULTS_FILE} holds no rows: write it anew with `boomerang sweep --overwrite`")
     damaged = SelectionError(f"{folder / RESULTS_FILE} is damaged: `boomerang sweep --overwrite` writes it anew")
     prints = content.get("fingerprints")
     return Swept(
@@ -118,7 +115,7 @@ def _read(folder: Path, layer_map: LayerMap) -> Swept:
         data=read_names(content.get("data")),
         best=best,
         orders={order.name: order for order in (best, *others)},
-        rows=read_rows(content["rows"], layer_map, damaged),
+        rows=by_blocks(read_rows(content.get("rows"), damaged), layer_map),
         fingerprints=prints if isinstance(prints, dict) else {},
     )
 
@@ -128,41 +125,11 @@ def read_names(content: Any) -> tuple[str, ...]:
     return tuple(map(str, content)) if isinstance(content, list) else ()
 
 
-def read_rows(content: list[Any], layer_map: LayerMap, damaged: SelectionError) -> dict[tuple[int, ...], SweepRow]:
-    """Return the rows of a pair, whoever wrote them, by the blocks that are patched; each model counts once, the first.
+def by_blocks(rows: Sequence[SweepRow], layer_map: LayerMap) -> dict[tuple[int, ...], SweepRow]:
+    """Return the rows of a pair by the blocks that are patched; each model counts once, the first.
 
     Raises:
-        SelectionError: ``damaged``, or blocks that the pair does not have.
+        SelectionError: blocks that the pair does not have.
     """
-    read = [_row(row, layer_map, damaged) for row in content]
-    return {row.patched_blocks: row for row in reversed(read)}
-
-
-def _row(content: Any, layer_map: LayerMap, damaged: SelectionError) -> SweepRow:
-    """Return a row; what is no number there is not known (errors as in :func:`read_rows`)."""
-    if not isinstance(content, dict) or not isinstance(content.get("patched_blocks"), list):
-        raise damaged
-    if any(type(content.get(name)) is not int for name in _WHOLE) or not isinstance(content.get("order"), str):
-        raise damaged
-    try:
-        blocks = layer_map.check_blocks(content["patched_blocks"])
-    except TypeError:
-        raise damaged from None
-    scores = {name: content[name] for name in SCORES if _is_number(content.get(name))}
-    planned = {name: content[name] for name in _WHOLE}
-    tasks = _tasks(content.get("tasks"))
-    return SweepRow(**planned, order=content["order"], patched_blocks=blocks, tasks=tasks, **scores)
-
-
-def _tasks(content: Any) -> dict[str, dict[str, float]] | None:
-    """Return lm-eval's numbers by task, as far as they are numbers."""
-    if not isinstance(content, dict):
-        return None
-    found = {task: numbers for task, numbers in content.items() if isinstance(numbers, dict)}
-    return {task: {name: each for name, each in own.items() if _is_number(each)} for task, own in found.items()} or None
-
-
-def _is_number(value: Any) -> bool:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    return abs(value) < sys.float_info.max  # neither a NaN nor an integer that no float can hold
+    checked = [replace(row, patched_blocks=layer_map.check_blocks(row.patched_blocks)) for row in rows]
+    return {row.patched_blocks: row for row in reversed(checked)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -12,6 +12,7 @@ from boomerang_cli.engine.distillation.readers import TEXT_COLUMN
 from boomerang_cli.engine.distillation.sequences import check_token_ids
 from boomerang_cli.engine.distillation.text import check_sequence_length, positions_of
 from boomerang_cli.engine.errors import DataError
+from boomerang_cli.engine.evaluation.text_settings import TextSettings
 from boomerang_cli.engine.evaluation.windows import Windows, read_windows
 from boomerang_cli.engine.pair.order import SEARCHED
 from boomerang_cli.engine.pair.origin import told
@@ -20,33 +21,6 @@ from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, Studen
 
 DEFAULT_LENGTH = 2048
 _ORIGIN = f"the student's {STUDENT_CONFIG_FILE} names the text, --data another"
-
-
-@dataclass(frozen=True)
-class TextSettings:
-    """Which text, and how it is cut.
-
-    Attributes:
-        data: what to score on; empty: the text that the student's distillation was evaluated on, if it records one.
-        calibration: what to search orders on; empty: the beginning of ``data``.
-        sequences, calibration_sequences: windows of each, at most.
-        sequence_length: tokens in a window; None is what the teacher has positions for, 2048 at most.
-        stride: tokens from the beginning of a window to that of the next; None is the length.
-    """
-
-    data: Sequence[str] = ()
-    calibration: Sequence[str] = ()
-    sequences: int = 512
-    calibration_sequences: int = 64
-    sequence_length: int | None = None
-    stride: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("sequences", "calibration_sequences", "stride"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise DataError(f"--{name.replace('_', '-')} {value} must be 1 or more", usage=True)
-        if self.sequence_length is not None and self.sequence_length < 2:
-            raise DataError(f"--sequence-length {self.sequence_length} must be 2 or more", usage=True)
 
 
 @dataclass(frozen=True)
@@ -104,11 +78,7 @@ def find_texts(settings: TextSettings, pair: Pair) -> Texts:
     if length is None:
         length = min(DEFAULT_LENGTH, positions_of(pair.teacher) or DEFAULT_LENGTH)
     check_sequence_length(pair.teacher, length)
-    stride = settings.stride or length
-    if stride > length:
-        raise DataError(
-            f"--stride {stride} would leave text out between windows of {length} tokens: give at most {length}"
-        )
+    stride = replace(settings, sequence_length=length).stride or length
     data, lacking = (_named(settings.data, "--data"), None) if settings.data else _recorded(pair.student_config)
     calibration = _named(settings.calibration, "--calibration")
     return Texts(data, lacking, calibration, length, stride, settings, pair.vocabulary_size)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from boomerang_cli.engine.checkpoint.files import SourceFile
 from boomerang_cli.engine.errors import CheckpointError
-from boomerang_cli.engine.output.plan import Copy, Plan
+from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.planner import Planner
+from boomerang_cli.engine.output.shards import Copy
 from boomerang_cli.engine.pair.order import find_order
 from boomerang_cli.engine.pair.pair import Pair, open_pair
 

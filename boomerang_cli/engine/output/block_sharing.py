@@ -17,7 +17,8 @@ from pathlib import Path
 from boomerang_cli.engine.checkpoint.files import SourceFile
 from boomerang_cli.engine.checkpoint.tensors import BLOCK_BYTES
 from boomerang_cli.engine.checkpoint.weights import SINGLE_FILE
-from boomerang_cli.engine.output.plan import Copy, Plan, Shard, shard_names
+from boomerang_cli.engine.output.plan import Plan
+from boomerang_cli.engine.output.shards import Copy, Shard, shard_names
 from boomerang_cli.engine.output.system_calls import share_block
 
 _WORTH_A_FILE_BYTES = 8 * 2**20

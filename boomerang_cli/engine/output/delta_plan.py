@@ -11,7 +11,8 @@ from boomerang_cli.engine.checkpoint.parts import Parts
 from boomerang_cli.engine.checkpoint.same_bytes import hold_the_same
 from boomerang_cli.engine.checkpoint.tensors import Tensor
 from boomerang_cli.engine.output.difference import Difference
-from boomerang_cli.engine.output.plan import Copy, Plan
+from boomerang_cli.engine.output.plan import Plan
+from boomerang_cli.engine.output.shards import Copy
 from boomerang_cli.engine.pair.delta import Delta
 
 

@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 MARKER_FILE = ".boomerang"
+RESULTS_FILE = "results.json"
+"""What a sweep's folder holds once it is finished."""
 
 Kind = Literal["student-init", "student", "patched", "sweep", "demo", "training"]
 """What a folder is: each is replaced by its own kind alone."""

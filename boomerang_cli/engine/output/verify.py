@@ -14,7 +14,8 @@ from boomerang_cli.engine.checkpoint.tensors import DTYPE_BYTES, Tensor
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE, INDEX_FILE
 from boomerang_cli.engine.errors import BoomerangError, OutputError
 from boomerang_cli.engine.output.output_marker import MARKER_FILE
-from boomerang_cli.engine.output.plan import Copy, Plan, as_json_text, index_of
+from boomerang_cli.engine.output.plan import Plan, as_json_text, index_of
+from boomerang_cli.engine.output.shards import Copy
 
 _PIECE_VALUES = 2**20
 """Compared at once: a few megabytes of each file stand in memory."""

@@ -17,7 +17,8 @@ from boomerang_cli.engine.errors import CheckpointError, OutputError
 from boomerang_cli.engine.output.moves import Mover, copy_file
 from boomerang_cli.engine.output.output_folder import check_output, output_folder
 from boomerang_cli.engine.output.output_marker import Kind
-from boomerang_cli.engine.output.plan import Plan, Shard, as_json_text, index_of
+from boomerang_cli.engine.output.plan import Plan, as_json_text, index_of
+from boomerang_cli.engine.output.shards import Shard
 from boomerang_cli.engine.output.system_calls import reserve
 
 if TYPE_CHECKING:

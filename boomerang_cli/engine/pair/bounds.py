@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.errors import SelectionError, check_above_zero
 from boomerang_cli.engine.sizes import parse_bytes, parse_count, show_bytes, show_count
 
 WRITING_SPEED = "generated_tokens_per_second"
@@ -116,7 +116,5 @@ class Use:
             if others := [flag for flag, value in given.items() if value is not None]:
                 raise SelectionError(f"{others[0]} says what --memory is used for: give that, too", usage=True)
             return None
-        for flag, value in given.items():
-            if value is not None and not 0 < value < math.inf:
-                raise SelectionError(f"{flag} {value:g} must be above 0", usage=True)
+        check_above_zero(SelectionError, context=context, batch=batch, weights_bits=weights_bits)
         return cls(context, batch or 1, weights_bits)

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import accumulate, chain, pairwise
 from typing import Literal
 
-from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.errors import SelectionError, check_least
 
 Owner = Literal["teacher", "student"]
 
@@ -44,8 +44,7 @@ def default_kept_layers(
     """
     if every < 2:
         raise SelectionError(f"--every {every} drops nothing: give 2 or more", usage=True)
-    if keep_first < 1 or keep_last < 1:
-        raise SelectionError(f"--keep-first {keep_first} and --keep-last {keep_last} must be 1 or more", usage=True)
+    check_least(1, SelectionError, keep_first=keep_first, keep_last=keep_last)
     span = (every - 1) * period
     dropped = {
         layer
@@ -53,6 +52,19 @@ def default_kept_layers(
         for layer in range(start, start + span)
     }
     return tuple(layer for layer in range(teacher_layers) if layer not in dropped)
+
+
+def check_kept(kept: Sequence[int]) -> None:
+    """Refuse layers that no student keeps, whatever its teacher.
+
+    Raises:
+        SelectionError: they are not ascending, or do not start with 0.
+    """
+    shown = ",".join(map(str, kept)) or "none"
+    if not kept or kept[0] != 0:
+        raise SelectionError(f"kept layers must start with layer 0, not {shown}", usage=True)
+    if any(later <= earlier for earlier, later in pairwise(kept)):
+        raise SelectionError(f"kept layers must ascend without repeats: {shown}", usage=True)
 
 
 @dataclass(frozen=True)
@@ -67,11 +79,7 @@ class LayerMap:
     kept: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        shown = ",".join(map(str, self.kept)) or "none"
-        if not self.kept or self.kept[0] != 0:
-            raise SelectionError(f"kept layers must start with layer 0, not {shown}")
-        if any(later <= earlier for earlier, later in pairwise(self.kept)):
-            raise SelectionError(f"kept layers must ascend without repeats: {shown}")
+        check_kept(self.kept)
         if self.kept[-1] >= self.teacher_layers:
             raise SelectionError(
                 f"kept layer {self.kept[-1]} is outside the teacher's {self.teacher_layers} layers "

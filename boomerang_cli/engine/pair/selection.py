@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.errors import SelectionError, check_least
 from boomerang_cli.engine.pair.bounds import Bound
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.order import Order
@@ -31,6 +31,8 @@ class Selection:
     bounds: tuple[Bound, ...] = ()
 
     def __post_init__(self) -> None:
+        check_least(0, SelectionError, layers=self.layers)
+        check_least(1, SelectionError, depth=self.depth)
         outright = {"--layers": self.layers, "--depth": self.depth, "--blocks": self.blocks}
         given = [flag for flag, value in outright.items() if value is not None]
         given += [self.bounds[0].flag.split()[0]] if self.bounds else []

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from boomerang_cli.engine.errors import ProcessError
+from boomerang_cli.engine.errors import ProcessError, check_least
 
 _SHUTDOWN_SECONDS = "900"
 """How long the launcher waits, after Ctrl-C, for a step to end and a checkpoint to be written."""
@@ -40,8 +40,7 @@ def check_gpus(gpus: int) -> None:
     Raises:
         ProcessError: the machine has fewer, or this is such a process already.
     """
-    if gpus < 1:
-        raise ProcessError(f"--gpus {gpus} must be 1 or more", usage=True)
+    check_least(1, ProcessError, gpus=gpus)
     if is_launched():
         raise ProcessError(f"--gpus {gpus} under torchrun: leave one of them out")
     import torch

@@ -10,10 +10,9 @@ from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.errors import CheckpointError, ModelNotFoundError, SelectionError
+from boomerang_cli.engine.output.output_marker import RESULTS_FILE
 from boomerang_cli.engine.publishing.card import Results
 from boomerang_cli.engine.publishing.publication import Publication, prepare
-
-RESULTS_FILE = "results.json"
 
 
 def is_sweep(folder: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,10 +19,11 @@ from boomerang_cli.engine.checkpoint.derivation.blank_model import (
 from boomerang_cli.engine.checkpoint.derivation.code_scan import code_problem
 from boomerang_cli.engine.checkpoint.derivation.guards import check_kept, check_sharing
 from boomerang_cli.engine.checkpoint.derivation.layer_fields import find_layer_fields, find_stack
+from boomerang_cli.engine.checkpoint.derivation.left_out import passed_over, prediction_layers, unread, unused_heads
 from boomerang_cli.engine.checkpoint.derivation.refusal import NotDerivableError
-from boomerang_cli.engine.checkpoint.derivation.run_order import runs_before
+from boomerang_cli.engine.checkpoint.derivation.surroundings import common_prefix, final_norm, what_is_around
 from boomerang_cli.engine.checkpoint.derivation.wrapped import carried_prefixes, spellings, with_rules_of, wrapper_of
-from boomerang_cli.engine.checkpoint.families import ENCODERS, FAMILIES, UNREAD, Family
+from boomerang_cli.engine.checkpoint.families import FAMILIES, Family
 from boomerang_cli.engine.checkpoint.family_table import check_required
 from boomerang_cli.engine.checkpoint.layer_config import layer_values
 from boomerang_cli.engine.errors import UnsupportedModelError
@@ -60,8 +61,8 @@ def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
         raise NotDerivableError(problem)
     # 4. What runs before and after them.
     body = f"{stack.rstrip('.').rpartition('.')[0]}." if wrapper else ""
-    before, after, head = _around(model, stack, modules, names, body)
-    base = _common_prefix(before[0], prefixes[stack])
+    before, after, head = what_is_around(model, stack, modules, names, body)
+    base = common_prefix(before[0], prefixes[stack])
     if wrapper:
         text = [prefixes[stack], *before, *after, head]
         before += carried_prefixes(modules, text)
@@ -70,13 +71,13 @@ def derive(config: Mapping[str, Any], tensors: Collection[str]) -> Family:
         base=base,
         layers=prefixes[stack],
         before=tuple(before),
-        after=(*after, *_unused_heads(config, base, head), head),
-        final_norm=_final_norm(after, base),
+        after=(*after, *unused_heads(config, base, head), head),
+        final_norm=final_norm(after, base),
         head=head,
         tied_bias=_tied_bias(model, names),
         tied_by_default=_tied_by_default(blueprint.untied(config)),
         depth_field=depth_field,
-        dropped=(*_unread(names), *_dropped(model, modules, names), *(_prediction_names(model) if wrapper else ())),
+        dropped=(*unread(names), *passed_over(model, modules, names), *(prediction_layers(model) if wrapper else ())),
         float32=_kept_in_float32(model, "_keep_in_fp32_modules_strict"),
         float32_in_float16=_kept_in_float32(model, "_keep_in_fp32_modules"),
         layer_lists=tuple(fields.lists),
@@ -153,60 +154,6 @@ def _stacks(model: Any, modules: Iterable[str], names: Names) -> dict[str, int]:
     return {prefix: length for prefix, length in lengths.items() if found[prefix] == set(range(length))}
 
 
-def _around(
-    model: Any, stack: str, modules: Mapping[str, str], names: Names, body: str
-) -> tuple[list[str], list[str], str]:
-    """Return what runs before the layers, the embedding first, what runs after, and the head, as named on disk.
-
-    Args:
-        body: what stands before the names of the text model's body; no other modules but the head are told.
-    """
-    by_identity = {id(module): name for name, module in model.named_modules()}
-    try:
-        embedding = by_identity.get(id(model.get_input_embeddings()))
-        head = by_identity.get(id(model.get_output_embeddings()))
-    except NotImplementedError:  # of a class whose parts have other names than most
-        embedding = head = None
-    if embedding is None or head is None:
-        raise NotDerivableError("it has no embedding or no head of its own")
-    on_disk = {module: name for name, module in modules.items()}
-
-    def disk_name(module: str) -> str:
-        # What no file of a tied model holds: within another, a head has its old name in files.
-        spelled = (names.to_disk(module), module) if body else (module, names.to_disk(module))
-        for name in (on_disk.get(module), *spelled):
-            if name and names.to_module(name) == module:
-                return name
-        raise NotDerivableError(f"it is not known what {module} is called in the files")
-
-    first = runs_before(model, stack)
-    before: list[str] = [disk_name(f"{embedding}.weight")]
-    after: list[str] = []
-    for name, module in modules.items():
-        if module not in names.known or module.startswith(stack) or not module.startswith(body):
-            continue
-        if module in (f"{embedding}.weight", f"{head}.weight"):
-            continue
-        owner = module.rpartition(".")[0]
-        if owner == head:
-            continue
-        if not owner or stack.startswith(f"{owner}."):
-            raise NotDerivableError(f"{name} belongs to the body itself: before or after the layers")
-        # With a module's name, so that a bias that not every model of the type has is known too.
-        own = f"{name.rpartition('.')[0]}." if name.rpartition(".")[2] == module.rpartition(".")[2] else name
-        (before if owner in first else after).append(own)
-    bias = f"{head}.bias"
-    if bias in names.known:
-        after.append(disk_name(bias))
-    return list(dict.fromkeys(before)), list(dict.fromkeys(after)), disk_name(f"{head}.weight")
-
-
-def _final_norm(after: Sequence[str], base: str) -> str | None:
-    """Return the only module of the body that runs after the layers, which every file of the type must hold."""
-    inner = [name for name in after if name.startswith(base) and name.endswith(".")]
-    return inner[0] if base and len(inner) == 1 else None
-
-
 def _tied_bias(model: Any, names: Names) -> tuple[str, str] | None:
     tied = getattr(model, "_tied_weights_keys", None)
     if not isinstance(tied, dict):
@@ -234,36 +181,6 @@ def _tied_by_default(config: Mapping[str, Any]) -> bool:
         raise NotDerivableError(str(error)) from None
 
 
-def _unread(names: Names) -> tuple[str, ...]:
-    """Return the patterns of what no model reads, but for those that this model has tensors of."""
-    return tuple(each for each in UNREAD if not any(re.search(each, name) for name in names.known))
-
-
-def _unused_heads(config: Mapping[str, Any], base: str, head: str) -> tuple[str, ...]:
-    """Return what files of an encoder hold beside the head of masked words: heads that were trained with it."""
-    if config.get("model_type") not in ENCODERS:
-        return ()
-    return (f"{base}pooler.", *(("cls.seq_relationship.",) if head.startswith("cls.") else ()))
-
-
-def _dropped(model: Any, modules: Mapping[str, str], names: Names) -> list[str]:
-    """Return patterns of tensors that files hold beside the model's own, which its class says to pass over."""
-    patterns = tuple(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
-    dropped = set()
-    for name, module in modules.items():
-        if module in names.known or any(re.search(each, name) for each in UNREAD):
-            continue
-        if not any(re.search(pattern, name) for pattern in patterns):
-            raise NotDerivableError(f"{name} is no tensor of the model")
-        dropped.add(re.sub(r"\\\.\d+\\\.", r"\\.\\d+\\.", f"^{re.escape(name)}$"))
-    return sorted(dropped)
-
-
-def _prediction_names(model: Any) -> list[str]:
-    """Return the patterns of layers that predict several tokens at once: files hold them, and the class has none."""
-    return [each for each in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or () if "mtp" in each]
-
-
 def _kept_in_float32(model: Any, attribute: str) -> tuple[str, ...]:
     return tuple(sorted(getattr(model, attribute, None) or ()))
 
@@ -278,15 +195,6 @@ def _first_apart(config: Mapping[str, Any], family: Family, model: Any, stack: s
 
 def _is_sparse(name: str, whole: Mapping[str, Any]) -> bool:
     return name == "mlp_only_layers" and "decoder_sparse_step" in whole
-
-
-def _common_prefix(one: str, other: str) -> str:
-    parts = []
-    for left, right in zip(one.split("."), other.split("."), strict=False):
-        if left != right:
-            break
-        parts.append(f"{left}.")
-    return "".join(parts)
 
 
 def _kept_sets(depth: int, reached: int) -> list[tuple[int, ...]]:
