@@ -15,8 +15,9 @@ from boomerang_cli.engine.errors import OutputError, SelectionError
 from boomerang_cli.engine.evaluation.known_scores import known_scores
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
-from boomerang_cli.engine.output.plan import Plan, as_json_text
+from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.planner import Planner
+from boomerang_cli.engine.output.recorded_student import with_student_config
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.bounds import Use, read_bounds
 from boomerang_cli.engine.pair.layers import Owner
@@ -24,7 +25,6 @@ from boomerang_cli.engine.pair.order import Order, find_order
 from boomerang_cli.engine.pair.pair import Pair, open_pair
 from boomerang_cli.engine.pair.patched_config import patched_config
 from boomerang_cli.engine.pair.selection import Selection
-from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE
 from boomerang_cli.engine.publishing.card import model_documents
 from boomerang_cli.engine.publishing.provenance import layer_sources
 
@@ -231,7 +231,7 @@ def patch(
         check_output(target, "patched", overwrite=overwrite, dry_run=dry_run)
         check_spares(target, pair.student.folder, pair.teacher.folder)
     plan = plan.with_documents(model_documents(plan, pair, order=named, patched_blocks=patched, name=target.name))
-    plan = plan.with_documents({STUDENT_CONFIG_FILE: as_json_text(patched_config(pair, patched, found).as_json())})
+    plan = with_student_config(plan, patched_config(pair, patched, found))
     pushed = verified = None
     if push is None:
         plan = arrange_for_sharing(plan, target)
