@@ -90,6 +90,7 @@ def student_provenance(student: Checkpoint, family: Family, recorded: StudentCon
         "parameters": own["parameters"],
         "dtype": student.main_dtype,
         "distillation": dict(recorded.distillation) or None,
+        **({"trained_elsewhere": True} if recorded.is_of_other_tools else {}),
         **_weight_delta(recorded),
         "license": own["license"],
     }
