@@ -31,7 +31,7 @@ from boomerang_cli.engine.distillation.recipe import Alignment, Sampling, Schedu
 from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.distillation.start import find_start
 from boomerang_cli.engine.distillation.step_end import check_steps_between
-from boomerang_cli.engine.distillation.student import plan_student
+from boomerang_cli.engine.distillation.student import default_output, plan_student
 from boomerang_cli.engine.distillation.text import check_sequence_lengths, fit_lengths, look_at_text, open_text
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
@@ -96,7 +96,7 @@ class DistillPlan(DistillResult):
 def distill(
     student_init: str | Path = "student-init",
     *,
-    output: str | Path = "student",
+    output: str | Path | None = None,
     teacher: str | Path | None = None,
     keep: Sequence[int] | None = None,
     recipe: str = "paper",
@@ -164,7 +164,8 @@ def distill(
     Args:
         student_init (str | Path, default "student-init"): a folder, or ``owner/name[@revision]`` on the Hub, that
             ``init_student`` wrote; or a patched model, which a few steps heal, or any student, to be trained further.
-        output (str | Path, default "student"): the folder to write.
+        output (str | Path, optional): the folder to write; None is ``student``; of a ``student_init`` that was
+            trained or patched before its own name and ``-trained``.
         teacher (str | Path, optional): a folder, or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_TEACHER,
             else what the student records, else that of a published student.
         keep (Sequence[int], optional): the teacher layers that the student copied, ascending from 0; for a student
@@ -300,8 +301,8 @@ def distill(
     )
     check_plan_options(dry_run, gpus=gpus, gpu_memory=gpu_memory, tokens_per_second=tokens_per_second, measure=measure)
     levers = Levers(gradient_checkpointing, optimizer, offload, attention, compile)
-    target = Path(output)
-    check_output(target, "student", overwrite=overwrite, dry_run=dry_run)
+    if output is not None:
+        check_output(Path(output), "student", overwrite=overwrite, dry_run=dry_run)
     check_reporter(report_to)
     check_steps_between("--save-every", save_every)
     check_steps_between("--eval-every", eval_every)
@@ -309,6 +310,8 @@ def distill(
     for note in sources.notes:
         on_note(note)
     pair = _open_student_init(student_init, teacher, keep, download=measure or not dry_run)
+    target = Path(output or default_output(pair))
+    check_output(target, "student", overwrite=overwrite, dry_run=dry_run)
     check_utf8(target, pair.student.folder, pair.teacher.folder)
     lengths = {"sequence_length": sequence_length, "sft_sequence_length": sft_sequence_length}
     chosen, shortened = fit_lengths(chosen, pair.teacher, {key for key, value in lengths.items() if value is not None})

@@ -24,10 +24,18 @@ from boomerang_cli.engine.pair.layers import LayerSource
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.pair.student_config import StudentConfig
 from boomerang_cli.engine.processes.group import rank
+from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE
 from boomerang_cli.engine.sizes import parse_bytes
 
 METRICS_FILE = "metrics.jsonl"
 MAX_SHARD_SIZE = "5GB"
+
+
+def default_output(pair: Pair) -> str:
+    """Return where a student is written by itself: one that is trained on takes no other's place."""
+    recorded = pair.student_config
+    trained = recorded.distillation or recorded.weight_delta or recorded.trained_elsewhere
+    return f"{Path(pair.student.name).name}-trained" if trained or PROVENANCE_FILE in pair.student.files else "student"
 
 
 def plan_student(pair: Pair, dtype: str = "auto") -> Plan:
