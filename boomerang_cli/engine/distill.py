@@ -169,7 +169,7 @@ def distill(
         teacher (str | Path, optional): a folder, or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_TEACHER,
             else what the student records, else that of a published student.
         keep (Sequence[int], optional): the teacher layers that the student copied, ascending from 0; for a student
-            without ``student_config.json``.
+            that does not record them.
         recipe (str, default "paper"): what stands behind each value below that is None: ``paper``, or ``adapt`` or
             ``between``, which differ from it where they are named there.
         data (Sequence[str], optional): text to train on: Hub datasets ``owner/name[:config[:split]][@revision]``,

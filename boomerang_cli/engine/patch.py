@@ -150,7 +150,7 @@ def patch(
         teacher (str | Path, optional): a folder, or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_TEACHER,
             else what the student records, else that of a published student.
         keep (Sequence[int], optional): the teacher layers that the student copied, ascending from 0; for a student
-            without ``student_config.json``.
+            that does not record them.
         output (str | Path, optional): the folder to write; None is ``patched-<depth>L``.
         dtype (str, default "auto"): ``float32``, ``bfloat16`` or ``float16``. ``auto`` is that of both models, or
             ``bfloat16`` where theirs differ.
