@@ -53,7 +53,7 @@ def follow_layers(
             marked_layers = [kind == marked for kind in lists[listed]]
             begins = marked_layers == marks(len(marked_layers), period, begins=True)  # as ModernBERT's; else they end
             found = _holding([marked_layers[layer] for layer in layers], period, begins=begins)
-            if found is None and (field in _NEVER_NULL or config["model_type"] in _NEVER_NULL_IN):
+            if found is None and (field in _NEVER_NULL or config.get("model_type") in _NEVER_NULL_IN):
                 resized.pop(field, None)
             elif found != period or field in config:
                 resized[field] = found

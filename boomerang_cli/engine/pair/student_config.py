@@ -3,8 +3,8 @@
 The published students hold ``pruned_teacher_layers`` and ``copied_teacher_layers`` alone (FACTS.md 1); ours hold the
 same two keys and more beside them, so that either side reads the other's students.
 
-Ours hold those two keys in ``config.json`` as well, under ``boomerang``: whatever trains a student on saves that file
-anew with the keys that it does not know, as transformers does, and leaves ``student_config.json`` behind.
+Ours hold the layers, the order and a teacher on the Hub in ``config.json`` as well, under ``boomerang``: what trains a
+student on saves that file anew, with the keys that it does not know, and leaves ``student_config.json`` behind.
 """
 
 from __future__ import annotations
