@@ -55,6 +55,17 @@ def test_lists_that_config_json_leaves_to_the_class_are_followed(model_type: str
     assert check_exact(tmp_path / "teacher", family, KEPT_SETS[1:], [(1, "first")]) == ""
 
 
+def test_which_layers_have_experts_is_told_by_their_list_and_by_a_period_where_one_holds(tmp_path: Path) -> None:
+    step = "interleave_moe_layer_step"
+    save_teacher("llama4_text", tmp_path / "teacher", absent=["moe_layers"], moe_layers=None, **{step: 2})
+    family = known_family({"model_type": "llama4_text"}, "llama4_text")
+    assert family is not None
+    assert check_exact(tmp_path / "teacher", family, [(0, 1, 2, 5, 7)], [(0, "last"), (1, "last")]) == ""
+    configs = [json.loads((tmp_path / folder / "config.json").read_text()) for folder in ("student-5", "teacher")]
+    assert [config.get(step) for config in configs] == [None, 2]
+    assert configs[0]["moe_layers"] == [1, 3, 4]
+
+
 @pytest.mark.parametrize("model_type", ["granite", "cohere2", "llama4_text", "glm4_moe"])
 def test_the_table_says_what_the_installed_transformers_does(model_type: str, tmp_path: Path) -> None:
     save_teacher(model_type, tmp_path / "teacher")

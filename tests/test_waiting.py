@@ -10,6 +10,7 @@ from hub_double import HubDouble
 from tiny_models import save_pair
 
 from boomerang_cli.engine import waiting
+from boomerang_cli.engine.checkpoint import content_digest
 from boomerang_cli.engine.checkpoint.checkpoint import open_checkpoint
 from boomerang_cli.engine.distillation.data import HubText
 
@@ -41,6 +42,22 @@ def test_a_slow_hub_is_named_with_the_repository(hub: HubDouble, tmp_path: Path,
     hub.slow("GET", "/api/models/", seconds=0.3, times=1)
     open_checkpoint("lab/teacher", download=False)
     assert told[0] == "waiting for the Hub, to read lab/teacher …"
+
+
+def test_weights_that_are_hashed_are_named_and_hashed_once(
+    tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_slowly(path: Path) -> str:
+        time.sleep(0.2)
+        return path.name
+
+    monkeypatch.setattr(content_digest, "sha256_of", read_slowly)
+    model = open_checkpoint(save_pair(tmp_path, "gpt_neox")[0])
+    assert content_digest.weights_digest(model) == content_digest.joined(["model.safetensors"])
+    assert told[0] == f"reading all weights of {model.name}, for their SHA-256 …"
+    told.clear()
+    content_digest.weights_digest(model)
+    assert told == []
 
 
 def test_a_data_set_that_is_slow_to_begin_is_named(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ EPILOG = panels.epilog(
 
 def distill(
     student_init: of.StudentInit = "student-init",
-    output: options.OutputFolder = Path("student"),
+    output: of.OutputFolder = None,
     teacher: options.Teacher = None,
     keep: options.Keep = None,
     data: of.Data = None,
@@ -125,10 +125,11 @@ def distill(
     }
     recipe_of(recipe, **values)  # what is wrong by itself is refused before libraries are loaded
     check_options(**run)
-    if not dry_run and not is_launched():
+    known = output or (Path("student") if student_init == "student-init" else None)
+    if known and not dry_run and not is_launched():
         from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 
-        TrainingFolder.of(output).check_free()  # a second run hears of it before libraries are loaded
+        TrainingFolder.of(known).check_free()  # a second run hears of it before libraries are loaded
     if gpus is not None and not dry_run:
         raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus))
     out = Output(as_json=as_json, quiet=quiet or not is_first_process())

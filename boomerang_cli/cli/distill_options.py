@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -47,6 +48,18 @@ StudentInit = Annotated[
         help="The student to distil, or a size to heal: a folder or owner/name[@revision].",
         metavar="STUDENT_INIT",
         autocompletion=complete.models,
+    ),
+]
+
+OutputFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        parser=options.home,
+        help="Folder to write. [default: student; NAME-trained of a NAME that was trained or patched before]",
+        metavar="FOLDER",
+        rich_help_panel=panels.OUTPUT,
     ),
 ]
 

@@ -47,9 +47,7 @@ def _of_model(info: ModelInfo, named: str) -> Iterator[NextStep]:
         if not info.scored_on:
             yield _step("score every size", "sweep", "--data", "TEXT", *which)
     if info.kind == "patched" and info.copied_teacher_layers:
-        yield _step(
-            "train it for a few steps", "distill", named, "--steps", "50", "--output", f"{Path(named).name}-trained"
-        )
+        yield _step("train it for a few steps", "distill", named, "--steps", "50")
     if info.kind in ("student", "patched") and info.revision is None:
         yield _step("publish it", "push", named, "OWNER/NAME")
 
@@ -68,6 +66,6 @@ def _of_sweep(info: SweepInfo, named: str) -> Iterator[NextStep]:
 
 def _of_training(info: TrainingInfo) -> Iterator[NextStep]:
     if info.checkpoint:
-        output = [] if info.output == Path("student") else ["--output", str(info.output)]
         start = [] if info.student_init is None else [info.student_init]
+        output = [] if info.output == Path("student") and not start else ["--output", str(info.output)]
         yield _step("go on, with the options that it was begun with", "distill", *start, *output, "--resume")

@@ -88,7 +88,7 @@ Keep = Annotated[
     _models(
         parser=kept,
         metavar="0,2,4,...",
-        help="Teacher layers that the student copied, where it has no student_config.json.",
+        help="Teacher layers that the student copied, where it does not record them.",
     ),
 ]
 Download = Annotated[

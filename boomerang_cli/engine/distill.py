@@ -22,7 +22,7 @@ from boomerang_cli.engine.output.output_folder import check_output
 def distill(
     student_init: str | Path = "student-init",
     *,
-    output: str | Path = "student",
+    output: str | Path | None = None,
     teacher: str | Path | None = None,
     keep: Sequence[int] | None = None,
     recipe: str = "paper",
@@ -90,11 +90,12 @@ def distill(
     Args:
         student_init (str | Path, default "student-init"): a folder, or ``owner/name[@revision]`` on the Hub, that
             ``init_student`` wrote; or a patched model, which a few steps heal, or any student, to be trained further.
-        output (str | Path, default "student"): the folder to write.
+        output (str | Path, optional): the folder to write; None is ``student``; of a ``student_init`` that was
+            trained or patched before its own name and ``-trained``.
         teacher (str | Path, optional): a folder, or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_TEACHER,
             else what the student records, else that of a published student.
         keep (Sequence[int], optional): the teacher layers that the student copied, ascending from 0; for a student
-            without ``student_config.json``.
+            that does not record them.
         recipe (str, default "paper"): what stands behind each value below that is None: ``paper``, or ``adapt`` or
             ``between``, which differ from it where they are named there.
         data (Sequence[str], optional): text to train on: Hub datasets ``owner/name[:config[:split]][@revision]``,
@@ -235,7 +236,8 @@ def distill(
         measure=measure,
     )
     levers = Levers(gradient_checkpointing, optimizer, offload, attention, compile)
-    check_output(Path(output), "student", overwrite=overwrite, dry_run=dry_run)
+    if output is not None:  # else it depends on what is trained
+        check_output(Path(output), "student", overwrite=overwrite, dry_run=dry_run)
     check_reporter(report_to)
     lengths = {"sequence_length": sequence_length, "sft_sequence_length": sft_sequence_length}
     project = open_project(
@@ -245,11 +247,13 @@ def distill(
         recipe=chosen,
         fixed={key for key, value in lengths.items() if value is not None},
         levers=levers,
-        target=Path(output),
+        target=None if output is None else Path(output),
         dtype=dtype,
         download=measure or not dry_run,
         on_note=on_note,
     )
+    if output is None:
+        check_output(project.target, "student", overwrite=overwrite, dry_run=dry_run)
     if overwrite and not resume:
         project.folder.check_replaceable()
     if dry_run:

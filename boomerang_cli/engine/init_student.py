@@ -20,14 +20,15 @@ from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.delta_plan import add_delta, teacher_parts
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.output_marker import Kind
-from boomerang_cli.engine.output.plan import Plan, as_json_text, plan_model
+from boomerang_cli.engine.output.plan import Plan, plan_model
+from boomerang_cli.engine.output.recorded_student import with_student_config
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.delta import Delta, check_scale, open_compared, open_delta
 from boomerang_cli.engine.pair.kept_layers import choose_layers
 from boomerang_cli.engine.pair.layer_mix import LayerKind, mix_of
 from boomerang_cli.engine.pair.layers import LayerMap, LayerSource
 from boomerang_cli.engine.pair.misread_sizes import misread_sizes
-from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig, WeightDelta
+from boomerang_cli.engine.pair.student_config import StudentConfig, WeightDelta
 from boomerang_cli.engine.publishing.card import delta_documents
 from boomerang_cli.engine.sizes import parse_bytes
 
@@ -276,9 +277,9 @@ def _plan(
     )
     recorded = StudentConfig(layer_map, teacher=teacher.name, teacher_revision=teacher.revision)
     if added is None:
-        return plan.with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
+        return with_student_config(plan, recorded)
     recorded = replace(recorded, order=added.pair.student_config.order, weight_delta=added.recorded().as_json())
-    plan = add_delta(plan, added).with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
+    plan = with_student_config(add_delta(plan, added), recorded)
     return plan.with_documents(delta_documents(plan, teacher, parts, added, name=name))
 
 

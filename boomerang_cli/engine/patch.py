@@ -15,15 +15,15 @@ from boomerang_cli.engine.errors import OutputError, SelectionError
 from boomerang_cli.engine.evaluation.choice import choose_model
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
-from boomerang_cli.engine.output.plan import Plan, as_json_text
+from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.planner import Planner
+from boomerang_cli.engine.output.recorded_student import with_student_config
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.bounds import Use, read_bounds
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.pair.patched_config import patched_config
 from boomerang_cli.engine.pair.selection import Selection
-from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE
 from boomerang_cli.engine.publishing.card import model_documents
 from boomerang_cli.engine.publishing.provenance import layer_sources
 
@@ -149,7 +149,7 @@ def patch(
         teacher (str | Path, optional): a folder, or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_TEACHER,
             else what the student records, else that of a published student.
         keep (Sequence[int], optional): the teacher layers that the student copied, ascending from 0; for a student
-            without ``student_config.json``.
+            that does not record them.
         output (str | Path, optional): the folder to write; None is ``patched-<depth>L``.
         dtype (str, default "auto"): ``float32``, ``bfloat16`` or ``float16``. ``auto`` is that of both models, or
             ``bfloat16`` where theirs differ.
@@ -216,7 +216,7 @@ def patch(
         check_output(target, "patched", overwrite=overwrite, dry_run=dry_run)
         check_spares(target, pair.student.folder, pair.teacher.folder)
     plan = plan.with_documents(model_documents(plan, pair, order=named, patched_blocks=patched, name=target.name))
-    plan = plan.with_documents({STUDENT_CONFIG_FILE: as_json_text(patched_config(pair, patched, found).as_json())})
+    plan = with_student_config(plan, patched_config(pair, patched, found))
     pushed = verified = None
     if push is None:
         plan = arrange_for_sharing(plan, target)

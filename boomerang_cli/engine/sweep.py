@@ -111,7 +111,7 @@ def sweep(
         teacher (str | Path, optional): a folder, or ``owner/name[@revision]`` on the Hub. None is BOOMERANG_TEACHER,
             else what the student records, else that of a published student.
         keep (Sequence[int], optional): the teacher layers that the student copied, ascending from 0; for a student
-            without ``student_config.json``.
+            that does not record them.
         output (str | Path, default "sweep"): the folder of results: ``results.json``, ``results.csv``, ``order.json``,
             ``curve.png``, ``curve.svg``, ``samples.md``.
         dtype (str, default "auto"): of the computation: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is float32

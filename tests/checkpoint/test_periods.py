@@ -22,7 +22,9 @@ PERIODS: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"] * 6,
     },
     "smollm3": {"no_rope_layer_interval": 4},
-    "llama4_text": {"no_rope_layer_interval": 4},
+    "llama4_text": {"no_rope_layer_interval": 4, "interleave_moe_layer_step": 2},
+    "cohere2_moe": {"sliding_window_pattern": 4},
+    "bailing_hybrid": {"layer_group_size": 6},
 }
 
 
@@ -45,6 +47,8 @@ def test_another_period_that_holds_takes_its_place() -> None:
     assert resized("gemma3_text", every_second)["sliding_window_pattern"] == 3
     assert resized("cohere2", every_second)["sliding_window_pattern"] == 2
     assert resized("smollm3", every_second)["no_rope_layer_interval"] == 2
+    assert resized("llama4_text", every_second)["interleave_moe_layer_step"] == 1  # experts in each that is left
+    assert resized("llama4_text", [0, 2, 4, 5, 6, 8])["interleave_moe_layer_step"] == 4
     assert resized("modernbert-decoder", [0, 1, 3, 4, 6, 7])["global_attn_every_n_layers"] == 2
 
 
@@ -53,6 +57,8 @@ def test_where_no_period_holds_who_reads_it_alone_fails() -> None:
     assert resized("gemma3_text", layers)["sliding_window_pattern"] is None
     assert resized("qwen3_next", layers)["full_attention_interval"] is None
     assert "no_rope_layer_interval" not in resized("smollm3", layers)  # its class refuses null, and takes the list
+    assert "interleave_moe_layer_step" not in resized("llama4_text", layers)
+    assert "sliding_window_pattern" not in resized("cohere2_moe", layers)
 
 
 def test_a_default_of_a_reader_that_is_wrong_is_overruled() -> None:
@@ -76,4 +82,4 @@ def test_transformers_takes_the_lists_whatever_stands_beside_them(model_type: st
     config = resized(model_type, layers)
     read = CONFIG_MAPPING[model_type].from_dict(config)
     assert read.layer_types == config["layer_types"]
-    assert getattr(read, "no_rope_layers", None) == config.get("no_rope_layers")
+    assert all(getattr(read, field, None) == config.get(field) for field in ("no_rope_layers", "moe_layers"))

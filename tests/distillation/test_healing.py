@@ -45,3 +45,21 @@ def test_what_was_healed_stays_in_the_sizes_above(healed: Path) -> None:
     layer = "model.layers.0.mlp.down_proj.weight"  # patched from the end: the first layer is the student's
     assert larger[layer].equal(trained[layer])
     assert not larger[layer].equal(load_file(healed / "patched" / "model.safetensors")[layer])
+
+
+@pytest.mark.parametrize(
+    ("begun_with", "output"),
+    [
+        ("student-init", "student"),
+        ("student", "student-trained"),
+        ("patched", "patched-trained"),
+        ("saved", "saved-trained"),
+    ],
+)
+def test_what_is_trained_on_takes_no_other_students_place(healed: Path, begun_with: str, output: str) -> None:
+    if begun_with == "saved" and not (healed / "saved").exists():  # by another tool
+        load(healed / "healed").save_pretrained(healed / "saved")
+    planned = distill(
+        healed / begun_with, teacher=healed / "teacher", data=[str(healed / "train.txt")], dry_run=True, **SETTINGS
+    )
+    assert planned.path == Path(output)

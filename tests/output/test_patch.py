@@ -165,6 +165,7 @@ def test_other_values_of_the_configuration_stay_as_they_are(pair: tuple[Path, Pa
     edit_json(pair[0] / "config.json", rope_theta=123.0, a_key_of_the_future={"kept": [1, 2]})
     before = json.loads((pair[0] / "config.json").read_text())
     after = json.loads((patch_to(tmp_path, layers=1).path / "config.json").read_text())
+    assert after.pop("boomerang")["copied_teacher_layers"] == [0, 2, 4, 5, 6, 7]
     assert after == {**before, "num_hidden_layers": 6}
 
 

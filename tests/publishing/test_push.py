@@ -377,3 +377,14 @@ def test_push_and_output_exclude_one_another(hub: HubDouble, made: Path, tmp_pat
     with pytest.raises(SelectionError, match="give one of them"):
         patch(layers=1, student=made / "student", teacher=made / "teacher", push=REPO, output=tmp_path / "out")
     assert not hub.requests
+
+
+def test_what_another_tool_trained_is_sent_with_its_layers(made: Path, hub: HubDouble, tmp_path: Path) -> None:
+    load(made / "patched").save_pretrained(tmp_path / "healed")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(made / "teacher" / name, tmp_path / "healed")
+    push_one(tmp_path / "healed")
+    sent = hub.files(REPO)
+    recorded = json.loads(sent["student_config.json"])
+    assert recorded["copied_teacher_layers"] == json.loads(sent["config.json"])["boomerang"]["copied_teacher_layers"]
+    assert "whose training is not recorded" in sent["README.md"].decode()

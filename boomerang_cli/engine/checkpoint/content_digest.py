@@ -6,11 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
-from boomerang_cli.engine.checkpoint.files import File, RemoteFile
+from boomerang_cli.engine.checkpoint.files import File, RemoteFile, SourceFile
 from boomerang_cli.engine.errors import CheckpointError
+from boomerang_cli.engine.waiting import waiting
 
 _READ_BYTES = 2**22
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -22,13 +24,14 @@ def weights_digest(checkpoint: Checkpoint) -> str | None:
     """Return a name for a model's weights; None where the Hub does not tell it.
 
     It is made of the SHA-256 of each file. The Hub lists it, a file in its cache is called by it, and beside files of
-    ``hf download --local-dir`` it is recorded; others are read.
+    ``hf download --local-dir`` it is recorded; others are read, once by a process.
 
     Raises:
         CheckpointError: a file cannot be read.
     """
     files = {tensor.file.name: tensor.file for tensor in checkpoint.tensors.values()}
-    digests = [_digest(file) for file in files.values()]
+    with waiting(f"reading all weights of {checkpoint.name}, for their SHA-256"):
+        digests = [_digest(file) for file in files.values()]
     return None if None in digests else joined(each for each in digests if each)
 
 
@@ -69,7 +72,13 @@ def _digest(file: File) -> str | None:
     kept = file.path.resolve()  # the Hub's cache calls a large file by its SHA-256
     if kept.parent.name == "blobs" and _SHA256.fullmatch(kept.name):
         return kept.name
-    return _recorded(file.path) or sha256_of(file.path)
+    return _recorded(file.path) or _read_once(file)
+
+
+@lru_cache(maxsize=64)
+def _read_once(file: SourceFile) -> str:
+    """Return the SHA-256 of a file of this size and time."""
+    return sha256_of(file.path)
 
 
 def _recorded(path: Path) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from boomerang_cli.engine.checkpoint.class_config import completed_config
 from boomerang_cli.engine.checkpoint.families import PREDICTION_LAYERS, Family
 from boomerang_cli.engine.checkpoint.periods import follow_layers
-from boomerang_cli.engine.checkpoint.weights import NAMED_BY_CONFIG
+from boomerang_cli.engine.checkpoint.weights import NAMED_BY_CONFIG, STUDENT_PART
 from boomerang_cli.engine.checkpoint.wrappers import Wrapper
 from boomerang_cli.engine.errors import SelectionError, UnsupportedModelError
 
@@ -111,7 +111,8 @@ def config_for_layers(
     if family.wrapper:
         _check_reached(config, family.wrapper, teacher_layers, name)
         resized = family.wrapper.with_text_config(config, _without_code(resized))
-    resized.pop(NAMED_BY_CONFIG, None)  # a file of the teacher's
+    for of_teacher in (NAMED_BY_CONFIG, STUDENT_PART):  # its file of weights, its own layers' origin
+        resized.pop(of_teacher, None)
     return _without_code(resized)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from boomerang_cli.engine.errors import CheckpointError
 
 CONFIG_FILE = "config.json"
+STUDENT_PART = "boomerang"
+"""A part of ``config.json`` that says whose layers a model's are (see ``pair/student_config.py``)."""
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 NAMED_BY_CONFIG = "transformers_weights"

@@ -9,7 +9,7 @@ from typing import Any
 from boomerang_cli.engine.distillation.device import device_name
 from boomerang_cli.engine.distillation.identity import datasets_of
 from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
-from boomerang_cli.engine.distillation.student import student_documents, write_student, write_weights
+from boomerang_cli.engine.distillation.student import with_student_documents, write_student, write_weights
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.distillation.training_folder import WEIGHTS
 from boomerang_cli.engine.errors import OutputError
@@ -31,7 +31,7 @@ def write_trained_student(
         TrainingInterrupted: Ctrl-C; likewise.
     """
     steps, folder = trainer.recipe.total_steps, trainer.folder
-    documents = student_documents(pair, _record_of(trainer, pair), trainer.state.log_history)
+    recorded = with_student_documents(plan, pair, _record_of(trainer, pair), trainer.state.log_history)
     scratch = folder.path / WEIGHTS
 
     def write() -> None:
@@ -39,7 +39,7 @@ def write_trained_student(
             if failed:
                 shutil.rmtree(scratch, ignore_errors=True)
                 raise failed
-            write_student(plan.with_documents(documents), target, scratch, overwrite=overwrite)
+            write_student(recorded, target, scratch, overwrite=overwrite)
             sync_tree(target)
             sync_name(target)
         except (OutputError, OSError) as error:

@@ -11,7 +11,7 @@ from boomerang_cli.engine.distillation.data import TextSources, find_sources
 from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.recipe import Recipe
-from boomerang_cli.engine.distillation.student import plan_student
+from boomerang_cli.engine.distillation.student import default_output, plan_student
 from boomerang_cli.engine.distillation.text import check_sequence_lengths, fit_lengths
 from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError
@@ -54,7 +54,7 @@ def open_project(
     recipe: Recipe,
     fixed: Collection[str],
     levers: Levers,
-    target: Path,
+    target: Path | None,
     dtype: str,
     download: bool,
     on_note: Callable[[str], None],
@@ -63,6 +63,7 @@ def open_project(
 
     Args:
         fixed: the lengths of the recipe that are not shortened: a user's own.
+        target: where the student is written; None follows from what is trained.
         dtype: of the written student, as for ``distill``.
         download: bring models of the Hub whole into the cache.
         on_note: told of what is left out of a folder of texts, and of lengths that were shortened.
@@ -78,6 +79,7 @@ def open_project(
     for note in sources.notes:
         on_note(note)
     pair = _open_student_init(student_init, teacher, keep, download=download)
+    target = target or Path(default_output(pair))
     check_utf8(target, pair.student.folder, pair.teacher.folder)
     recipe, shortened = fit_lengths(recipe, pair.teacher, fixed)
     if shortened:

@@ -17,16 +17,25 @@ from boomerang_cli.engine.checkpoint.weights import SINGLE_FILE
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.models.tensor_files import write_tensors
 from boomerang_cli.engine.models.whole_tensors import WholeTensors
-from boomerang_cli.engine.output.plan import Plan, as_json_text, plan_model
+from boomerang_cli.engine.output.plan import Plan, plan_model
+from boomerang_cli.engine.output.recorded_student import with_student_config
 from boomerang_cli.engine.output.writer import write_model
 from boomerang_cli.engine.pair.layers import LayerSource
 from boomerang_cli.engine.pair.pair import Pair
-from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
+from boomerang_cli.engine.pair.student_config import StudentConfig
 from boomerang_cli.engine.processes.group import rank
+from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE
 from boomerang_cli.engine.sizes import parse_bytes
 
 METRICS_FILE = "metrics.jsonl"
 MAX_SHARD_SIZE = "5GB"
+
+
+def default_output(pair: Pair) -> str:
+    """Return where a student is written by itself: one that is trained on takes no other's place."""
+    recorded = pair.student_config
+    trained = recorded.distillation or recorded.weight_delta or recorded.trained_elsewhere
+    return f"{Path(pair.student.name).name}-trained" if trained or PROVENANCE_FILE in pair.student.files else "student"
 
 
 def plan_student(pair: Pair, dtype: str = "auto") -> Plan:
@@ -46,11 +55,13 @@ def plan_student(pair: Pair, dtype: str = "auto") -> Plan:
         dtype=stored_dtype(dtype),
         max_shard_bytes=parse_bytes(MAX_SHARD_SIZE, "--max-shard-size"),
     )
-    return plan.with_documents(student_documents(pair, {}, ()))
+    return with_student_documents(plan, pair, {}, ())
 
 
-def student_documents(pair: Pair, distillation: Mapping[str, Any], log: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the content of the files that say what the student is, and how it was trained.
+def with_student_documents(
+    plan: Plan, pair: Pair, distillation: Mapping[str, Any], log: Iterable[Mapping[str, Any]]
+) -> Plan:
+    """Return the same plan with the files that say what the student is, and how it was trained.
 
     Args:
         distillation: recipe, losses and versions; an earlier one of the same student is kept in it as ``before``.
@@ -65,10 +76,8 @@ def student_documents(pair: Pair, distillation: Mapping[str, Any], log: Iterable
         teacher_revision=pair.teacher.revision,
         distillation=distillation,
     )
-    return {
-        STUDENT_CONFIG_FILE: as_json_text(recorded.as_json()),
-        METRICS_FILE: "".join(json.dumps(record) + "\n" for record in log),
-    }
+    plan = plan.with_documents({METRICS_FILE: "".join(json.dumps(record) + "\n" for record in log)})
+    return with_student_config(plan, recorded)
 
 
 def write_weights(model: PreTrainedModel, plan: Plan, scratch: Path) -> OutputError | None:

@@ -21,6 +21,7 @@ from boomerang_cli.engine.publishing.card import NO_RESULTS, Results
 from boomerang_cli.engine.publishing.privacy import public
 from boomerang_cli.engine.publishing.provenance import PROVENANCE_FILE
 from boomerang_cli.engine.publishing.publication import Publication, prepare
+from boomerang_cli.engine.waiting import waiting
 
 
 def prepare_model(folder: Path, repo_id: str, results: Path | None, teacher: Checkpoint | None) -> Publication:
@@ -96,7 +97,9 @@ def _scores(pair: Pair, folder: Path, results: Path | None, notes: list[str]) ->
 
 def _with_scores(publication: Publication, pair: Pair, swept: Swept) -> Publication:
     names = {tensor.file.name for tensor in pair.student.tensors.values()}
-    digests = digests_of(pair, joined(_sent_digest(publication, name) for name in names))
+    with waiting(f"reading all weights of {publication.folder}, for their SHA-256"):
+        sent = joined(_sent_digest(publication, name) for name in names)
+    digests = digests_of(pair, sent)
     content = public(published(swept, pair.layer_map, digests))
     files = {name: path for name, path in publication.files.items() if name != SCORES_FILE}
     return replace(publication, files=files, texts={**publication.texts, SCORES_FILE: as_json_text(content)})

@@ -9,18 +9,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.checkpoint import BUILTIN_DEMO, Checkpoint, open_checkpoint
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.family_of import family_of
 from boomerang_cli.engine.checkpoint.family_table import known_family
-from boomerang_cli.engine.checkpoint.hub_reading import is_repo_id
 from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
 from boomerang_cli.engine.checkpoint.parts import Parts, check_layers_alike, difference, take_apart
 from boomerang_cli.engine.errors import ModelNotFoundError, PairError, SelectionError
 from boomerang_cli.engine.pair.layers import LayerMap, Owner
 from boomerang_cli.engine.pair.origin import Named, told
 from boomerang_cli.engine.pair.published import published_student
-from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig, is_student, read_student_config
+from boomerang_cli.engine.pair.student_config import (
+    STUDENT_CONFIG_FILE,
+    StudentConfig,
+    is_student,
+    read_student_config,
+    record_of,
+)
 
 # Values of config.json that must agree because layers of both models run in one; shapes are compared apart, and
 # so are values that are lists: one a layer is as long as the model.
@@ -95,7 +100,7 @@ def open_pair(
     Args:
         student: else ``BOOMERANG_STUDENT``, else the current folder if it is a student, else ``./student``.
         teacher: else ``BOOMERANG_TEACHER``, else what the student records, else the table of published pairs.
-        keep: the kept layers, for a student without ``student_config.json``.
+        keep: the kept layers, for a student that does not record them.
         download: bring models of the Hub whole into the cache (see ``open_checkpoint``).
 
     Raises:
@@ -157,7 +162,7 @@ def _recorded(student: Checkpoint, keep: Sequence[int] | None) -> StudentConfig 
         recorded = read_recorded(student)
         if keep is not None and tuple(keep) != recorded.layer_map.kept:
             raise PairError(
-                f"--keep {_listed(keep)} contradicts {STUDENT_CONFIG_FILE} of {student.name}, "
+                f"--keep {_listed(keep)} contradicts {record_of(student.folder)} of {student.name}, "
                 f"which keeps {_listed(recorded.layer_map.kept)}: leave --keep out"
             )
         return recorded
@@ -194,13 +199,12 @@ def known_teacher(student: Checkpoint, recorded: StudentConfig | None, flag: str
         ModelNotFoundError: a student of the Hub records a folder.
     """
     if recorded is not None and recorded.teacher:
-        is_for_all = is_repo_id(recorded.teacher) or recorded.teacher == BUILTIN_DEMO
-        if student.revision is not None and not is_for_all:  # nobody else's paths are followed
+        if student.revision is not None and not recorded.is_teacher_for_all:  # nobody else's paths are followed
             raise ModelNotFoundError(
                 f"{student.name} records a teacher on somebody's disk, {recorded.teacher!r}: give {flag}"
             )
         pinned = f"@{recorded.teacher_revision}" if recorded.teacher_revision else ""
-        place = f"{STUDENT_CONFIG_FILE} of {student.name}"
+        place = f"{record_of(student.folder)} of {student.name}"
         return Named(recorded.teacher + pinned, f"{place} records the teacher, {flag} names another")
     if published := published_student(student.name):
         return Named(published.teacher, f"{student.name} was published with this teacher, {flag} names another")

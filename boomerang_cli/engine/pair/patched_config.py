@@ -33,6 +33,7 @@ def patched_config(pair: Pair, patched: Collection[int], order: Order) -> Studen
         teacher=pair.teacher.name,
         teacher_revision=pair.teacher.revision,
         order=_remaining(order, before, layer_map),
+        trained_elsewhere=pair.student_config.is_of_other_tools,  # else the teacher's name would say that it was not
     )
 
 

@@ -40,7 +40,8 @@ def summary(made: Mapping[str, Any]) -> str:
     method = "[boomerang distillation](https://arxiv.org/abs/2510.05064)"
     if "k" not in made:
         added = "made without training by a [weight delta](https://arxiv.org/abs/2608.22854)"
-        untrained = added if made.get("delta_student") or made.get("weight_delta") else "not distilled yet"
+        unknown = "whose training is not recorded" if made.get("trained_elsewhere") else "not distilled yet"
+        untrained = added if made.get("delta_student") or made.get("weight_delta") else unknown
         how = "distilled" if made.get("distillation") else untrained
         return (
             f"A student of {len(made['copied_teacher_layers'])} layers and {count} parameters, {how}, from which "

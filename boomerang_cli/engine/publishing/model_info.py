@@ -151,7 +151,7 @@ def _kind(name: str, recorded: StudentConfig | None, made: Record) -> ModelKind:
     if recorded is None:
         return "teacher"
     # Students of other tools record neither a teacher nor a training: they are published when they are trained.
-    begun = recorded.teacher and not (recorded.distillation or recorded.weight_delta or published_student(name))
+    begun = recorded.is_undistilled and not published_student(name)
     return "student-init" if begun else "student"
 
 

@@ -15,7 +15,7 @@ from boomerang_cli.engine.checkpoint.parts import Parts, take_apart
 from boomerang_cli.engine.output.plan import OWNERS, Plan
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
-from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
+from boomerang_cli.engine.pair.student_config import StudentConfig, is_student
 from boomerang_cli.engine.publishing.plain_yaml import load
 from boomerang_cli.engine.publishing.versions import versions
 
@@ -90,6 +90,7 @@ def student_provenance(student: Checkpoint, family: Family, recorded: StudentCon
         "parameters": own["parameters"],
         "dtype": student.main_dtype,
         "distillation": dict(recorded.distillation) or None,
+        **({"trained_elsewhere": True} if recorded.is_of_other_tools else {}),
         **_weight_delta(recorded),
         "license": own["license"],
     }
@@ -97,7 +98,7 @@ def student_provenance(student: Checkpoint, family: Family, recorded: StudentCon
 
 def _records(student: Checkpoint) -> dict[str, bool]:
     """Say so where a student does not record its layers: whoever patches it has to ``--keep`` them."""
-    return {} if STUDENT_CONFIG_FILE in student.files else {"records_layers": False}
+    return {} if is_student(student.folder) else {"records_layers": False}
 
 
 def _weight_delta(recorded: StudentConfig) -> dict[str, Any]:

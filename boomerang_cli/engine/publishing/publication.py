@@ -20,7 +20,7 @@ from boomerang_cli.engine.errors import CheckpointError, OutputError
 from boomerang_cli.engine.output.output_folder import temporary_folder
 from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.pair.pair import Pair, check_pair
-from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, read_student_config
+from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, is_student, read_student_config
 from boomerang_cli.engine.publishing.card import CARD_FILE, NO_RESULTS, Results, is_ours, model_card
 from boomerang_cli.engine.publishing.clean_files import Header, clean_header, clean_texts
 from boomerang_cli.engine.publishing.cleaner import Cleaner
@@ -136,8 +136,10 @@ def _texts(
     """Return our own documents as others should read them, and a card where there is none of somebody's own."""
     folder, texts = checkpoint.folder, {}
     made: Mapping[str, Any] | None = None
-    if STUDENT_CONFIG_FILE in checkpoint.files:
-        recorded, content = read_student_config(folder), read_json(folder / STUDENT_CONFIG_FILE)
+    if is_student(folder):
+        recorded = read_student_config(folder)
+        has_file = STUDENT_CONFIG_FILE in checkpoint.files  # what another tool saved has none, and is sent with one
+        content = read_json(folder / STUDENT_CONFIG_FILE) if has_file else recorded.as_json()
         if teacher:
             check_pair(Pair(checkpoint, teacher, family_of(teacher), recorded))
             recorded = replace(recorded, teacher=teacher.name, teacher_revision=teacher.revision)
