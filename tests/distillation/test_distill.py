@@ -50,7 +50,9 @@ def test_companions_are_the_teachers_byte_for_byte(project: Path, name: str) -> 
 
 def test_the_config_is_the_teachers_but_for_its_layers(project: Path) -> None:
     teachers = content(project / "teacher" / "config.json")
-    assert content(project / "student" / "config.json") == {**teachers, "num_hidden_layers": len(KEPT)}
+    part = {"pruned_teacher_layers": [1, 3, 6], "copied_teacher_layers": [0, 2, 4, 5, 7]}
+    changed = {"num_hidden_layers": len(KEPT), "boomerang": part}
+    assert content(project / "student" / "config.json") == {**teachers, **changed}
 
 
 def test_tensors_have_the_undistilled_students_names_shapes_and_dtypes(project: Path) -> None:

@@ -123,6 +123,7 @@ def test_a_student_of_other_layers_is_not_compared(trio: Path) -> None:
     other = init_student(trio / "chat", keep=[0, 2, 4, 6, 7], output=trio / "other").path
     words = ("init-student", trio / "chat", "--delta", trio / "student", "--compare", other, "-o", trio / "made")
     assert_refused(*words, message="other keeps the layers 0,2,4,6,7, and --delta .* keeps 0,2,4,5,7")
+    edit_json(other / "config.json", boomerang=None)
     edit_json(other / "student_config.json", pruned_teacher_layers=[1, 3, 5, *range(8, LAYERS + 1)])
     assert_refused(*words, message="other keeps the layers")
     assert "made" not in names(trio)

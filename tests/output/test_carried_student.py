@@ -90,7 +90,7 @@ def test_the_folder_itself_is_a_student_where_one_works_in_it(made: Path, monkey
 def test_a_record_of_another_model_beside_it_is_refused(made: Path, tmp_path: Path) -> None:
     healed = shutil.copytree(made / "healed", tmp_path / "healed")
     shutil.copy(made / "student" / "student_config.json", healed)
-    with pytest.raises(PairError, match=r"names the layers \[0, 2, 4, 5, 7\], and `boomerang` in config.json"):
+    with pytest.raises(PairError, match=r"0,2,4,5,7 of 8, and `boomerang` in config.json 0,2,4,5,6,7 of 8: one of"):
         patch(layers=1, student=healed, teacher=made / "teacher", output=tmp_path / "out")
     assert names(tmp_path) == ["healed"]
 

@@ -133,10 +133,14 @@ def read_student_config(folder: Path) -> StudentConfig:
     recorded = _parsed(read_json(path), path)
     if carried and carried.layer_map != recorded.layer_map:
         raise PairError(
-            f"{path} names the layers {list(recorded.layer_map.kept)}, and `{STUDENT_PART}` in {CONFIG_FILE} "
-            f"{list(carried.layer_map.kept)}: one of them is another model's, remove it"
+            f"{path} names the layers {_told(recorded.layer_map)}, and `{STUDENT_PART}` in {CONFIG_FILE} "
+            f"{_told(carried.layer_map)}: one of them is another model's, remove it"
         )
     return recorded
+
+
+def _told(layer_map: LayerMap) -> str:
+    return f"{','.join(map(str, layer_map.kept))} of {layer_map.teacher_layers}"
 
 
 def _part_of_config(folder: Path) -> dict[str, Any] | None:
