@@ -5,3 +5,8 @@ _boomerang_completion() {
 }
 
 compdef _boomerang_completion boomerang
+
+# Loaded out of a folder of fpath by the first Tab, which wants its answer too
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+  _boomerang_completion "$@"
+fi

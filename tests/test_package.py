@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from boomerang_cli.version import __version__
 
@@ -32,10 +33,23 @@ def test_every_relative_link_leads_to_a_file(document: str) -> None:
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-def test_ci_runs_the_pythons_that_the_classifiers_name() -> None:
+def pythons_of_ci() -> list[str]:
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
-    tested = workflow["jobs"]["check"]["strategy"]["matrix"]["python"]
-    assert tested == re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PYPROJECT)
+    pythons: list[str] = workflow["jobs"]["check"]["strategy"]["matrix"]["python"]
+    return pythons
+
+
+def test_ci_runs_the_pythons_that_the_classifiers_name() -> None:
+    assert pythons_of_ci() == re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PYPROJECT)
+
+
+def test_each_python_of_ci_has_one_pin_of_each_dependency() -> None:
+    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()]
+    asked = set(re.findall(r'^    "(\w+)>=', PYPROJECT, re.MULTILINE))
+    for python in pythons_of_ci():
+        names = [pin.name for pin in pins if pin.marker is None or pin.marker.evaluate({"python_version": python})]
+        assert len(names) == len(set(names)), python
+        assert asked <= set(names), python
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +124,17 @@ def test_bash_completes_commands_and_options(typed: str, offered: str) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where pip put the program
     done = subprocess.run(["bash", "-c", script], check=False, capture_output=True, text=True, env={"PATH": path})
     assert done.stdout.split() == [offered]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_asks_at_the_first_tab_when_a_folder_of_fpath_holds_the_script(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "completions" / "boomerang.zsh", tmp_path / "_boomerang")
+    script = (
+        "compdef() {}; boomerang() { print print asked }; env() { shift 2; $1 }\n"  # the program, and zsh's own part
+        f"fpath=({tmp_path}); autoload -Uz _boomerang; words=(boomerang patch --depth ''); CURRENT=4; _boomerang"
+    )
+    done = subprocess.run(["zsh", "-fc", script], check=True, capture_output=True, text=True)
+    assert done.stdout == "asked\n"
 
 
 # Documents

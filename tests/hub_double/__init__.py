@@ -16,8 +16,9 @@ runs in a subprocess:
 In the test's own process only calls with `endpoint=hub.endpoint, token=hub.token` reach it (`HfApi(...)`,
 `hf_hub_download(...)`), and uploads need `huggingface_hub.constants.HF_HUB_DISABLE_XET` patched to True.
 
-The API and the storage of LFS objects are two servers on two ports, so two origins. An LFS file is redirected from
-`{endpoint}/{repo}/resolve/{revision}/{file}` to `{storage}/{repo}/objects/{sha256}?filename={file}&signature=...` and
+The API and the storage of LFS objects are two servers on two ports, by two names of this machine: two origins, two
+hosts. An LFS file is redirected from `{endpoint}/{repo}/resolve/{revision}/{file}` to
+`{storage}/{repo}/objects/{sha256}?filename={file}&signature=...` and
 uploaded to `{storage}/{repo}/uploads/{sha256}` or, above `multipart_bytes`, `{storage}/{repo}/parts/{sha256}/{number}`.
 Like S3, the storage refuses a token beside its signature. Plain LFS only, no Xet; models only. What is known of the
 real Hub from memory alone is marked [mem].

@@ -25,7 +25,8 @@ def create_repo(hub: HubDouble, request: Request) -> Answer:
         raise Refusal(400, "This Hub has models alone")
     if repo_id in hub.repos:
         raise Refusal(409, "You already created this model repo", url=url)
-    repo = hub.repos[repo_id] = Repo(repo_id, private=asked.get("visibility") == "private")
+    private = asked.get("visibility") == "private" or bool(asked.get("private"))  # older clients' word
+    repo = hub.repos[repo_id] = Repo(repo_id, private=private)
     repo.commit("refs/heads/main", {".gitattributes": hub.keep(GIT_ATTRIBUTES)}, "initial commit")
     return Answer(201, {"url": url, "name": repo_id})
 

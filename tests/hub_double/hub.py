@@ -34,7 +34,7 @@ class HubDouble(Access, Faults):
         self.bugs: list[Exception] = []  # the double's own exceptions: the first is raised on exit
         self.lock = threading.RLock()
         self.closing = threading.Event()
-        self.api, self.storage = Server(self, "api"), Server(self, "storage")
+        self.api, self.storage = Server(self, "api", "127.0.0.1"), Server(self, "storage", "localhost")
         self.endpoint = self.api.origin
 
     def __enter__(self) -> HubDouble:

@@ -24,9 +24,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, hub: HubDouble, name: str) -> None:
+    def __init__(self, hub: HubDouble, name: str, host: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.hub, self.name, self.origin = hub, name, f"http://127.0.0.1:{self.server_address[1]}"
+        self.hub, self.name, self.origin = hub, name, f"http://{host}:{self.server_address[1]}"
 
 
 class Handler(BaseHTTPRequestHandler):

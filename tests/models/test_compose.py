@@ -60,9 +60,9 @@ def test_layers_run_one_by_one_give_the_logits_of_the_composed_model(family: str
     stages = Stages(loaded)
     with torch.no_grad():
         models = [(blocks, LAYER_MAP.steps(blocks)) for blocks in SETS]
-        for blocks, owner, hidden in stages.walk(models, stages.begin(text())):
-            staged = stages.heads[owner].logits(hidden.flatten(0, 1))
-            expected = logits(compose(loaded, LAYER_MAP.sources(blocks))).flatten(0, 1)
+        for leaf in stages.walk(models, stages.begin(text())):
+            staged = stages.heads[leaf.owner].logits(leaf.hidden.flatten(0, 1))
+            expected = logits(compose(loaded, LAYER_MAP.sources(leaf.label))).flatten(0, 1)
             torch.testing.assert_close(staged, expected, rtol=0, atol=1e-5)
 
 

@@ -24,6 +24,6 @@ def check_stages(loaded: LoadedPair) -> None:
     with refusing(teacher, loaded.pair.teacher.name, "scored"):
         stages, input_ids = Stages(loaded), tokens_for(teacher)
         models = [(variant, variant.steps(layer_map)) for variant in variants]
-        for variant, owner, hidden in stages.walk(models, stages.begin(input_ids)):
-            whole = own.get(variant.blocks) or compose(loaded, variant.sources(layer_map))
-            check_logits(stages.heads[owner].logits(hidden), whole_logits(whole, input_ids))
+        for leaf in stages.walk(models, stages.begin(input_ids)):
+            whole = own.get(leaf.label.blocks) or compose(loaded, leaf.label.sources(layer_map))
+            check_logits(stages.heads[leaf.owner].logits(leaf.hidden), whole_logits(whole, input_ids))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -236,7 +236,7 @@ class _Targets:
 
     def scored(self, leaf: Leaf[Variant]) -> Leaf[Variant]:
         """Return the hidden states at these positions, ``[tokens, hidden]``."""
-        return leaf._replace(hidden=leaf.hidden.flatten(0, 1)[self.positions])
+        return replace(leaf, hidden=leaf.hidden.flatten(0, 1)[self.positions])
 
 
 def _gather(leaves: Iterable[Leaf[Variant]]) -> Iterator[list[Leaf[Variant]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,8 @@ Step = tuple[LayerSource, ...]
 Label = TypeVar("Label")
 
 
-class Leaf(NamedTuple, Generic[Label]):
+@dataclass(frozen=True)
+class Leaf(Generic[Label]):
     """The end of a model: what its head takes, ``[batch, sequence, hidden]``, and whose head it is."""
 
     label: Label
