@@ -14,6 +14,7 @@ from published import ADAPT, write_student, write_teacher
 from tiny_models import save_pair
 from torch.utils.flop_counter import FlopCounterMode
 
+from boomerang_cli.engine import waiting
 from boomerang_cli.engine.distillation.cost import ModelSize, flops_of
 from boomerang_cli.engine.distillation.device import autocast
 from boomerang_cli.engine.distillation.levers import Levers
@@ -194,6 +195,19 @@ def test_a_rate_is_that_of_the_steps_that_were_taken(pair: Pair, monkeypatch: py
     monkeypatch.setattr("boomerang_cli.engine.distillation.measured_rate.time", clock)
     rate = measure_rate(pair, replace(RECIPE, batch_size=2), Levers(), seconds=4)
     assert rate == pytest.approx(4 * 2 * RECIPE.sequence_length / 5)  # four seconds, and a last look
+
+
+def test_measuring_tells_at_once_what_it_does(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(waiting, "on_wait", told.append)
+    measure_rate(pair, replace(RECIPE, batch_size=2), Levers(), seconds=2.5)
+    assert told[:3] == [
+        f"loading {pair.student.name} and {pair.teacher.name} …",
+        "measuring how many sequences fit at once …",
+        "measuring text for 2 s, micro-batch size 2 …",
+    ]
+    assert told[3].startswith("measuring text for 2 s, micro-batch size 2, ")
+    assert told[3].endswith(" tokens/s so far … (2 s)")
 
 
 def test_the_published_14b_pair_is_planned_from_headers(qwen3_14b: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

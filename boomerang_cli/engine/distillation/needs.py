@@ -21,6 +21,7 @@ from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.sizes import parse_bytes
+from boomerang_cli.engine.waiting import waiting
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,10 @@ def needs_of(pair: Pair, recipe: Recipe, levers: Levers, machine: Machine, token
     plan = MemoryPlan(student, teacher, 2 if machine.is_gpu else 4, levers.optimizer_bytes, levers.offload)
     step = StepOnNoMemory(pair, recipe, levers, machine.is_gpu)
     flops = flops_of_recipe(pair, recipe, levers)
-    phases = [_phase_needs(phase, plan, step, machine, each) for phase, each in zip(recipe.phases, flops, strict=True)]
+    with waiting("counting the memory of a step"):
+        phases = [
+            _phase_needs(phase, plan, step, machine, each) for phase, each in zip(recipe.phases, flops, strict=True)
+        ]
     first = [phase.first_fitting_gpus for phase in phases]
     tokens = recipe.positions(recipe.total_steps)
     hours = tokens / tokens_per_second / 3600 if tokens_per_second else None
