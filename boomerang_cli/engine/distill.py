@@ -23,7 +23,7 @@ from boomerang_cli.engine.distillation.interrupts import Interrupts, TrainingInt
 from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.measured_rate import measure_rate
 from boomerang_cli.engine.distillation.models import load_student, load_teacher
-from boomerang_cli.engine.distillation.needs import Machine, Needs, check_plan_options, needs_of
+from boomerang_cli.engine.distillation.needs import Needs, check_plan_options, needs_of
 from boomerang_cli.engine.distillation.parts import check_seen_by_all
 from boomerang_cli.engine.distillation.patched_steps import PatchedSteps
 from boomerang_cli.engine.distillation.progress import ProgressCallback
@@ -45,6 +45,7 @@ from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.pair.pair import Pair, open_pair
 from boomerang_cli.engine.processes.failing_together import failing_together
 from boomerang_cli.engine.processes.group import decide, processes
+from boomerang_cli.engine.processes.machine import Machine
 from boomerang_cli.engine.quiet import keep_libraries_quiet
 from boomerang_cli.engine.waiting import waiting
 
@@ -260,7 +261,7 @@ def distill(
         SelectionError: an unknown dtype.
         TrainingError: a recipe that cannot be trained, or takes too long, a checkpoint that cannot be used, a loss that
             is no number.
-        ProcessError: one of several processes was lost.
+        ProcessError: GPUs to plan for that are not there, of an unknown size; or one of several processes was lost.
         DataError: text or conversations that are missing, unreadable or too little; no chat template, or one that
             fails.
         OutputError: the output, or a training that was begun, is there already.

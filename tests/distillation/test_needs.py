@@ -21,14 +21,15 @@ from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.losses import distillation_loss
 from boomerang_cli.engine.distillation.measured_rate import measure_rate
 from boomerang_cli.engine.distillation.memory_plan import MemoryPlan, StepMemory
-from boomerang_cli.engine.distillation.needs import Machine, Needs, needs_of
+from boomerang_cli.engine.distillation.needs import Needs, needs_of
 from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.step_memory import StepOnNoMemory, rise_of
-from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.errors import ProcessError
 from boomerang_cli.engine.models.compose import load_pair
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.pair import Pair, open_pair
+from boomerang_cli.engine.processes.machine import Machine
 
 RECIPE = Recipe(steps=1, batch_size=1, sequence_length=32)
 (PHASE,) = RECIPE.phases
@@ -227,7 +228,7 @@ def test_the_published_14b_pair_is_planned_from_headers(qwen3_14b: Pair, monkeyp
     [(0, "80GB", "--gpus 0 must be 1 or more"), (4, None, "say with --gpu-memory 80GB how large they are")],
 )
 def test_a_machine_that_is_none_is_refused(gpus: int, memory: str | None, message: str) -> None:
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(ProcessError, match=message):
         Machine.of(gpus, memory)
 
 

@@ -20,44 +20,8 @@ from boomerang_cli.engine.distillation.step_memory import StepOnNoMemory
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
-from boomerang_cli.engine.sizes import parse_bytes
+from boomerang_cli.engine.processes.machine import Machine, check_for_plan
 from boomerang_cli.engine.waiting import waiting
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a training is planned for.
-
-    Attributes:
-        gpus: processes, each with a GPU, or with the CPU.
-        memory_bytes: of each GPU; of a CPU what is available.
-    """
-
-    gpus: int
-    memory_bytes: int
-    is_gpu: bool
-
-    @classmethod
-    def of(cls, gpus: int | None, gpu_memory: str | None) -> Machine:
-        """Return the machine that somebody describes, else this one.
-
-        Raises:
-            TrainingError: no GPU, or GPUs of an unknown size.
-            SelectionError: a size that is none.
-        """
-        if gpus is not None and gpus < 1:
-            raise TrainingError(f"--gpus {gpus} must be 1 or more")
-        if gpu_memory is not None:
-            return cls(gpus or 1, parse_bytes(gpu_memory, "--gpu-memory"), is_gpu=True)
-        if torch.cuda.is_available():
-            return cls(gpus or 1, torch.cuda.mem_get_info()[1], is_gpu=True)
-        if gpus is not None:
-            raise TrainingError(
-                f"--gpus {gpus}, and this machine has none: say with --gpu-memory 80GB how large they are"
-            )
-        import psutil  # type: ignore[import-untyped]
-
-        return cls(1, int(psutil.virtual_memory().available), is_gpu=False)
 
 
 @dataclass(frozen=True)
@@ -116,11 +80,9 @@ def check_plan_options(dry_run: bool, **options: Any) -> None:
     """Refuse options of a plan where none is made, and two rates in one.
 
     Raises:
-        TrainingError: names the option.
+        ProcessError, TrainingError: names the option.
     """
-    given = [name for name, value in options.items() if value]
-    if given and not dry_run:
-        raise TrainingError(f"--{given[0].replace('_', '-')} is for a plan: give --dry-run with it")
+    check_for_plan(dry_run, **options)
     rate = options["tokens_per_second"]
     if rate is not None and not 0 < rate < math.inf:
         raise TrainingError(f"--tokens-per-second {rate} must be above 0")
