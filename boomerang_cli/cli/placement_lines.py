@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from boomerang_cli.engine.evaluation.placement_plan import PlacementPlan
+from boomerang_cli.engine.evaluation.placement_plan import MOST_GPUS, PlacementPlan
 from boomerang_cli.engine.sizes import show_bytes
 
 _SHARED = {
@@ -28,35 +28,31 @@ def _needs(plan: PlacementPlan) -> str:
 
 
 def _way(plan: PlacementPlan) -> str:
-    if not plan.fits:
-        return f"does not fit on {_gpus(plan)}" + (f"; {_first_fit(plan)}" if plan.device == "gpu" else "")
+    if plan.way is None:
+        return "does not fit on " + (f"{_gpus(plan.gpus)}; {_first_fit(plan)}" if plan.device == "gpu" else "the CPU")
+    who = "one process" if plan.processes == 1 else f"{plan.processes} processes, each"
     left = plan.gpus - plan.processes * plan.gpus_a_process
-    idle = f"; {_count(left, 'GPU')} left over" if left > 0 else ""
-    models = "both models" + (" whole" if plan.gpus_a_process == 1 else "")
-    over = f"{plan.gpus_a_process} GPUs ({show_bytes(plan.fullest_bytes)} on the fullest), which work one after another"
-    if plan.way == "data-parallel":
-        own = f"their layers spread over {over}" if plan.gpus_a_process > 1 else f"on {_own(plan)}"
-        return f"data-parallel: {plan.processes} processes, each with {models}, {own}{idle}"
-    if plan.way == "spread":
-        return f"spread: one process with {models}, their layers over {over}{idle}"
-    return f"whole: one process with {models} on {'a GPU' if plan.device == 'gpu' else 'the CPU'}"
+    return f"{plan.way}: {who} with both models{_place(plan)}" + (f"; {_gpus(left)} left over" if left > 0 else "")
 
 
-def _own(plan: PlacementPlan) -> str:
-    return "a GPU of its own" if plan.device == "gpu" else "the CPU"
+def _place(plan: PlacementPlan) -> str:
+    if plan.gpus_a_process > 1:
+        fullest = show_bytes(plan.fullest_bytes)
+        return f", their layers over {_gpus(plan.gpus_a_process)} ({fullest} on the fullest), which work in turn"
+    if plan.device == "cpu":
+        return " on the CPU"
+    return " on a GPU" + (" of its own" if plan.processes > 1 else "")
 
 
 def _first_fit(plan: PlacementPlan) -> str:
-    first = plan.first_fitting_gpus
-    return f"first fits on {_count(first, 'GPU')}" if first else "fits on no number of such GPUs"
+    fullest = f"{show_bytes(plan.fullest_bytes)} on the fullest"
+    if plan.first_fitting_gpus is None:
+        return f"fits on no number of such GPUs: of {MOST_GPUS} there would be {fullest}"
+    return f"first fits on {_gpus(plan.first_fitting_gpus)} ({fullest})"
 
 
-def _gpus(plan: PlacementPlan) -> str:
-    return _count(plan.gpus, "GPU") if plan.device == "gpu" else "the CPU"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number > 1 else ''}"
+def _gpus(number: int) -> str:
+    return f"{number} GPU{'s' if number > 1 else ''}"
 
 
 def _shared(plan: PlacementPlan) -> Iterator[str]:

@@ -32,7 +32,8 @@ class PlacementPlan(Brief):
         room_bytes: what of each GPU's memory is for weights.
         first_fitting_gpus: the smallest number of such GPUs that hold the pair; None if there is none, or for a CPU.
         processes, gpus_a_process: 0 if the pair does not fit.
-        fullest_bytes: of weights, on the fullest GPU of a process.
+        fullest_bytes: of weights, on the fullest of ``gpus_a_process``; of ``first_fitting_gpus`` if the pair does not
+            fit, or of ``MOST_GPUS``.
         layers: on which of a process's GPUs each layer of the teacher, and the student's that stands for it, would be.
         shared: what several processes share out of each kind of work: ``windows``; ``sets``, parts of their tree;
             ``models``, each whole in one process; or nothing, where one ``process`` does all.
@@ -91,7 +92,7 @@ def plan_placement(
         first_fitting_gpus=first,
         processes=processes,
         gpus_a_process=each,
-        fullest_bytes=size.largest(each) if each else 0,
+        fullest_bytes=size.largest(each or first or MOST_GPUS),
         layers=size.places(each) if each else (),
         shared=_shared(orders, asks) if processes > 1 else {},
     )
