@@ -102,7 +102,7 @@ def needs_of(pair: Pair, recipe: Recipe, levers: Levers, machine: Machine, token
     plan = MemoryPlan(student, teacher, 2 if machine.is_gpu else 4, levers.optimizer_bytes, levers.offload)
     step = StepOnNoMemory(pair, recipe, levers, machine.is_gpu)
     flops = flops_of_recipe(pair, recipe, levers)
-    with waiting("counting the memory of a step"):
+    with waiting("counting the memory of a step", further_seconds=2.0):
         phases = [
             _phase_needs(phase, plan, step, machine, each) for phase, each in zip(recipe.phases, flops, strict=True)
         ]
