@@ -40,10 +40,10 @@ class Machine:
             SelectionError: a size that is none.
         """
         if gpus is not None and gpus < 1:
-            raise ProcessError(f"--gpus {gpus} must be 1 or more")
+            raise ProcessError(f"--gpus {gpus} must be 1 or more", usage=True)
         if device not in ("auto", "cuda") and (gpus or gpu_memory):
             given = f"--gpus {gpus}" if gpus else f"--gpu-memory {gpu_memory}"
-            raise ProcessError(f"{given} with --device {device}: leave one of them out")
+            raise ProcessError(f"{given} with --device {device}: leave one of them out", usage=True)
         if gpu_memory is not None:
             return cls(gpus or 1, parse_bytes(gpu_memory, "--gpu-memory"), is_gpu=True)
         is_gpu = device.startswith("cuda")
@@ -68,7 +68,7 @@ def check_for_plan(dry_run: bool, **options: Any) -> None:
     """
     given = [name for name, value in options.items() if value]
     if given and not dry_run:
-        raise ProcessError(f"--{given[0].replace('_', '-')} is for a plan: give --dry-run with it")
+        raise ProcessError(f"--{given[0].replace('_', '-')} is for a plan: give --dry-run with it", usage=True)
 
 
 def _gpus_here() -> list[int]:
