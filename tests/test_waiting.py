@@ -30,6 +30,14 @@ def test_a_long_wait_is_told_and_told_again_with_its_seconds(told: list[str]) ->
     assert told[:2] == ["reading …", "reading … (0 s)"]
 
 
+def test_what_is_told_is_asked_for_each_time_and_as_often_as_is_wanted(told: list[str]) -> None:
+    news = iter(["loading", "half of it", *["nearly"] * 99])
+    with waiting.waiting(lambda: next(news), first_seconds=0.0, further_seconds=0.1):
+        time.sleep(0.25)
+    assert told[:2] == ["loading …", "half of it … (0 s)"]
+    assert len(told) <= 3
+
+
 def test_a_short_wait_needs_no_word_and_none_comes_behind_it(told: list[str]) -> None:
     with waiting.waiting("reading"):
         pass

@@ -134,7 +134,7 @@ def distill(
         raise typer.Exit(launch(without_option(sys.argv[1:], "--gpus"), gpus))
     out = Output(as_json=as_json, quiet=quiet or not is_first_process())
     out.note(f"opening {student_init}, its teacher and the text")  # it takes seconds before there is more to say
-    with waiting("loading libraries"):
+    with waiting("loading libraries", further_seconds=2.0 if measure else None):
         from boomerang_cli.engine.distill import distill
     from boomerang_cli.engine.distillation.interrupts import TrainingInterrupted
     from boomerang_cli.engine.distillation.result import DistillPlan

@@ -12,11 +12,14 @@ from boomerang_cli.cli import sweep_options as of
 from boomerang_cli.cli.error_line import error
 from boomerang_cli.cli.next_command import recommended_command
 from boomerang_cli.cli.output import Output, as_plain
+from boomerang_cli.cli.placement_lines import placement_text
 from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.cli.sweep_text import sweep_text
+from boomerang_cli.engine.evaluation.placement_plan import SweepPlan
 from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
 from boomerang_cli.engine.pair.order import SEARCHED
 from boomerang_cli.engine.processes.launch import is_first_process, launch, without_option
+from boomerang_cli.engine.processes.machine import check_for_plan
 
 EPILOG = panels.epilog(
     "Choose a size",
@@ -57,6 +60,7 @@ def sweep(
     dtype: of.DType = "auto",
     device: of.Device = "auto",
     gpus: of.Gpus = None,
+    gpu_memory: of.GpuMemory = None,
     write: of.Write = False,
     output: options.OutputFolder = Path("sweep"),
     overwrite: of.Overwrite = False,
@@ -68,6 +72,7 @@ def sweep(
 
     A sweep that was stopped goes on where it was: type the same command again.
     """
+    check_for_plan(dry_run, gpu_memory=gpu_memory)  # before there are processes that would say it, too
     if gpus is not None and not dry_run:
         from boomerang_cli.engine.evaluation.placement import processes_on
 
@@ -111,6 +116,7 @@ def sweep(
             dtype=dtype,
             device=device,
             gpus=gpus,
+            gpu_memory=gpu_memory,
             overwrite=overwrite,
             dry_run=dry_run,
             on_progress=on_progress,
@@ -119,8 +125,12 @@ def sweep(
     disconnect()
     if not is_first_process():
         return
-    text, left_out = sweep_table(result.rows) if dry_run else sweep_text(result.rows, result.recommended)
-    out.result({**as_plain(result), "dry_run": True} if dry_run else result, text)
+    if isinstance(result, SweepPlan):
+        text, left_out = sweep_table(result.rows)
+        out.result({**as_plain(result), "dry_run": True}, f"{text}\n\n{placement_text(result.placement)}")
+    else:
+        text, left_out = sweep_text(result.rows, result.recommended)
+        out.result(result, text)
     out.misread(result.misreaders, "some of these models")
     if left_out:
         out.note(f"no room for {', '.join(reversed(left_out))}: a wider terminal or --json has them")

@@ -145,9 +145,14 @@ Device = Annotated[str, _hardware(metavar="auto|cpu|cuda", help="Where to comput
 Gpus = Annotated[
     int | None,
     _hardware(
-        help="GPUs of this machine to share the work: a process for each that holds both models, else their layers "
-        "spread over as many as it takes. [default: 1]"
+        help="GPUs of this machine to share the work, or to plan for: a process for each that holds both models, else "
+        "their layers spread over as many as it takes. Text and sets of blocks are shared out; a task or a prompt of "
+        "one model runs whole in one process. [default: 1]"
     ),
+]
+GpuMemory = Annotated[
+    str | None,
+    _hardware(help="With --dry-run, memory of each GPU, as 80GB. [default: this machine's]", metavar="SIZE"),
 ]
 
 # Output
@@ -156,4 +161,6 @@ _output = partial(typer.Option, rich_help_panel=panels.OUTPUT)
 
 Write = Annotated[bool, _output("--write", help="Write each model to OUTPUT/<depth>L.")]
 Overwrite = Annotated[bool, _output("--overwrite", help="Replace an earlier sweep.")]
-DryRun = Annotated[bool, _output("--dry-run", help="Print the sizes to choose from, and score nothing.")]
+DryRun = Annotated[
+    bool, _output("--dry-run", help="Print the sizes, and which GPUs and processes would score them; score nothing.")
+]

@@ -187,7 +187,7 @@ def distill(
         SelectionError: an unknown dtype.
         TrainingError: a recipe that cannot be trained, or takes too long, a checkpoint that cannot be used, a loss that
             is no number.
-        ProcessError: one of several processes was lost.
+        ProcessError: GPUs to plan for that are not there, of an unknown size; or one of several processes was lost.
         DataError: text or conversations that are missing, unreadable or too little; no chat template, or one that
             fails.
         OutputError: the output, or a training that was begun, is there already.

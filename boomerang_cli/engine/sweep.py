@@ -11,6 +11,7 @@ from boomerang_cli.engine.checkpoint.files import check_utf8
 from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
 from boomerang_cli.engine.errors import SelectionError, check_least
 from boomerang_cli.engine.evaluation.asked import Asked, TaskSettings
+from boomerang_cli.engine.evaluation.placement_plan import SweepPlan, plan_placement
 from boomerang_cli.engine.evaluation.recommendation import recommend
 from boomerang_cli.engine.evaluation.rows import SweepResult, find_misses, misreaders_of, plan_rows
 from boomerang_cli.engine.evaluation.soundness import find_warnings
@@ -21,6 +22,7 @@ from boomerang_cli.engine.output.output_folder import check_output
 from boomerang_cli.engine.output.planner import Planner
 from boomerang_cli.engine.pair.bounds import read_bounds
 from boomerang_cli.engine.pair.pair import open_pair
+from boomerang_cli.engine.processes.machine import Machine, check_for_plan
 
 if TYPE_CHECKING:
     from boomerang_cli.engine.evaluation.evaluation import Evaluation, StageProgress
@@ -61,6 +63,7 @@ def sweep(
     dtype: str = "auto",
     device: str = "auto",
     gpus: int | None = None,
+    gpu_memory: str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     on_progress: StageProgress | None = None,
@@ -118,10 +121,13 @@ def sweep(
             on the CPU, else bfloat16.
         device (str, default "auto"): torch's name; ``auto`` is a GPU where there is one, else ``cpu``.
         gpus (int, optional): that this process may spread layers over, where one does not hold both models; None is
-            one, or its share of the machine's in a process that torchrun started.
+            one, or its share of the machine's in a process that torchrun started. With ``dry_run``, how many to plan
+            for.
+        gpu_memory (str, optional): with ``dry_run``, the memory of each, such as ``80GB``. None is that of this
+            machine's.
         overwrite (bool, default False): replace an earlier sweep.
-        dry_run (bool, default False): return the sizes to choose from, from headers alone; a searched order has those
-            of ``auto``.
+        dry_run (bool, default False): return a ``SweepPlan``: the sizes to choose from, and how models would be placed
+            and work shared out, from headers alone; a searched order has the sizes of ``auto``.
         on_progress (Callable[[str, int, int], None], optional): called at rank 0 with what is being done, how much of
             it is done, and how much there is.
         on_note (Callable[[str], None], optional): called with what is not as might be expected, such as files that are
@@ -129,7 +135,8 @@ def sweep(
 
     Returns:
         A ``SweepResult``: ``path rows recommended misses warnings`` and more; a row is a ``SweepRow``: ``layers depth
-        parameters bytes order patched_blocks perplexity kl top1 acceptance`` and more.
+        parameters bytes order patched_blocks perplexity kl top1 acceptance`` and more. With ``dry_run`` a
+        ``SweepPlan``, which has ``placement`` too.
 
     Raises:
         ModelNotFoundError: a student or teacher that is not there; says which parameter to give.
@@ -140,13 +147,15 @@ def sweep(
         TrainingError: windows that are longer than the teacher has positions for.
         ScoringError: a device that is not there or too small, an unknown task, a search that would take too long; a
             prompt that is empty or too long, or a chat without a template for it.
-        ProcessError: fewer GPUs than ``gpus``, or one of several processes was lost.
+        ProcessError: fewer GPUs than ``gpus``, or to plan for some of an unknown size; or one of several processes was
+            lost.
         OutputError: the output holds something else, or cannot be written.
         HubError: the Hub refuses, fails, or is out of reach.
     """
     check_least(1, SelectionError, beam=beam, batch_size=batch_size, gpus=gpus)
     text = TextSettings(data, calibration, sequences, calibration_sequences, sequence_length, stride)
     read_bounds(max_kl=max_kl, max_perplexity=max_perplexity)
+    check_for_plan(dry_run, gpu_memory=gpu_memory)
     asked = Asked(
         TaskSettings(
             tasks,
@@ -178,7 +187,10 @@ def sweep(
         fingerprints={"student": fingerprint(pair.student), "teacher": fingerprint(pair.teacher)},
     )
     if dry_run:
-        return replace(result, misreaders=misreaders_of(rows, planner))
+        machine = Machine.of(gpus, gpu_memory, device)
+        asks = [name for name, is_asked in {"prompts": prompt, "tasks": tasks, "speed": speed}.items() if is_asked]
+        placement = plan_placement(pair, machine, dtype=dtype, orders=names, asks=asks)
+        return SweepPlan(**{**vars(result), "misreaders": misreaders_of(rows, planner)}, placement=placement)
     if write:
         check_models(rows, result.path)
     if on_progress:

@@ -18,13 +18,16 @@ on_wait: Callable[[str], None] | None = None
 
 
 @contextmanager
-def waiting(what: str, first_seconds: float | None = None) -> Iterator[None]:
+def waiting(
+    what: str | Callable[[], str], first_seconds: float | None = None, further_seconds: float | None = None
+) -> Iterator[None]:
     """Tell ``on_wait`` of ``what`` if the block takes long: ``reading owner/name from the Hub``.
 
     A process that reads text beside the one that trains is silent: the other one waits for it, and tells.
 
     Args:
-        first_seconds: before the first word; None is ``FIRST_SECONDS``.
+        what: or what returns it, asked from another thread whenever it is told.
+        first_seconds, further_seconds: before the first word, and between further ones; None is the constant's.
     """
     tell = on_wait
     if tell is None or _is_child():
@@ -32,12 +35,15 @@ def waiting(what: str, first_seconds: float | None = None) -> Iterator[None]:
         return
     over, started = threading.Event(), time.monotonic()
 
+    def say() -> str:
+        return what if isinstance(what, str) else what()
+
     def watch() -> None:
         if over.wait(FIRST_SECONDS if first_seconds is None else first_seconds):
             return
-        tell(f"{what} …")
-        while not over.wait(FURTHER_SECONDS):
-            tell(f"{what} … ({time.monotonic() - started:.0f} s)")
+        tell(f"{say()} …")
+        while not over.wait(FURTHER_SECONDS if further_seconds is None else further_seconds):
+            tell(f"{say()} … ({time.monotonic() - started:.0f} s)")
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

@@ -174,12 +174,34 @@ def test_dry_run_as_json_says_so(run: Any) -> None:
 def test_dry_run_takes_less_than_a_second_and_no_torch(folder: Path) -> None:
     program = (
         "import sys\nfrom boomerang_cli.engine.sweep import sweep\n"
-        "sweep(student=sys.argv[1], dry_run=True)\n"
+        "sweep(student=sys.argv[1], dry_run=True, device='cpu')\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     started = processor_seconds_of_children()
     subprocess.run([sys.executable, "-c", program, str(folder / "student")], check=True)
     assert processor_seconds_of_children() - started < 1
+
+
+def test_a_plan_says_where_models_would_stand_and_why(run: Any) -> None:
+    words = ("--dry-run", "--gpus", "5", "--gpu-memory", "180kB", "--order", "exact")
+    *_, needs, way, text, sets = run(*words).stdout.splitlines()
+    assert re.fullmatch(r"both models take .* kB in bfloat16; a GPU of 180\.00 kB has 144\.00 kB for weights", needs)
+    assert way.startswith("data-parallel: 2 processes, each with both models, their layers over 2 GPUs (")
+    assert way.endswith(" kB on the fullest), which work in turn; 1 GPU left over")
+    assert (text.partition(":")[0], sets.partition(":")[0]) == ("text", "exact")
+    planned = json.loads(run(*words, "--json").stdout)["placement"]
+    assert (planned["way"], planned["processes"], planned["gpus_a_process"]) == ("data-parallel", 2, 2)
+    few = run(*words, "--gpus", "1").stdout.splitlines()[-1]
+    assert re.fullmatch(r"does not fit on 1 GPU; first fits on 2 GPUs \(.* kB on the fullest\)", few)
+
+
+def test_a_plan_for_unknown_gpus_and_gpus_without_a_plan_are_refused(
+    run: Any, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boomerang_cli.engine.processes.machine._gpus_here", list)
+    assert "say with --gpu-memory 80GB how large they are" in run("--dry-run", "--gpus", "2").stderr
+    assert "--gpu-memory is for a plan: give --dry-run" in run("--data", text, "--gpu-memory", "80GB").stderr
+    assert "--gpus 2 with --device cpu: leave one" in run("--dry-run", "--gpus", "2", "--device", "cpu").stderr
 
 
 def test_dry_run_shows_what_would_be_asked(run: Any) -> None:

@@ -14,20 +14,22 @@ from published import ADAPT, write_student, write_teacher
 from tiny_models import save_pair
 from torch.utils.flop_counter import FlopCounterMode
 
+from boomerang_cli.engine import waiting
 from boomerang_cli.engine.distillation.cost import ModelSize, flops_of
 from boomerang_cli.engine.distillation.device import autocast
 from boomerang_cli.engine.distillation.levers import Levers
 from boomerang_cli.engine.distillation.losses import distillation_loss
 from boomerang_cli.engine.distillation.measured_rate import measure_rate
 from boomerang_cli.engine.distillation.memory_plan import MemoryPlan, StepMemory
-from boomerang_cli.engine.distillation.needs import Machine, Needs, needs_of
+from boomerang_cli.engine.distillation.needs import Needs, needs_of
 from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.step_memory import StepOnNoMemory, rise_of
-from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.errors import ProcessError
 from boomerang_cli.engine.models.compose import load_pair
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.pair import Pair, open_pair
+from boomerang_cli.engine.processes.machine import Machine
 
 RECIPE = Recipe(steps=1, batch_size=1, sequence_length=32)
 (PHASE,) = RECIPE.phases
@@ -196,6 +198,19 @@ def test_a_rate_is_that_of_the_steps_that_were_taken(pair: Pair, monkeypatch: py
     assert rate == pytest.approx(4 * 2 * RECIPE.sequence_length / 5)  # four seconds, and a last look
 
 
+def test_measuring_tells_at_once_what_it_does(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(waiting, "on_wait", told.append)
+    measure_rate(pair, replace(RECIPE, batch_size=2), Levers(), seconds=2.5)
+    assert told[:3] == [
+        f"loading {pair.student.name} and {pair.teacher.name} …",
+        "measuring how many sequences fit at once …",
+        "measuring text for 2 s, micro-batch size 2 …",
+    ]
+    assert told[3].startswith("measuring text for 2 s, micro-batch size 2, ")
+    assert told[3].endswith(" tokens/s so far … (2 s)")
+
+
 def test_the_published_14b_pair_is_planned_from_headers(qwen3_14b: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     held = StepMemory(fixed_bytes=22 * 10**9, logits_chunk_bytes=3 * 10**9, sequence_bytes=3 * 10**9)
     monkeypatch.setattr(StepOnNoMemory, "memory", lambda self, phase: held)  # it takes ten seconds
@@ -213,7 +228,7 @@ def test_the_published_14b_pair_is_planned_from_headers(qwen3_14b: Pair, monkeyp
     [(0, "80GB", "--gpus 0 must be 1 or more"), (4, None, "say with --gpu-memory 80GB how large they are")],
 )
 def test_a_machine_that_is_none_is_refused(gpus: int, memory: str | None, message: str) -> None:
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(ProcessError, match=message):
         Machine.of(gpus, memory)
 
 

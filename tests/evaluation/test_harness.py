@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from processes import in_two_processes
 from tiny_models import save_pair
 
 pytest.importorskip("lm_eval", reason="needs the extra eval")
@@ -94,6 +96,22 @@ def test_a_limit_is_a_number_of_examples(folder: Path, tmp_path: Path) -> None:
     run(folder, tmp_path / "sweep", layers=[1], limit=5)
     (path,) = (tmp_path / "sweep" / "lm_eval").rglob("*.json")
     assert json.loads(path.read_text())["n-samples"]["tiny_choice"]["effective"] == 5
+
+
+def run_and_tell(folder: Path, output: Path) -> None:
+    """Sweep in one of several processes, and write down what it was given back."""
+    torch.set_num_threads(1)
+    rows = run(folder, output, layers=[0, 3]).rows
+    Path(f"{output}-{os.environ['RANK']}").write_text(repr([row.tasks for row in rows]))
+
+
+def test_tasks_that_two_processes_share_out_have_the_numbers_of_one(folder: Path, tmp_path: Path) -> None:
+    expected = repr([row.tasks for row in run(folder, tmp_path / "one", layers=[0, 3]).rows])
+    in_two_processes(run_and_tell, folder, tmp_path / "two")
+    assert [(tmp_path / f"two-{rank}").read_text() for rank in range(2)] == [expected] * 2
+    kept = [sorted(str(path.relative_to(top)) for path in top.rglob("*.json")) for top in
+            (tmp_path / "one" / "lm_eval", tmp_path / "two" / "lm_eval")]  # fmt: skip
+    assert kept[0] == kept[1]
 
 
 def test_a_task_that_is_known_is_not_run_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,17 @@ import pytest
 import torch
 from running import assert_refused, run
 from sweeping import line
+from tiny_models import LAYERS
 
 from boomerang_cli.engine.errors import ProcessError, ScoringError
 from boomerang_cli.engine.evaluation.devices import own_devices
-from boomerang_cli.engine.evaluation.placement import ROOM, PairBytes, find_places, processes_on
+from boomerang_cli.engine.evaluation.pair_bytes import ROOM, PairBytes
+from boomerang_cli.engine.evaluation.placement import find_places, processes_on
+from boomerang_cli.engine.evaluation.placement_plan import PlacementPlan, plan_placement
 from boomerang_cli.engine.models.places import Places
 from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.processes import launch
+from boomerang_cli.engine.processes.machine import Machine
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def size(folder: Path) -> PairBytes:
-    return PairBytes.of(open_pair(folder / "student"), torch.bfloat16)
+    return PairBytes.of(open_pair(folder / "student"), "bfloat16")
 
 
 def test_a_pair_takes_the_bytes_of_all_its_tensors(size: PairBytes, folder: Path) -> None:
@@ -114,3 +118,54 @@ def test_more_gpus_than_there_are_are_refused(folder: Path, monkeypatch: pytest.
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     words = ("--student", str(folder / "student"), "--data", str(folder / "text.txt"))
     assert_refused("sweep", *words, "--gpus", "99", "--quiet", message=r"--gpus 99, but this machine has \d")
+
+
+# What a plan tells beforehand
+
+
+def plan(folder: Path, machine: Machine, **asked: Any) -> PlacementPlan:
+    return plan_placement(
+        open_pair(folder / "student"), machine, **{"dtype": "auto", "orders": (), "asks": (), **asked}
+    )
+
+
+@pytest.mark.parametrize(("count", "share"), [(8, 1.01), (8, 0.7), (3, 0.7), (8, 0.45), (1, 1.01)])
+def test_a_plan_places_a_pair_as_the_sweep_does(
+    count: int, share: float, gpus: Any, size: PairBytes, folder: Path
+) -> None:
+    gpus(count, share * size.total)
+    planned = plan(folder, Machine.of(count, None, "cuda"))
+    assert planned.processes == processes_on(count, folder / "student")
+    devices = [torch.device("cuda", index) for index in range(planned.gpus_a_process)]
+    places = find_places(open_pair(folder / "student"), torch.bfloat16, devices)
+    assert tuple(devices[place] for place in planned.layers) == (places.layers if places else (devices[0],) * LAYERS)
+    assert planned.fullest_bytes <= planned.room_bytes
+
+
+@pytest.mark.parametrize(
+    ("share", "way", "first"), [(1.01, "data-parallel", 1), (0.7, "spread", 2), (0.3, None, 4), (0.01, None, None)]
+)
+def test_a_plan_says_which_way_or_on_how_many_gpus_there_is_one(
+    share: float, way: str | None, first: int | None, size: PairBytes, folder: Path
+) -> None:
+    planned = plan(folder, Machine(3, int(share * size.total / ROOM) + 1, is_gpu=True))
+    assert (planned.way, planned.first_fitting_gpus, planned.fits) == (way, first, way is not None)
+    assert planned.pair_bytes == size.total
+
+
+def test_on_the_cpu_a_pair_stands_once_in_float32(size: PairBytes, folder: Path) -> None:
+    planned = plan(folder, Machine(1, 10**9, is_gpu=False), orders=["exact"])
+    assert (planned.way, planned.dtype, planned.pair_bytes) == ("whole", "float32", 2 * size.total)
+    assert planned.shared == {}
+
+
+def test_processes_of_torchrun_share_the_memory_of_a_machine(
+    size: PairBytes, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "3")
+    memory = int(2 * size.total / ROOM)  # of one pair in float32
+    assert plan(folder, Machine(1, 2 * memory, is_gpu=False)).way is None
+    planned = plan(folder, Machine(1, 4 * memory, is_gpu=False), orders=["exact", "last"], asks=["tasks", "speed"])
+    assert (planned.way, planned.processes) == ("data-parallel", 3)
+    assert planned.shared == {"text": "windows", "exact": "sets", "tasks": "models", "speed": "process"}

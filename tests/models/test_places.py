@@ -6,8 +6,11 @@ be computed with tensors of another device, as real ones do.
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from boomerang_cli.engine.checkpoint.class_config import as_transformers_config
 from boomerang_cli.engine.evaluation.stages import Stages
 from boomerang_cli.engine.evaluation.variants import Variant
+from boomerang_cli.engine.models import tensor_files
 from boomerang_cli.engine.models.compose import LoadedPair, compose, load_pair
 from boomerang_cli.engine.models.hidden_states import decoder_layers
 from boomerang_cli.engine.models.places import Places
@@ -98,3 +102,65 @@ def test_scores_and_weights_are_those_of_one_device(pair: Pair) -> None:
         assert torch.equal(one(input_ids).logits, other(input_ids).logits)
     held = {parameter.data_ptr() for model in split.models.values() for parameter in model.parameters()}
     assert {parameter.data_ptr() for parameter in other.parameters()} <= held
+
+
+# Read from files to several devices: the second is torch's meta device, which keeps no content.
+
+META = torch.device("meta")
+FAR = Places(torch.device("cpu"), (torch.device("cpu"),) * 3 + (META,) * (LAYERS - 3))
+
+
+def load_student(folder: Path, family: str, places: Places) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """Return a student whole, and read to its places."""
+    teacher, student = save_pair(folder, family)
+    pair = open_pair(student, teacher)
+    whole, placed = (load_pair(pair, dtype=torch.float32, places=each) for each in (None, places))
+    return whole.models["student"], placed.models["student"]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral", "gpt_neox"])
+def test_each_tensor_is_read_to_its_own_device_with_its_own_values(family: str, tmp_path: Path) -> None:
+    whole, placed = load_student(tmp_path, family, FAR)
+    assert devices_of(placed, len(KEPT)) == [FAR.layers[layer] for layer in KEPT]
+    own = placed.state_dict()
+    assert own.keys() == whole.state_dict().keys()
+    here = {name: tensor for name, tensor in own.items() if tensor.device != META}
+    assert 0 < len(here) < len(own)
+    assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in here.items())
+    assert not hasattr(placed, "_hf_hook")  # accelerate's, which would move tensors too
+
+
+def test_on_its_way_to_a_device_a_model_stands_in_host_memory_a_few_tensors_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, held, most = tensor_files.read_rows, 0, 0
+    lock = threading.Lock()
+
+    def count(size: int) -> None:
+        nonlocal held, most
+        with lock:
+            held += size
+            most = max(most, held)
+
+    def read_and_count(*arguments: Any) -> torch.Tensor:
+        tensor = read(*arguments)
+        count(tensor.nbytes)
+        weakref.finalize(tensor, count, -tensor.nbytes)
+        return tensor
+
+    monkeypatch.setattr(tensor_files, "read_rows", read_and_count)
+    teacher, student = save_pair(tmp_path, "llama")
+    pair = open_pair(student, teacher)
+    for settings in ({"places": Places(META, (META,) * LAYERS)}, {"device": META}):
+        most = 0
+        load_pair(pair, dtype=torch.float32, **settings)
+        assert 0 < most < pair.parts["teacher"].parameters  # a quarter of its bytes; on the CPU all
+
+
+def test_a_device_that_is_too_small_says_so_and_no_file_is_blamed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*arguments: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(tensor_files, "read_rows", read)
+    with pytest.raises(torch.OutOfMemoryError):
+        load_pair(pair, dtype=torch.float32)

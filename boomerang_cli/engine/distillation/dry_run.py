@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from boomerang_cli.engine.distillation.measured_rate import measure_rate
-from boomerang_cli.engine.distillation.needs import Machine, needs_of
+from boomerang_cli.engine.distillation.needs import needs_of
 from boomerang_cli.engine.distillation.project import Project
 from boomerang_cli.engine.distillation.result import DistillPlan
 from boomerang_cli.engine.distillation.text import look_at_text
+from boomerang_cli.engine.processes.machine import Machine
 from boomerang_cli.engine.quiet import keep_libraries_quiet
 from boomerang_cli.engine.waiting import waiting
 

@@ -15,8 +15,11 @@ from boomerang_cli.engine.distillation.models import load_student, load_teacher
 from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.pair.pair import Pair
+from boomerang_cli.engine.waiting import waiting
 
 MEASURED_SECONDS = 20.0
+_told = partial(waiting, first_seconds=0.0, further_seconds=2.0)
+"""Somebody asked for these seconds, and sees nothing else of them."""
 
 
 def measure_rate(pair: Pair, recipe: Recipe, levers: Levers, seconds: float = MEASURED_SECONDS) -> float:
@@ -30,7 +33,8 @@ def measure_rate(pair: Pair, recipe: Recipe, levers: Levers, seconds: float = ME
         TrainingError: not even one sequence fits.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    student, teacher = load_student(pair, device), load_teacher(pair, device)
+    with _told(f"loading {pair.student.name} and {pair.teacher.name}"):
+        student, teacher = load_student(pair, device), load_teacher(pair, device)
     levers.pull(student, teacher, pair.layer_map)
     losses = BatchLosses(student, teacher, pair.layer_map, recipe, partial(autocast, device))
 
@@ -42,7 +46,8 @@ def measure_rate(pair: Pair, recipe: Recipe, levers: Levers, seconds: float = ME
     for phase in recipe.phases:
         parameters = sum(each.numel() for each in student.parameters())
         step = partial(run, phase)
-        size = choose_micro_batch_size(phase, device, step, parameters, levers.optimizer_bytes)
+        with _told("measuring how many sequences fit at once"):
+            size = choose_micro_batch_size(phase, device, step, parameters, levers.optimizer_bytes)
         rate = _rate(step, phase, size, device, seconds / len(recipe.phases))
         total_seconds += phase.steps * phase.tokens_per_step / rate
     return recipe.positions(recipe.total_steps) / total_seconds
@@ -50,14 +55,21 @@ def measure_rate(pair: Pair, recipe: Recipe, levers: Levers, seconds: float = ME
 
 def _rate(step: partial[None], phase: Phase, size: int, device: torch.device, seconds: float) -> float:
     input_ids = torch.zeros(size, phase.sequence_length, dtype=torch.int64, device=device)
-    step(input_ids)  # the first one compiles, and fills caches
-    _wait_for(device)
     start, tokens = time.perf_counter(), 0
-    while not tokens or time.perf_counter() - start < seconds:
-        step(input_ids)
+
+    def so_far() -> str:
+        rate = f", {tokens / (time.perf_counter() - start):,.0f} tokens/s so far" if tokens else ""
+        return f"measuring {phase.name} for {seconds:.0f} s, micro-batch size {size}{rate}"
+
+    with _told(so_far):
+        step(input_ids)  # the first one compiles, and fills caches
         _wait_for(device)
-        tokens += input_ids.numel()
-    return tokens / (time.perf_counter() - start)
+        start = time.perf_counter()
+        while not tokens or time.perf_counter() - start < seconds:
+            step(input_ids)
+            _wait_for(device)
+            tokens += input_ids.numel()
+        return tokens / (time.perf_counter() - start)
 
 
 def _wait_for(device: torch.device) -> None:

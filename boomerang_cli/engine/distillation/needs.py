@@ -15,45 +15,10 @@ from boomerang_cli.engine.distillation.micro_batch import CPU_TOKENS
 from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.step_memory import StepOnNoMemory
-from boomerang_cli.engine.errors import TrainingError, check_least
 from boomerang_cli.engine.pair.layers import Owner
 from boomerang_cli.engine.pair.pair import Pair
-from boomerang_cli.engine.sizes import parse_bytes
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a training is planned for.
-
-    Attributes:
-        gpus: processes, each with a GPU, or with the CPU.
-        memory_bytes: of each GPU; of a CPU what is available.
-    """
-
-    gpus: int
-    memory_bytes: int
-    is_gpu: bool
-
-    @classmethod
-    def of(cls, gpus: int | None, gpu_memory: str | None) -> Machine:
-        """Return the machine that somebody describes, else this one.
-
-        Raises:
-            TrainingError: no GPU, or GPUs of an unknown size.
-            SelectionError: a size that is none.
-        """
-        check_least(1, TrainingError, gpus=gpus)
-        if gpu_memory is not None:
-            return cls(gpus or 1, parse_bytes(gpu_memory, "--gpu-memory"), is_gpu=True)
-        if torch.cuda.is_available():
-            return cls(gpus or 1, torch.cuda.mem_get_info()[1], is_gpu=True)
-        if gpus is not None:
-            raise TrainingError(
-                f"--gpus {gpus}, and this machine has none: say with --gpu-memory 80GB how large they are"
-            )
-        import psutil  # type: ignore[import-untyped]
-
-        return cls(1, int(psutil.virtual_memory().available), is_gpu=False)
+from boomerang_cli.engine.processes.machine import Machine
+from boomerang_cli.engine.waiting import waiting
 
 
 @dataclass(frozen=True)
@@ -120,7 +85,10 @@ def needs_of(pair: Pair, recipe: Recipe, levers: Levers, machine: Machine, token
     plan = MemoryPlan(student, teacher, 2 if machine.is_gpu else 4, levers.optimizer_bytes, levers.offload)
     step = StepOnNoMemory(pair, recipe, levers, machine.is_gpu)
     flops = flops_of_recipe(pair, recipe, levers)
-    phases = [_phase_needs(phase, plan, step, machine, each) for phase, each in zip(recipe.phases, flops, strict=True)]
+    with waiting("counting the memory of a step", further_seconds=2.0):
+        phases = [
+            _phase_needs(phase, plan, step, machine, each) for phase, each in zip(recipe.phases, flops, strict=True)
+        ]
     first = [phase.first_fitting_gpus for phase in phases]
     tokens = recipe.positions(recipe.total_steps)
     hours = tokens / tokens_per_second / 3600 if tokens_per_second else None

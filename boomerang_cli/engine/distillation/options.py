@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from boomerang_cli.engine.errors import TrainingError, check_above_zero, check_least, flag_of
-from boomerang_cli.engine.sizes import parse_bytes
+from boomerang_cli.engine.errors import TrainingError, check_above_zero, check_least
+from boomerang_cli.engine.processes.machine import check_for_plan
 
 
 def check_options(
@@ -22,16 +22,12 @@ def check_options(
     """Refuse numbers that mean nothing, options of a plan where none is made, and two rates in one.
 
     Raises:
-        TrainingError: names the option.
+        TrainingError, ProcessError: names the option.
         SelectionError: a size that is none.
     """
     processes = None if micro_batch_size == "auto" else micro_batch_size
     check_least(1, TrainingError, save_every=save_every, eval_every=eval_every, micro_batch_size=processes, gpus=gpus)
     check_above_zero(TrainingError, tokens_per_second=tokens_per_second)
-    if gpu_memory is not None:
-        parse_bytes(gpu_memory, "--gpu-memory")
-    of_plan = {"gpu_memory": gpu_memory, "tokens_per_second": tokens_per_second, "measure": measure or None}
-    if not dry_run and (given := [name for name, value in of_plan.items() if value is not None]):
-        raise TrainingError(f"{flag_of(given[0])} is for a plan: give --dry-run with it", usage=True)
+    check_for_plan(dry_run, gpu_memory=gpu_memory, tokens_per_second=tokens_per_second, measure=measure or None)
     if measure and tokens_per_second is not None:
         raise TrainingError("--measure measures what --tokens-per-second gives: leave one of them out", usage=True)

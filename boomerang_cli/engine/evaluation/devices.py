@@ -7,6 +7,7 @@ import os
 import torch
 
 from boomerang_cli.engine.errors import ProcessError, ScoringError
+from boomerang_cli.engine.evaluation.pair_bytes import computed_dtype
 from boomerang_cli.engine.processes.group import is_distributed, local_processes
 from boomerang_cli.engine.processes.launch import check_gpus
 
@@ -55,8 +56,6 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of a name; ``auto`` is float32 on the CPU, where half precision is slow, else bfloat16."""
-    if name == "auto":
-        name = "float32" if device.type == "cpu" else "bfloat16"
-    dtype: torch.dtype = getattr(torch, name)
+    """Return the dtype of a name, as ``pair_bytes.computed_dtype`` means it."""
+    dtype: torch.dtype = getattr(torch, computed_dtype(name, device.type))
     return dtype

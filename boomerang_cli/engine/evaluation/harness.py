@@ -68,7 +68,7 @@ class Harness:
         import lm_eval
 
         asked = self.settings
-        with _told(task), quiet_transformers(), _silence():
+        with _told(task), quiet_transformers(), _silence(), _alone():
             results = lm_eval.simple_evaluate(
                 model=_wrapped(model, tokenizer, asked.batch_size),
                 tasks=[task],
@@ -162,6 +162,17 @@ def _silence() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Have lm-eval take this process for the only one: of those of torchrun, it gives results in the first alone."""
+    local_rank = os.environ.pop("LOCAL_RANK", None)
+    try:
+        yield
+    finally:
+        if local_rank is not None:
+            os.environ["LOCAL_RANK"] = local_rank
 
 
 def _as_json(results: Any) -> dict[str, Any]:

@@ -3,71 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 import torch
 
 from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.devices import choose_dtype
+from boomerang_cli.engine.evaluation.pair_bytes import PairBytes
 from boomerang_cli.engine.models.places import Places
-from boomerang_cli.engine.output.plan import OWNERS
 from boomerang_cli.engine.pair.pair import Pair, open_pair
 from boomerang_cli.engine.processes.group import is_distributed, processes
 from boomerang_cli.engine.processes.launch import check_gpus
 from boomerang_cli.engine.sizes import show_bytes
-
-ROOM = 0.8
-"""The share of a GPU's memory for weights. Hidden states and logits, whose batch shrinks to fit, take the rest."""
-
-
-@dataclass(frozen=True)
-class PairBytes:
-    """What both models take in memory.
-
-    Attributes:
-        beside: all that is beside layers.
-        layers: of each layer of the teacher, with the student's that stands for it.
-    """
-
-    beside: int
-    layers: tuple[int, ...]
-
-    @classmethod
-    def of(cls, pair: Pair, dtype: torch.dtype) -> PairBytes:
-        """Count from headers; what a family keeps in float32 is counted as the rest."""
-        parts, kept = pair.parts, pair.layer_map.kept
-        layers = [sum(tensor.parameters for tensor in layer.values()) for layer in parts["teacher"].layers]
-        for index, layer in zip(kept, parts["student"].layers, strict=True):
-            layers[index] += sum(tensor.parameters for tensor in layer.values())
-        beside = sum(parts[owner].parameters for owner in OWNERS) - sum(layers)
-        return cls(beside * dtype.itemsize, tuple(each * dtype.itemsize for each in layers))
-
-    @property
-    def total(self) -> int:
-        return self.beside + sum(self.layers)
-
-    def places(self, devices: int) -> tuple[int, ...]:
-        """Return on which of so many devices each layer stands, in order, so that all hold about as much.
-
-        What is beside layers stands on the first.
-        """
-        ends = accumulate(self.layers, initial=self.beside)
-        middles = (end + size / 2 for end, size in zip(ends, self.layers, strict=False))
-        return tuple(min(devices - 1, int(middle * devices / self.total)) for middle in middles)
-
-    def largest(self, devices: int) -> int:
-        """Return what the fullest of so many devices holds."""
-        held = [self.beside, *[0] * (devices - 1)]
-        for place, size in zip(self.places(devices), self.layers, strict=True):
-            held[place] += size
-        return max(held)
-
-    def devices_needed(self, memory_bytes: int, at_most: int) -> int | None:
-        """Return the least number of devices of this memory that hold the pair, or None."""
-        fitting = (count for count in range(1, at_most + 1) if self.largest(count) <= ROOM * memory_bytes)
-        return next(fitting, None)
 
 
 def processes_on(
@@ -93,7 +40,7 @@ def processes_on(
 
 def _devices_needed(pair: Pair, dtype: torch.dtype, devices: Sequence[torch.device]) -> int:
     memory = torch.cuda.get_device_properties(devices[0]).total_memory
-    size = PairBytes.of(pair, dtype)
+    size = _size_of(pair, dtype)
     needed = size.devices_needed(memory, len(devices))
     if needed is None:
         raise ScoringError(
@@ -101,6 +48,10 @@ def _devices_needed(pair: Pair, dtype: torch.dtype, devices: Sequence[torch.devi
             f"{len(devices)} of the GPUs here, of {show_bytes(memory)}, hold less: give more --gpus, or --device cpu"
         )
     return needed
+
+
+def _size_of(pair: Pair, dtype: torch.dtype) -> PairBytes:
+    return PairBytes.of(pair, str(dtype).removeprefix("torch."))
 
 
 def find_places(pair: Pair, dtype: torch.dtype, devices: Sequence[torch.device]) -> Places | None:
@@ -111,7 +62,7 @@ def find_places(pair: Pair, dtype: torch.dtype, devices: Sequence[torch.device])
     """
     if len(devices) == 1 or (needed := _devices_needed(pair, dtype, devices)) == 1:
         return None
-    return Places(devices[0], tuple(devices[place] for place in PairBytes.of(pair, dtype).places(needed)))
+    return Places(devices[0], tuple(devices[place] for place in _size_of(pair, dtype).places(needed)))
 
 
 def show_places(places: Places | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.errors import SelectionError
@@ -109,7 +109,7 @@ class SweepResult(Brief):
         misreaders: programs that suppose of some size what is not so, by what that is.
     """
 
-    brief = ("path", "teacher", "student", "data", "rows", "misses", "warnings")
+    brief: ClassVar[tuple[str, ...]] = ("path", "teacher", "student", "data", "rows", "misses", "warnings")
 
     path: Path
     teacher: str

@@ -22,7 +22,7 @@ from boomerang_cli.engine.models.compose import LoadedPair, load_pair
 from boomerang_cli.engine.models.places import Places
 from boomerang_cli.engine.output.output_folder import check_spares, check_writable
 from boomerang_cli.engine.pair.pair import Pair
-from boomerang_cli.engine.processes.group import decide, in_turns, rank
+from boomerang_cli.engine.processes.group import decide, rank
 from boomerang_cli.engine.publishing.versions import versions
 
 
@@ -102,12 +102,8 @@ def open_evaluation(
 
 
 def _load(pair: Pair, dtype: torch.dtype, device: torch.device, places: Places | None) -> LoadedPair:
-    def load() -> LoadedPair:
-        return load_pair(pair, dtype=dtype, device=device, places=places)
-
     try:
-        # On its way to a GPU a model stands in host memory: one at a time.
-        loaded = load() if device.type == "cpu" else in_turns(load)
+        loaded = load_pair(pair, dtype=dtype, device=device, places=places)
         check_stages(loaded)
     except RuntimeError as error:
         if not is_out_of_memory(error):

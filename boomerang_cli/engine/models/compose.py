@@ -59,9 +59,11 @@ def load_pair(
     models: dict[Owner, PreTrainedModel] = {}
     loaded = LoadedPair(pair, models, places)
     for owner in OWNERS:
-        model = load_model(pair.checkpoint(owner), pair.config(owner), dtype=dtype, device="cpu" if places else device)
+        checkpoint, config, layers = pair.checkpoint(owner), pair.config(owner), loaded.whole(owner)
+        device_map = places.device_map(config, checkpoint.name, layers) if places else None
+        model = load_model(checkpoint, config, dtype=dtype, device=device, device_map=device_map)
         if places:
-            places.hold(model, loaded.whole(owner))
+            places.hold(model, layers)
         models[owner] = model.requires_grad_(False)
     return loaded
 

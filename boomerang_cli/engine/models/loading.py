@@ -27,19 +27,25 @@ def load_model(
     *,
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
+    device_map: Mapping[str, torch.device] | None = None,
     split: Callable[[PreTrainedModel], None] | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model, in evaluation mode; no code of its repository is run.
 
+    Its tensors go from the files to their device one by one, a few at a time: a model never stands in host memory whole
+    on its way to a GPU.
+
     Args:
         config: the content of ``config.json`` to use, whatever the checkpoint's own says.
         dtype: of the weights in memory, but for those that the family keeps in float32.
+        device_map: in place of ``device``, where each part stands; see ``Places.device_map``.
         split: called with the model before its parameters have memory; of those that it makes DTensors of, this
             process's rows alone are read. See ``split_loading.reads_by_rows``.
 
     Raises:
         UnsupportedModelError: the family has no causal language model.
         CheckpointError: transformers cannot load it, or finds no weights for a part of the model.
+        torch.OutOfMemoryError: the device is too small for it.
     """
     import torch
 
@@ -51,18 +57,21 @@ def load_model(
     options: dict[str, Any] = {"config": settings, "state_dict": tensors, "dtype": dtype, "output_loading_info": True}
     if split is not None:
         family = _split_when_made(family, split)
-        if torch.device(device).type != "cpu":
-            options["device_map"] = {"": torch.device(device)}
+    if device_map is not None or torch.device(device).type != "cpu":
+        options["device_map"] = device_map or {"": torch.device(device)}
     try:
         with quiet_transformers(), without_holes():
             loaded: Any = family.from_pretrained(None, **options)
             set_generation_config(loaded[0], checkpoint.folder)
+    except torch.OutOfMemoryError:
+        raise
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{checkpoint.name} cannot be loaded: {_first_line(error)}") from None
     model: PreTrainedModel = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):  # transformers would go on with random values
         raise CheckpointError(f"{checkpoint.name} cannot be loaded: it holds no weights for {missing[0]}")
-    model.to(torch.device(device))  # type: ignore[arg-type]
+    if device_map is None:
+        model.to(torch.device(device))  # type: ignore[arg-type]
     return model
 
 

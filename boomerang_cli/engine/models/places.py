@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,10 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from boomerang_cli.engine.models.hidden_states import decoder_layers
+from boomerang_cli.engine.models.hidden_states import decoder_layers, layers_prefix
+from boomerang_cli.engine.models.loading import causal_class
 from boomerang_cli.engine.pair.layers import LayerSource
+from boomerang_cli.engine.quiet import quiet_transformers
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,22 @@ class Places:
 
     first: torch.device
     layers: tuple[torch.device, ...]
+
+    def device_map(
+        self, config: Mapping[str, Any], name: str, sources: Sequence[LayerSource]
+    ) -> Mapping[str, torch.device]:
+        """Return where each part of a model stands, for ``loading.load_model``.
+
+        Args:
+            config: the content of the model's ``config.json``.
+            name: of the model, for errors (as in ``loading.causal_class``).
+            sources: of its layers.
+        """
+        settings, family = causal_class(config, name)
+        with quiet_transformers(), torch.device("meta"):
+            prefix = layers_prefix(family(settings), len(sources))
+        layers = {f"{prefix}{index}.": self.layers[source.teacher_layer] for index, source in enumerate(sources)}
+        return _DeviceMap({"": self.first, **layers})
 
     def hold(self, model: PreTrainedModel, sources: Sequence[LayerSource]) -> None:
         """Move a model's tensors to their places, and let it run there.
@@ -42,6 +60,16 @@ class Places:
         for layer, device in zip(layers, devices, strict=True):
             _take_inputs_to(layer, device)
         _take_output_to(layers[-1], self.first)
+
+
+class _DeviceMap(dict[str, torch.device]):
+    """Devices by the beginnings of tensors' names, which transformers reads to and does not run a model on.
+
+    It counts the devices by ``values``: of several, it has accelerate move tensors between them, which ``hold`` does.
+    """
+
+    def values(self) -> ValuesView[torch.device]:  # type: ignore[override]
+        return {"": self[""]}.values()
 
 
 def _move(module: nn.Module, device: torch.device, moved: dict[Tensor, Tensor]) -> None:
