@@ -38,7 +38,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("qwen3", {"use_sliding_window": False}),
     "gemma3": ("gemma3_text", {"num_hidden_layers": 26, "layer_types": None}),
     "gemma3 period": ("gemma3_text", {"num_hidden_layers": 26, "layer_types": None}),
-    "gemma2": ("gemma2", {"initializer_range": 0.02}),
     "smollm3": ("smollm3", {"no_rope_layer_interval": 4}),
 }
 VOCABULARY = 262  # as many words as the tokenizer has: llama.cpp takes no more of Gemma's embedding
