@@ -4,9 +4,9 @@
 
 Each program is installed by pip into an environment of its own, which borrows torch from this one, and runs README's
 lines on tiny random models as the Hub has them: patched in one block, so that tied ones come out untied, and two sizes
-of Gemma 3, with and without the period that programs suppose. What cannot be installed is said, and what a program
-refuses; fails if tokens differ in a program that the model is said to be portable to. With ``--keep``, environments
-stay in FOLDER, and are used again. llama.cpp is compiled, which takes a C++ compiler and ten minutes of two cores.
+of Gemma 3 and of SmolLM3, with and without the period that programs suppose. What cannot be installed is said, and what
+a program refuses; fails if tokens differ in a program that the model is said to be portable to. With ``--keep``,
+environments stay in FOLDER, and are used again. llama.cpp is compiled: a C++ compiler, ten minutes of two cores.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 INSIDE = Path(__file__).with_name("reader_runs.py")
+SMOLLM3 = {"no_rope_layer_interval": 4, "use_sliding_window": False, "sliding_window": None}
 # As models of the Hub have them, where these programs take no other: Pythia's feed-forward is four times its width.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox": ("gpt_neox", {"intermediate_size": 128, "hidden_act": "gelu"}),
@@ -38,10 +39,15 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("qwen3", {"use_sliding_window": False}),
     "gemma3": ("gemma3_text", {"num_hidden_layers": 26, "layer_types": None}),
     "gemma3 period": ("gemma3_text", {"num_hidden_layers": 26, "layer_types": None}),
-    "smollm3": ("smollm3", {"no_rope_layer_interval": 4}),
+    "smollm3": ("smollm3", SMOLLM3),
+    "smollm3 period": ("smollm3", {**SMOLLM3, "num_hidden_layers": 12}),
 }
 VOCABULARY = 262  # as many words as the tokenizer has: llama.cpp takes no more of Gemma's embedding
-HUB_NAMES = {"gpt_neox": {"rotary_pct": 0.5, "rotary_emb_base": 10000}, "gpt2": {"n_ctx": 64}}
+HUB_NAMES = {
+    "gpt_neox": {"rotary_pct": 0.5, "rotary_emb_base": 10000},
+    "gpt2": {"n_ctx": 64},
+    "smollm3": {"rope_theta": 2000000.0},
+}
 """Keys of config.json on the Hub, which transformers 5 does not write. A patched model keeps whichever there are."""
 
 
