@@ -2,7 +2,7 @@
 
 A model in which that is not so is refused there or, without a word, another model. What stands here was read in their
 sources, and measured on tiny models where they run (``benchmarks/readers.py``): llama.cpp with its converter, as of
-llama-cpp-python 0.3.36, mlx-lm 0.32, SGLang 0.5.23, and vLLM.
+llama-cpp-python 0.3.36, mlx-lm 0.32, SGLang 0.5.23, and vLLM 0.32, which refuses a head that it does not know.
 """
 
 from __future__ import annotations
