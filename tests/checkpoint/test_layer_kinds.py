@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from tiny_types import DEPTH, tiny_config, tiny_model
 from transformers import CONFIG_MAPPING
 
@@ -111,6 +113,8 @@ def test_a_type_that_cannot_be_made_of_attention_alone_keeps_another_layer() -> 
 @pytest.mark.parametrize("model_type", ["nemotron_h", "bamba", "recurrent_gemma", "lfm2"])
 def test_transformers_cannot_generate_without_attention(model_type: str) -> None:
     """The reason for refusing it; once this fails, the refusal can go."""
+    if model_type == "recurrent_gemma" and Version(transformers.__version__) < Version("5.23"):
+        pytest.skip(f"transformers {transformers.__version__} generates with recurrent_gemma's old cache")
     config = json.loads(tiny_config(model_type).to_json_string())
     family = known_family(config, "a model")
     assert family is not None
