@@ -239,13 +239,13 @@ def test_two_processes_under_torchrun_make_the_student_of_one_and_only_one_speak
     assert said.count("6 steps of 64 tokens") == said.count("hint: ") == 1
 
 
-def test_two_processes_refuse_with_a_line_each(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_processes_that_refuse_the_first_speaks(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("boomerang_cli.cli.error_line._SECONDS_FOR_FIRST_PROCESS", 0)
     both = two_boomerangs(*DISTILL, "--micro-batch-size", "4", "--quiet")
     said = [re.findall("error: .*", process.communicate(timeout=300)[1]) for process in both]  # torch may warn, too
     line = "error: --batch-size 4 cannot be split into equal parts of --micro-batch-size 4 on 2 processes (8 sequences)"
     assert said[0] == [line]
-    assert len(said[1]) == 1, said  # or that the other was lost
+    assert len(said[1]) <= 1, said  # nothing, where it sees that the first one speaks before that has gone
     assert [process.returncode for process in both] == [1, 1]
 
 
