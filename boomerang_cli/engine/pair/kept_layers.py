@@ -39,8 +39,8 @@ def choose_layers(
         layer_map = LayerMap(len(kinds), tuple(keep))
         if not layer_map.patchable:
             raise SelectionError(
-                f"--keep {','.join(map(str, keep))} keeps all {len(kinds)} layers of {teacher.name}, and leaves no "
-                "block to patch: leave some of them out"
+                f"--keep {','.join(map(str, keep))} keeps all {len(kinds)} layers of {teacher.name}: it would be the "
+                "same model from embedding to head, with no block to patch, so leave some of them out"
             )
     else:
         layer_map = _by_rule(teacher, family, kinds, every, keep_first, keep_last, keep_period)
