@@ -21,7 +21,6 @@ from boomerang_cli.engine.output.delta_plan import add_delta, teacher_parts
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.output_marker import Kind
 from boomerang_cli.engine.output.plan import Plan, plan_model
-from boomerang_cli.engine.output.recorded_student import with_student_config
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.delta import Delta, check_scale, open_compared, open_delta
 from boomerang_cli.engine.pair.kept_layers import choose_layers
@@ -277,9 +276,9 @@ def _plan(
     )
     recorded = StudentConfig(layer_map, teacher=teacher.name, teacher_revision=teacher.revision)
     if added is None:
-        return with_student_config(plan, recorded)
+        return plan.with_student_config(recorded)
     recorded = replace(recorded, order=added.pair.student_config.order, weight_delta=added.recorded().as_json())
-    plan = with_student_config(add_delta(plan, added), recorded)
+    plan = add_delta(plan, added).with_student_config(recorded)
     return plan.with_documents(delta_documents(plan, teacher, parts, added, name=name))
 
 

@@ -17,7 +17,6 @@ from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output, check_spares, temporary_folder
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.planner import Planner
-from boomerang_cli.engine.output.recorded_student import with_student_config
 from boomerang_cli.engine.output.writer import ByteProgress, write_model
 from boomerang_cli.engine.pair.bounds import Use, read_bounds
 from boomerang_cli.engine.pair.layers import Owner
@@ -216,7 +215,7 @@ def patch(
         check_output(target, "patched", overwrite=overwrite, dry_run=dry_run)
         check_spares(target, pair.student.folder, pair.teacher.folder)
     plan = plan.with_documents(model_documents(plan, pair, order=named, patched_blocks=patched, name=target.name))
-    plan = with_student_config(plan, patched_config(pair, patched, found))
+    plan = plan.with_student_config(patched_config(pair, patched, found))
     pushed = verified = None
     if push is None:
         plan = arrange_for_sharing(plan, target)

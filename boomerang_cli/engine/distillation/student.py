@@ -18,7 +18,6 @@ from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.models.tensor_files import write_tensors
 from boomerang_cli.engine.models.whole_tensors import WholeTensors
 from boomerang_cli.engine.output.plan import Plan, plan_model
-from boomerang_cli.engine.output.recorded_student import with_student_config
 from boomerang_cli.engine.output.writer import write_model
 from boomerang_cli.engine.pair.layers import LayerSource
 from boomerang_cli.engine.pair.pair import Pair
@@ -77,7 +76,7 @@ def with_student_documents(
         distillation=distillation,
     )
     plan = plan.with_documents({METRICS_FILE: "".join(json.dumps(record) + "\n" for record in log)})
-    return with_student_config(plan, recorded)
+    return plan.with_student_config(recorded)
 
 
 def write_weights(model: PreTrainedModel, plan: Plan, scratch: Path) -> OutputError | None:

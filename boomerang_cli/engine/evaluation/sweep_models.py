@@ -14,7 +14,6 @@ from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.output_folder import check_output
 from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.output.planner import Planner
-from boomerang_cli.engine.output.recorded_student import with_student_config
 from boomerang_cli.engine.output.writer import write_model
 from boomerang_cli.engine.pair.order import Order
 from boomerang_cli.engine.pair.patched_config import patched_config
@@ -63,7 +62,7 @@ def write_models(
         plan = planner.plan(row.patched_blocks)
         made = provenance(plan, planner.pair, order=row.order, patched_blocks=row.patched_blocks)
         plan = plan.with_documents({PROVENANCE_FILE: as_json_text(made)})
-        plan = with_student_config(plan, patched_config(planner.pair, row.patched_blocks, by_name[row.order]))
+        plan = plan.with_student_config(patched_config(planner.pair, row.patched_blocks, by_name[row.order]))
         keep_folder(target, place.name)
         write_model(arrange_for_sharing(plan, place), place, "patched", overwrite=place.exists())
 

@@ -9,7 +9,6 @@ from boomerang_cli.engine.checkpoint.files import SourceFile
 from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.output.planner import Planner
-from boomerang_cli.engine.output.recorded_student import with_student_config
 from boomerang_cli.engine.output.shards import Copy
 from boomerang_cli.engine.pair.order import find_order
 from boomerang_cli.engine.pair.pair import Pair, open_pair
@@ -60,7 +59,7 @@ def build_intermediate_model(
     found = find_order(order, pair.layer_map, pair.student_config.order, pair.family.order)
     planner = Planner(pair, dtype=_dtype_name(dtype))
     patched = found.blocks(num_layers_to_patch)
-    plan = with_student_config(planner.plan(patched), patched_config(pair, patched, found))
+    plan = planner.plan(patched).with_student_config(patched_config(pair, patched, found))
     from boomerang_cli.engine.models.same_layers import check_plans
 
     check_plans([plan], pair.teacher, pair.family)

@@ -24,6 +24,7 @@ from boomerang_cli.engine.checkpoint.tensors import Tensor
 from boomerang_cli.engine.output.shards import Copy, Shard, lay_out
 from boomerang_cli.engine.output.written_config import written_config
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
+from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig
 
 OWNERS: tuple[Owner, ...] = ("student", "teacher")
 
@@ -111,6 +112,11 @@ class Plan:
 
     def with_documents(self, documents: Mapping[str, str]) -> Plan:
         return replace(self, documents={**self.documents, **documents})
+
+    def with_student_config(self, recorded: StudentConfig) -> Plan:
+        """Return the same plan with what the model records of itself: in a file of its own, and in ``config.json``."""
+        plan = self.with_documents({STUDENT_CONFIG_FILE: as_json_text(recorded.as_json())})
+        return replace(plan, config={**plan.config, **recorded.in_config()})
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Plan:
         """Return the same plan with other weights: each tensor is taken from ``tensors``, by its name in the output."""
