@@ -274,6 +274,7 @@ def _plan(
         parts={"teacher": parts if added is None else teacher_parts(parts, family, added)},
         dtype=dtype,
         max_shard_bytes=max_shard_bytes,
+        ends=("teacher", "teacher"),
     )
     recorded = StudentConfig(layer_map, teacher=teacher.name, teacher_revision=teacher.revision)
     if added is None:
