@@ -161,8 +161,8 @@ def cosine_loss(
 ) -> Tensor:
     """Return the mean over aligned states of the mean over real positions of ``1 - cos(student, teacher)``.
 
-    FACTS.md 1; computed in float32. Beside the states as they are given, autograd keeps only a few numbers a token:
-    ``F.cosine_similarity`` would keep a float32 copy of each of a half-precision teacher's.
+    FACTS.md 1; computed in float32. The teacher gets no gradient. Beside the states as they are given, autograd keeps
+    only a few numbers a token: ``F.cosine_similarity`` would keep a float32 copy of each of a half-precision teacher's.
 
     Args:
         student_states, teacher_states: one of ``[batch, sequence, hidden]`` for each aligned state.
