@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from boomerang_cli.engine.distillation.cost import ModelSize
 from boomerang_cli.engine.distillation.phase import Phase
@@ -53,7 +53,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        return sum(astuple(self))
+        return sum(getattr(self, each.name) for each in fields(self))
 
 
 @dataclass(frozen=True)
