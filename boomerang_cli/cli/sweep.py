@@ -15,6 +15,7 @@ from boomerang_cli.cli.output import Output, as_plain
 from boomerang_cli.cli.placement_lines import placement_text
 from boomerang_cli.cli.sweep_table import sweep_table
 from boomerang_cli.cli.sweep_text import sweep_text
+from boomerang_cli.engine.errors import flag_of
 from boomerang_cli.engine.evaluation.placement_plan import SweepPlan
 from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
 from boomerang_cli.engine.pair.order import SEARCHED
@@ -153,7 +154,7 @@ def _tell_what_is_planned(out: Output, result: SweepResult) -> None:
     if searched := sorted({row.order for row in result.rows} & {*SEARCHED}):
         out.note(f"{', '.join(searched)}: found by a search; shown are sizes in the student's own order of blocks")
     chat = {name: value for name, value in result.asked.items() if name not in ("tasks", "prompts", "new_tokens")}
-    flags = [f"--{name.replace('_', '-')}" + ("" if value is True else f" {value!r}") for name, value in chat.items()]
+    flags = [flag_of(name) + ("" if value is True else f" {value!r}") for name, value in chat.items()]
     if tasks := result.asked.get("tasks"):
         out.note(" ".join([f"tasks for each: {', '.join(tasks)}", *flags]))
     for prompt in result.asked.get("prompts", ()):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 
 from boomerang_cli.cli.style import Style
 from boomerang_cli.cli.sweep_table import sweep_table
-from boomerang_cli.cli.terminal_curve import terminal_curve
+from boomerang_cli.cli.terminal_curve import WIDTH, terminal_curve
 from boomerang_cli.engine.evaluation.pareto import Recommendation
 from boomerang_cli.engine.evaluation.rows import SweepRow, each_once
 
@@ -33,7 +34,9 @@ def sweep_text(
     shown = [_styled(*each, recommended, names, style) for each in zip(lines, models, strict=True)]
     text = "\n".join([style.bold(heading), *shown])
     if sys.stdout.isatty() if curve is None else curve:
-        text += f"\n\n{drawn}" if (drawn := terminal_curve(rows, recommended, style=style)) else ""
+        columns = min(WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
+        drawn = terminal_curve(rows, recommended, width=columns, style=style)
+        text += f"\n\n{drawn}" if drawn else ""
     return text, left_out
 
 

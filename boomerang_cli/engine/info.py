@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from boomerang_cli.engine.checkpoint.files import ask
+from boomerang_cli.engine.checkpoint.files import ask, at_home
 from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE
 from boomerang_cli.engine.distillation.training_info import TrainingInfo, read_training_info
 from boomerang_cli.engine.errors import ModelNotFoundError
@@ -36,9 +35,7 @@ def info(model: str | Path) -> Info:
         TrainingError: a training's checkpoint is damaged.
         HubError: the Hub refuses, fails, or is out of reach.
     """
-    folder = Path(model)
-    with suppress(RuntimeError):  # the home of nobody
-        folder = folder.expanduser()
+    folder = at_home(model)
     if not ask(folder.is_dir) or ask((folder / CONFIG_FILE).is_file):
         return _of_model(model)
     try:

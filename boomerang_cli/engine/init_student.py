@@ -14,7 +14,7 @@ from boomerang_cli.engine.checkpoint.families import Family
 from boomerang_cli.engine.checkpoint.family_of import family_of
 from boomerang_cli.engine.checkpoint.layer_kinds import layer_kinds
 from boomerang_cli.engine.checkpoint.parts import Parts, check_layers_alike, take_apart
-from boomerang_cli.engine.errors import SelectionError
+from boomerang_cli.engine.errors import SelectionError, flag_of
 from boomerang_cli.engine.models.random_weights import with_random_weights
 from boomerang_cli.engine.output.block_sharing import arrange_for_sharing
 from boomerang_cli.engine.output.delta_plan import add_delta, teacher_parts
@@ -237,16 +237,16 @@ def _check_options(
     if delta is None:
         given = [name for name, value in of_delta.items() if value is not None]
         if given or scale != 1:
-            flag = given[0] if given else "delta-scale"
-            raise SelectionError(f"--{flag} belongs to --delta STUDENT, which is not given", usage=True)
+            flag = flag_of(given[0] if given else "delta_scale")
+            raise SelectionError(f"{flag} belongs to --delta STUDENT, which is not given", usage=True)
         return
     if random_init:
         raise SelectionError(
             "--random-init and --delta exclude one another: a delta is added to the teacher's weights", usage=True
         )
-    if given := [name.replace("_", "-") for name, value in rule.items() if value is not None]:
+    if given := [flag_of(name) for name, value in rule.items() if value is not None]:
         raise SelectionError(
-            f"--{given[0]} and --delta exclude one another: the delta's student decides what is kept", usage=True
+            f"{given[0]} and --delta exclude one another: the delta's student decides what is kept", usage=True
         )
 
 
@@ -273,6 +273,7 @@ def _plan(
         parts={"teacher": parts if added is None else teacher_parts(parts, family, added)},
         dtype=dtype,
         max_shard_bytes=max_shard_bytes,
+        ends=("teacher", "teacher"),
     )
     recorded = StudentConfig(layer_map, teacher=teacher.name, teacher_revision=teacher.revision)
     if added is None:

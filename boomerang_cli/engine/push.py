@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.brief import Brief
-from boomerang_cli.engine.checkpoint.files import ask
+from boomerang_cli.engine.checkpoint.files import ask, at_home
 from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 from boomerang_cli.engine.checkpoint.hub_reading import check_repo_id
 from boomerang_cli.engine.checkpoint.readers import is_portable, misreaders
@@ -140,9 +139,7 @@ def push(
     from boomerang_cli.engine.publishing.public_teacher import open_public_teacher
     from boomerang_cli.engine.publishing.upload import Destination, check_token, writable_xet_cache
 
-    folder = Path(path)
-    with suppress(RuntimeError):  # the home of nobody
-        folder = folder.expanduser()
+    folder = at_home(path)
     repo_id = named_by_address(repo_id)
     check_repo_id(repo_id)
     if create_pr and revision is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from boomerang_cli.engine.checkpoint.dtypes import convert
+from boomerang_cli.engine.checkpoint.dtypes import convert, has_only_finite, read_numbers
 from boomerang_cli.engine.errors import OutputError
 
 TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -43,3 +43,13 @@ def test_values_beyond_float16_are_refused(value: float) -> None:
 def test_not_a_number_stays_not_a_number() -> None:
     converted = convert(raw(torch.tensor([float("nan")])), "F32", "F16", "x")
     assert torch.frombuffer(bytearray(converted), dtype=torch.float16).isnan().all()
+
+
+@pytest.mark.parametrize("stored", TORCH)
+def test_the_largest_number_is_finite_and_the_next_is_not(stored: str) -> None:
+    def is_finite(value: float) -> bool:
+        return has_only_finite(read_numbers(raw(torch.tensor([1.0, value], dtype=TORCH[stored])), stored), stored)
+
+    largest = torch.finfo(TORCH[stored]).max
+    assert [is_finite(each) for each in (largest, -largest, 0.0)] == [True] * 3
+    assert [is_finite(each) for each in (float("inf"), -float("inf"), float("nan"))] == [False] * 3

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from boomerang_cli.engine.distillation import chat_sequences
 from boomerang_cli.engine.distillation.chat_sequences import ChatPosition, ChatSequences, check_chat_rows
+from boomerang_cli.engine.distillation.chat_tokens import ChatTokens
 from boomerang_cli.engine.distillation.conversations import ChatData
 from boomerang_cli.engine.distillation.data import find_sources
 from boomerang_cli.engine.distillation.phase import Phase
@@ -56,6 +57,16 @@ def test_rows_that_are_too_long_are_cut_or_left_out_and_counted(tmp_path: Path) 
     reached = ChatPosition(*found[-1][3])
     assert (reached.sequences, reached.cut, reached.left_out) == (2, 2, 2)
     assert found[0][1:3] == ([False] * 3 + [True] * 8 + [False], LENGTH)
+
+
+def test_a_response_that_is_but_the_first_token_is_predicted_by_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"prompt": "w3", "completion": "w4"}])
+    sequences = chats(path, 1, 1)
+    monkeypatch.setattr(sequences.chat, "tokens_of", lambda conversation: ChatTokens([4, 5], [True, False]))
+    with pytest.raises(DataError, match="holds 0 rows with a response and 1 without one"):
+        read(sequences)
 
 
 def test_a_step_goes_from_its_longest_row_to_its_shortest_and_is_one_position(path: Path) -> None:

@@ -94,6 +94,12 @@ def test_cosine_keeps_nothing_but_the_states_for_backward() -> None:
     assert kept == {student.data_ptr(), teacher.data_ptr()}
 
 
+def test_the_teacher_gets_no_gradient(logits: Tensor) -> None:
+    teacher = random(*logits.shape, seed=1).requires_grad_()
+    (kl_divergence_loss(logits, teacher) + cosine_loss([logits], [teacher])).backward()  # type: ignore[no-untyped-call]
+    assert teacher.grad is None
+
+
 def test_a_batch_without_a_real_token_costs_nothing(logits: Tensor) -> None:
     nothing = torch.zeros_like(MASK)
     total = cross_entropy_loss(logits, next_token_labels(INPUT_IDS, nothing))

@@ -63,6 +63,12 @@ def test_a_share_rises_from_nothing_or_falls_to_it(schedule: str, begin: float, 
     assert quarters == pytest.approx([begin, end], abs=0.05)
 
 
+def test_the_last_step_has_all_of_a_rising_share_and_nothing_of_a_falling_one() -> None:
+    last = [replace(STEPS, share=1.0, steps=3, seed=seed) for seed in range(50)]
+    assert all(replace(each, schedule="rising").blocks(2) for each in last)
+    assert not any(replace(each, schedule="falling").blocks(2) for each in last)
+
+
 def test_draws_are_the_same_for_ever() -> None:
     begun = [(), (1, 3), (), (), (), (), (3,), (), (3,), (1, 3), (1, 3), ()]
     assert [STEPS.blocks(step) for step in range(12)] == begun

@@ -22,7 +22,7 @@ def test_it_is_the_mean_over_states_of_the_mean_over_real_positions() -> None:
     ours = relative_error_loss(student, teacher, MASK)
     torch.testing.assert_close(ours, expected)
     for state in student:
-        torch.testing.assert_close(gradient_of(3 * ours, state), gradient_of(3 * expected, state))
+        torch.testing.assert_close(gradient_of(5 * ours, state), gradient_of(5 * expected, state))
 
 
 def test_where_responses_alone_count_their_sum_is_divided_by_their_number_in_the_step() -> None:
@@ -34,6 +34,19 @@ def test_where_responses_alone_count_their_sum_is_divided_by_their_number_in_the
 def test_a_state_of_another_length_is_a_wrong_one() -> None:
     teacher = random(2, 3, HIDDEN)
     assert relative_error_loss([3 * teacher], [teacher]).item() == pytest.approx(4)
+
+
+def test_a_teachers_state_without_length_is_divided_by_no_zero() -> None:
+    student = random(2, 3, HIDDEN).requires_grad_()
+    loss = relative_error_loss([student], [torch.zeros(2, 3, HIDDEN, dtype=student.dtype)])
+    assert loss.isfinite()
+    assert gradient_of(loss, student).isfinite().all()
+
+
+def test_the_teacher_gets_no_gradient() -> None:
+    teacher = random(2, 3, HIDDEN, seed=1).requires_grad_()
+    relative_error_loss([random(2, 3, HIDDEN).requires_grad_()], [teacher]).backward()  # type: ignore[no-untyped-call]
+    assert teacher.grad is None
 
 
 def test_it_keeps_its_digits_where_the_two_are_near() -> None:

@@ -32,7 +32,7 @@ def whole_logits_loss(
     temperature: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     def logits_of(states: Tensor, head: Head) -> Tensor:
-        logits = F.linear(states, head.weight, head.bias)
+        logits = head.scale * F.linear(states, head.weight, head.bias)
         return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
 
     logits = logits_of(hidden, head)
@@ -42,8 +42,10 @@ def whole_logits_loss(
 
 
 def random_head(*, bias: bool, softcap: float | None, seed: int, trained: bool) -> Head:
+    """Return a head with every trait or none: a scale comes with the cap."""
     weight = random(VOCABULARY, HIDDEN, seed=seed).requires_grad_(trained)
-    return Head(weight, random(VOCABULARY, seed=seed + 1).requires_grad_(trained) if bias else None, softcap)
+    own_bias = random(VOCABULARY, seed=seed + 1).requires_grad_(trained) if bias else None
+    return Head(weight, own_bias, softcap, 1.0 if softcap is None else 0.5)
 
 
 @pytest.mark.parametrize("tokens_in_chunk", [1, 7, 25, 1000])

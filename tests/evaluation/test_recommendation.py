@@ -69,6 +69,13 @@ def test_the_knee_is_within_one_error_of_the_next_larger_size() -> None:
     assert found.knee.gain <= found.knee.gain_stderr
 
 
+@pytest.mark.parametrize(("own", "rule"), [(0.12, "one standard error"), (0.08, "elbow")])
+def test_one_error_is_the_limit(own: float, rule: str) -> None:
+    found = recommend(*sweep_of([0.40, 0.20, 0.19, 0.0], own=own))
+    assert found.pareto[1].gain_stderr == pytest.approx(0.3 / sqrt(12) * own)  # 0.0104 and 0.0069, for a gain of 0.01
+    assert found.rule == rule
+
+
 def test_where_every_step_gains_the_elbow_is_recommended() -> None:
     found = recommend(*sweep_of([0.40, 0.10, 0.05, 0.0]))
     assert found.knee is not None

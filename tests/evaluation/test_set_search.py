@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from tiny_models import VOCABULARY, layer_config, make_config, make_model
 
 from boomerang_cli.engine.errors import ScoringError
-from boomerang_cli.engine.evaluation.orders import Blocks, every_subset, exact
+from boomerang_cli.engine.evaluation.orders import Blocks, every_subset, exact, nested
 from boomerang_cli.engine.evaluation.scoring import Scorer
 from boomerang_cli.engine.evaluation.search import search_orders
-from boomerang_cli.engine.evaluation.search_cost import fit_search
+from boomerang_cli.engine.evaluation.search_cost import SearchCost, fit_search
 from boomerang_cli.engine.evaluation.set_search import SetSearch
 from boomerang_cli.engine.evaluation.set_tree import SetDistances, SetTree
 from boomerang_cli.engine.evaluation.variants import Variant
@@ -133,7 +133,9 @@ def test_a_bound_is_no_distance() -> None:
     found = SetDistances(TREE)
     found.add_bound((0, 2), 0.25)
     found.add((0, 3), -1e-7)
+    found.add_bound((0, 5), -1e-9)  # rounding alone
     assert (found[0, 2], found.bound((0, 2)), found[0, 3]) == (math.inf, 0.25, -1e-7)
+    assert (found[0, 5], found.bound((0, 5))) == (math.inf, 0.0)
     assert found.closest[2] == -1e-7
 
 
@@ -149,6 +151,25 @@ def test_pruning_finds_the_same_orders_on_a_real_pair(
     every = run(**settings, output=tmp_path / "every").rows
     monkeypatch.setattr("boomerang_cli.engine.evaluation.search.PRUNED_FROM", 1)
     assert run(**settings, output=tmp_path / "pruned").rows == every
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pruning_finds_the_nested_order_of_all_distances(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Whole(Drawn):
+        def distances(self, sets: Sequence[Blocks], windows: Windows, stage: str) -> dict[Blocks, float]:
+            return {each: true_distances(self)[each] for each in sets}
+
+        def fit_search(self, tree: SetTree, windows: Windows) -> SearchCost:
+            return SearchCost(seconds=0.0, bytes=0, windows_at_once=1)
+
+        def tell(self, stage: str, done: int, total: int) -> None:
+            pass
+
+    monkeypatch.setattr("boomerang_cli.engine.evaluation.search.PRUNED_FROM", 1)
+    drawn = Whole(seed)
+    found = search_orders(["nested"], BLOCKS, drawn, WINDOWS)  # type: ignore[arg-type]
+    assert found == {"nested": nested(BLOCKS, true_distances(drawn))}
+    assert 0 < sum(map(len, drawn.scored)) < 6 * 2 ** len(BLOCKS)
 
 
 def test_greedy_alone_needs_no_room_for_all_sets() -> None:

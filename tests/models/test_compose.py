@@ -54,6 +54,14 @@ def test_composed_model_gives_the_logits_of_the_written_folder(family: str, pair
         )
 
 
+def test_a_kind_of_layer_that_the_student_lost_runs_with_the_teachers_rotary_frequencies(tmp_path: Path) -> None:
+    kinds = ["sliding_attention" if layer in KEPT else "full_attention" for layer in range(LAYERS)]
+    _, student = save_pair(tmp_path, "gemma3_text", layer_types=kinds)
+    loaded = load_pair(open_pair(student), dtype=torch.float32)
+    composed = compose(loaded, LAYER_MAP.sources((0,)))
+    torch.testing.assert_close(logits(composed), logits(written(loaded, (0,), tmp_path / "model")), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layers_run_one_by_one_give_the_logits_of_the_composed_model(family: str, pair_of: Any) -> None:
     loaded = pair_of(family)

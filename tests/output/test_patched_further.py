@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from tiny_models import KEPT, LAYERS, save_pair
@@ -39,16 +39,23 @@ def files_of(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.sampled_from(["tied", "untied"]), st.sampled_from(["first", "last", *ORDERS]), st.integers(0, N), st.data())
+@given(
+    st.sampled_from(["tied", "untied"]),
+    st.sampled_from(["first", "last", *ORDERS]),
+    st.integers(0, N),
+    st.integers(0, N),
+)
+@example("tied", (3, 0, 1), 1, 1)  # one end and then the other: embedding and head are the teacher's one matrix again
+@example("tied", (0, 3, 1), 1, 1)
 def test_patching_twice_is_patching_at_once(
     folders: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
     kind: str,
     order: Any,
     k: int,
-    data: st.DataObject,
+    m: int,
 ) -> None:
-    m, folder, out = data.draw(st.integers(0, N - k)), folders[kind], tmp_path_factory.mktemp("patched")
+    m, folder, out = min(m, N - k), folders[kind], tmp_path_factory.mktemp("patched")
     if isinstance(order, tuple):
         (out / "order.json").write_text(json.dumps(order))
         order = str(out / "order.json")

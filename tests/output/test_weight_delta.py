@@ -98,6 +98,12 @@ def test_a_tensor_that_post_training_left_alone_is_the_students(trio: Path) -> N
     assert weights(added(trio).path)[name].tolist() == [1.5] * 32
 
 
+def test_half_a_delta_on_its_own_base_is_half_way_to_the_student(trio: Path) -> None:
+    made = weights(init_student(trio / "base", delta=trio / "student", delta_scale=0.5, output=trio / "made").path)
+    own, changed = kept_weights(trio / "base"), weights(trio / "student")
+    assert all(torch.equal(made[name], own[name] + 0.5 * (changed[name] - own[name])) for name in own)
+
+
 def test_tensors_that_are_copied_from_the_student_are_told(trio: Path) -> None:
     words = ("--delta", trio / "student", "-o", trio / "made", "--dry-run")
     whole = f"teacher and base hold the same: the output is a copy of {trio / 'student'}"
@@ -133,6 +139,16 @@ def test_where_one_of_three_is_untied_the_student_has_a_head_of_its_own(model: s
              for each in [weights(tmp_path / name)]}  # fmt: skip
     assert torch.equal(weights(made)["lm_head.weight"], heads["chat"] + (heads["student"] - heads["base"]))
     assert load(made).config.tie_word_embeddings is False
+
+
+def test_scale_0_leaves_a_tied_teacher_tied_whatever_the_student_is(tmp_path: Path) -> None:
+    save_trio(tmp_path, "qwen3")
+    embedding = weights(tmp_path / "student")["model.embed_tokens.weight"]
+    save_weights(tmp_path / "student", {**weights(tmp_path / "student"), "lm_head.weight": embedding * 2})
+    edit_json(tmp_path / "student" / "config.json", tie_word_embeddings=False)
+    made = added(tmp_path, delta_scale=0.0)
+    assert made.plan.tied
+    assert weights(made.path).keys() == kept_weights(tmp_path / "chat").keys()
 
 
 def test_three_tied_models_make_a_tied_one_whatever_copies_of_the_head_they_hold(tmp_path: Path) -> None:

@@ -17,10 +17,13 @@ import pytest
 from files import names, tensor_bytes
 from tiny_models import save_pair
 
+from boomerang_cli.engine.checkpoint.files import SourceFile
+from boomerang_cli.engine.checkpoint.tensors import Tensor
 from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.output import moves
 from boomerang_cli.engine.output import output_folder as output_folders
 from boomerang_cli.engine.output.output_folder import output_folder
+from boomerang_cli.engine.output.shards import Copy, lay_out
 from boomerang_cli.engine.patch import patch
 
 
@@ -317,3 +320,10 @@ def test_a_kill_at_any_moment_leaves_the_old_state_or_the_new(overwrite: bool, t
     assert old in found
     patch_to(tmp_path, layers=3, overwrite=True)
     assert names(tmp_path) == ["model", "student", "teacher"]
+
+
+def test_wide_numbers_come_first_so_that_every_tensor_is_aligned() -> None:
+    file = SourceFile(Path("model.safetensors"), 100, 0)
+    narrow, wide = Tensor("a", "BF16", (3,), file, 0, 6), Tensor("b", "F32", (2,), file, 6, 14)
+    (shard,) = lay_out([Copy(each.name, "teacher", each, each.dtype) for each in (narrow, wide)], 1000)
+    assert [copy.name for copy in shard.copies] == ["b", "a"]

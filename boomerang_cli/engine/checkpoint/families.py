@@ -114,11 +114,6 @@ class Family:
     def embedding(self) -> str:
         return self.before[0]
 
-    @property
-    def body_after(self) -> tuple[str, ...]:
-        """Prefixes of what follows the layers inside the body, in the order in which it runs."""
-        return tuple(name for name in self.after if name.startswith(self.base))
-
     def text_config(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the part of a ``config.json`` that speaks of the layers: all of it, but for a multimodal model."""
         return self.wrapper.text_config(config) if self.wrapper else config

@@ -99,6 +99,14 @@ def ask(test: Callable[[], bool]) -> bool:
         return False
 
 
+def at_home(path: str | Path) -> Path:
+    """Return a path with ``~`` as the user's home; as it is where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def check_utf8(*paths: Path) -> None:
     """Refuse paths that are no UTF-8: the libraries that open weights and tokenizers take no others.
 

@@ -15,7 +15,7 @@ def named_by_address(text: str, kind: str = "") -> str:
     another kind of repository, is left as it is: it would be guessed what is meant.
 
     Args:
-        kind: what stands before ``owner/name`` in the address: nothing for a model, ``datasets/`` for a data set.
+        kind: what stands before ``owner/name`` in the address: nothing for a model, ``datasets/`` for a dataset.
     """
     if "://" not in text:
         return text

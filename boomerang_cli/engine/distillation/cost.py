@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.families import Family
@@ -80,21 +80,16 @@ class Flops:
 
     @property
     def total(self) -> int:
-        return self.student + self.teacher + self.attention + self.vocabulary + self.patched + self.recomputation
+        return sum(astuple(self))
 
     def __add__(self, other: Flops) -> Flops:
-        return Flops(*(ours + theirs for ours, theirs in zip(self._values, other._values, strict=True)))
+        return Flops(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
 
     def times(self, count: int) -> Flops:
-        return Flops(*(count * value for value in self._values))
-
-    @property
-    def _values(self) -> tuple[int, ...]:
-        return (self.student, self.teacher, self.attention, self.vocabulary, self.patched, self.recomputation)
+        return Flops(*(count * value for value in astuple(self)))
 
     def as_json(self) -> dict[str, int]:
-        names = ("student", "teacher", "attention", "vocabulary", "patched", "recomputation")
-        return {"total": self.total, **dict(zip(names, self._values, strict=True))}
+        return {"total": self.total, **asdict(self)}
 
 
 def flops_of(

@@ -1,4 +1,4 @@
-"""The distillation loss: three formulas, and the same formulas chunk by chunk, so that logits never stand whole.
+"""The distillation loss of a batch, and its parts on whole tensors; ``vocabulary_loss.py`` has two chunk by chunk.
 
 Loss a token (arXiv 2510.05064; FACTS.md 1): ``CE + kl_weight * tau^2 * KL(teacher || student) + cosine_weight / A *
 sum over the A aligned states of (1 - cos)``, or of the relative squared error instead. Each part is a mean over its
@@ -124,9 +124,6 @@ def _at(counted: Counted | None, values: Tensor) -> Tensor:
     return values if counted is None else values[counted.positions].unsqueeze(0)
 
 
-# The three losses, on whole tensors
-
-
 def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean of ``-log softmax(logits)[label]`` over the labels that are not ignored (FACTS.md 1).
 
@@ -164,8 +161,8 @@ def cosine_loss(
 ) -> Tensor:
     """Return the mean over aligned states of the mean over real positions of ``1 - cos(student, teacher)``.
 
-    FACTS.md 1; computed in float32. Beside the states as they are given, autograd keeps only a few numbers a token:
-    ``F.cosine_similarity`` would keep a float32 copy of each of a half-precision teacher's.
+    FACTS.md 1; computed in float32. The teacher gets no gradient. Beside the states as they are given, autograd keeps
+    only a few numbers a token: ``F.cosine_similarity`` would keep a float32 copy of each of a half-precision teacher's.
 
     Args:
         student_states, teacher_states: one of ``[batch, sequence, hidden]`` for each aligned state.
@@ -190,18 +187,9 @@ def next_token_labels(input_ids: Tensor, attention_mask: Tensor | None = None) -
     return input_ids.roll(-1, dims=1).masked_fill(~follows, IGNORED_LABEL)
 
 
-# The formulas a token, and the gradients of sum(share * loss) with respect to the logits
-
-
 def _norm(states: Tensor) -> Tensor:
     norm: Tensor = torch.linalg.vector_norm(states, dim=-1, dtype=torch.promote_types(states.dtype, torch.float32))
     return norm
-
-
-# Cross entropy and KL from hidden states, chunk by chunk
-
-
-# Hidden states
 
 
 def _without_needless_autocast(model: PreTrainedModel) -> torch.autocast:

@@ -7,7 +7,7 @@ from typing import Any
 
 from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 from boomerang_cli.engine.distillation.recipe import Recipe
-from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.errors import TrainingError, flag_of
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     # The published students' (arXiv 2510.05064).
@@ -62,9 +62,10 @@ def recipe_of(name: str, **values: Any) -> Recipe:
 
 
 def _check_without_conversations(given: Mapping[str, Any]) -> None:
-    flags = ["sft-no-kl" if key == "sft_kl" else key.replace("_", "-") for key in given if key.startswith("sft_")]
-    if needless := [flag for flag in flags if given.get(flag.replace("-", "_")) != 0]:
-        raise TrainingError(f"--{needless[0]} without --sft-data: name the conversations to train on", usage=True)
+    needless = [key for key, value in given.items() if key.startswith("sft_") and (key == "sft_kl" or value != 0)]
+    if needless:
+        flag = "--sft-no-kl" if needless[0] == "sft_kl" else flag_of(needless[0])
+        raise TrainingError(f"{flag} without --sft-data: name the conversations to train on", usage=True)
 
 
 def default_of(key: str) -> str:

@@ -53,6 +53,7 @@ def plan_student(pair: Pair, dtype: str = "auto") -> Plan:
         parts={"student": pair.parts["student"]},
         dtype=stored_dtype(dtype),
         max_shard_bytes=parse_bytes(MAX_SHARD_SIZE, "--max-shard-size"),
+        ends=("student", "student"),
     )
     return with_student_documents(plan, pair, {}, ())
 

@@ -33,7 +33,7 @@ from boomerang_cli.engine.distillation.sequences import (
     check_token_ids,
     evaluation_sequences,
 )
-from boomerang_cli.engine.errors import TrainingError
+from boomerang_cli.engine.errors import TrainingError, flag_of
 from boomerang_cli.engine.models.loading import load_tokenizer
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.processes.group import decide
@@ -168,7 +168,7 @@ def fit_lengths(recipe: Recipe, teacher: Checkpoint, given: Collection[str]) -> 
     too_long = [name for name in names if name not in given and getattr(recipe, name) > (longest or math.inf)]
     if longest is None or not too_long:
         return recipe, None
-    flags = ", ".join(f"--{name.replace('_', '-')} {longest} instead of {getattr(recipe, name)}" for name in too_long)
+    flags = ", ".join(f"{flag_of(name)} {longest} instead of {getattr(recipe, name)}" for name in too_long)
     changed: dict[str, Any] = dict.fromkeys(too_long, longest)
     return replace(recipe, **changed), f"{flags}: {teacher.name} has no more positions"
 

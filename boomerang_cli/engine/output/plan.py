@@ -131,16 +131,16 @@ def plan_model(
     parts: Mapping[Owner, Parts],
     dtype: str | None,
     max_shard_bytes: int,
-    ends: tuple[Owner, Owner] | None = None,
+    ends: tuple[Owner, Owner],
 ) -> Plan:
     """Plan the model that has these layers (rules 3 and 4 of SPEC.md for what stands around them).
 
     Args:
         parts: of each owner that ``sources`` names.
         dtype: the safetensors name of what floating-point tensors become; None leaves each as it is.
-        ends: whose are what stands before the layers and what follows them; None is the first layer's and the last's.
+        ends: whose are what stands before the layers and what follows them.
     """
-    front, behind = ends or (sources[0].owner, sources[-1].owner)
+    front, behind = ends
     before, after, tied = around_layers(parts[front], parts[behind], family)
     tensors: dict[str, tuple[Owner, Tensor]] = {name: (front, own) for name, own in before.items()}
     for index, source in enumerate(sources):

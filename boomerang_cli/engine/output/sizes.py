@@ -78,6 +78,7 @@ def _selection(teacher: Checkpoint, family: Family, parts: Parts, layer_map: Lay
         parts={"teacher": parts},
         dtype=None,
         max_shard_bytes=parts.size_bytes,
+        ends=("teacher", "teacher"),
     )
     tensors = {copy.name: replace(copy.source, name=copy.name) for copy in plan.copies}
     return replace(teacher, config=dict(plan.config), tensors=tensors)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.files import ask
+from boomerang_cli.engine.checkpoint.files import ask, at_home
 from boomerang_cli.engine.checkpoint.json_files import read_json_value
 from boomerang_cli.engine.errors import CheckpointError, SelectionError, did_you_mean
 from boomerang_cli.engine.pair.layers import LayerMap
@@ -20,7 +20,7 @@ class Order:
     """The set of blocks that is patched at each k.
 
     Attributes:
-        name: ``first``, ``last``, ``greedy``, ``exact``, or ``given``.
+        name: ``first``, ``last``, ``greedy``, ``exact``, ``nested``, or ``given``.
         sets: ``sets[k]`` holds k blocks, ascending; n + 1 sets in all. Those of ``exact`` need not be nested.
     """
 
@@ -95,10 +95,7 @@ def find_order(
     if order == "auto":
         chosen = default if recorded is None else recorded
         return Order.of_sequence(chosen if isinstance(chosen, str) else "given", layer_map.order(chosen))
-    try:
-        path = Path(order).expanduser()
-    except RuntimeError:  # the home of nobody
-        path = Path(order)
+    path = at_home(order)
     if not ask(path.is_file):
         raise SelectionError(f"--order {path} is neither {listed} nor a file{did_you_mean(order, names)}", usage=True)
     return read_order(path, layer_map)
