@@ -189,6 +189,17 @@ def test_a_damaged_sweep_is_told_and_left_aside(content: str, tmp_path: Path, pr
     assert notes[0].startswith(f"{tmp_path / 'sweep'} is not used: ")
 
 
+def test_a_sweep_of_another_student_is_told_by_what_named_it(tmp_path: Path, project: Path) -> None:
+    shutil.copytree(project / "sweep", tmp_path / "sweep")
+    edit_json(tmp_path / "sweep" / "order.json", copied_teacher_layers=[0, 4])
+    told = f"{tmp_path / 'sweep' / 'order.json'}: this order is for another student: "
+    assert refusal(layers=1, results=tmp_path / "sweep").startswith(f"--results {told}")
+    notes: list[str] = []
+    with pytest.raises(SelectionError, match=f"^--order {told}"):
+        planned(layers=1, order=str(tmp_path / "sweep" / "order.json"), on_note=notes.append)
+    assert notes[0].startswith(f"{tmp_path / 'sweep'} is not used: {told}")
+
+
 # The command
 
 
