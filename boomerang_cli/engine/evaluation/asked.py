@@ -105,8 +105,8 @@ class Asked:
                 raise ScoringError(f"{flag} {as_utf8(other[0])[:80]} is not UTF-8: write it anew", usage=True)
         if self.tasks.tasks:
             pass
-        elif flag := next(self.tasks.given_for_tasks_alone(), None):
-            raise ScoringError(f"{flag} is for tasks of lm-eval: give --tasks, or leave it out", usage=True)
+        elif needless := next(self.tasks.given_for_tasks_alone(), None):
+            raise ScoringError(f"{needless} is for tasks of lm-eval: give --tasks, or leave it out", usage=True)
         elif (system or self.tasks.apply_chat_template) and not self.prompts:
             flag = "--system-instruction" if system else "--apply-chat-template"
             raise ScoringError(
