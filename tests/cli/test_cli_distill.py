@@ -232,6 +232,8 @@ def test_processes_that_a_signal_ends_have_its_code(
     def end(arguments: object) -> None:
         raise SignalException("ended", number)
 
+    for variable in ("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(variable, "1")  # else it is set for good
     monkeypatch.setattr("torch.distributed.run.run", end)
     assert launch.run_processes(["-m", "boomerang_cli"], 2) == code
 
