@@ -14,6 +14,7 @@ from distilling import make_project
 from hub_double import HubDouble
 
 import boomerang_cli
+from boomerang_cli.engine.distillation.recipes import recipe_of
 
 README = Path(__file__).parents[1] / "README.md"
 SMALLER = {
@@ -61,6 +62,19 @@ def test_a_verb_takes_what_its_command_takes(verb: str) -> None:
     switched = {f"no_{part}": part for part in ("cross_entropy", "kl", "cosine")} | {"sft_no_kl": "sft_kl"}
     typed = {switched.get(name, name) for name in inspect.signature(command).parameters} - spoken
     assert typed <= set(inspect.signature(getattr(boomerang_cli, verb)).parameters)
+
+
+def test_one_text_may_stand_without_a_list(tmp_path: Path) -> None:
+    student = boomerang_cli.init_student("builtin:demo", output=tmp_path / "student").path
+    (tmp_path / "text.txt").write_text("Once")
+    alone, listed = (
+        boomerang_cli.sweep(student=student, data=data, order=order, dry_run=True)
+        for data, order in ((tmp_path / "text.txt", "last"), ([str(tmp_path / "text.txt")], ["last"]))
+    )
+    assert (alone.data, alone.rows) == (listed.data, listed.rows)
+    assert recipe_of("paper", data="text.txt", eval_data=Path("held-out.txt")) == recipe_of(
+        "paper", data=["text.txt"], eval_data=["held-out.txt"]
+    )
 
 
 def test_the_package_offers_its_verbs_and_imports_nothing_heavy() -> None:

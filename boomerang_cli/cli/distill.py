@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from boomerang_cli.cli import distill_options as of
 from boomerang_cli.cli import options, panels
 from boomerang_cli.cli.next_command import patch_command
 from boomerang_cli.cli.output import Output
+from boomerang_cli.cli.signals import Terminated
 from boomerang_cli.cli.training_display import evaluation_course
 from boomerang_cli.engine.distillation.options import check_options
 from boomerang_cli.engine.distillation.recipes import recipe_of
@@ -165,7 +167,10 @@ def distill(
             )
     except TrainingInterrupted as interrupt:
         disconnect()
-        raise KeyboardInterrupt(f"{interrupt}: {_how_to_go_on()}") from None
+        told = f"{interrupt}: {_how_to_go_on()}"
+        if interrupt.signal != signal.SIGINT and not is_launched():
+            raise Terminated(interrupt.signal, told) from None
+        raise KeyboardInterrupt(told) from None
     disconnect()
     if not is_first_process():
         return

@@ -39,12 +39,20 @@ def _fit(needs: Needs) -> Iterator[str]:
         sizes = ", ".join(str(phase.micro_batch_size) for phase in needs.phases)
         yield f"fits on {place}: micro-batch size {sizes}"
     else:
-        yield f"does not fit on {place}: one sequence takes over nine tenths of it, or the batch cannot be split"
+        yield _misfit(needs, place)
     if needs.device == "gpu":
         first = needs.first_fitting_gpus
         yield f"first fits on {first} GPU{'s' if first > 1 else ''}" if first else "fits on no number of such GPUs"
     if needs.host_bytes:
         yield f"host memory: {show_bytes(needs.host_bytes)} a GPU"
+
+
+def _misfit(needs: Needs, place: str) -> str:
+    """Say why a training does not go: each GPU takes as many sequences of a batch, and at least one."""
+    unsplit = [phase.batch_size for phase in needs.phases if phase.batch_size % needs.gpus]
+    if unsplit:
+        return f"does not run on {place}: a batch of {unsplit[0]} is no multiple of {needs.gpus}"
+    return f"does not fit on {place}: one sequence takes over nine tenths of it"
 
 
 def _memory(needs: Needs) -> str:

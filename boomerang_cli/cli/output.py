@@ -45,19 +45,24 @@ class Output:
 
     def plan(self, result: Any, plan: Plan, before: str = "") -> None:
         """Print what a command would write, and from where; ``before`` is text that stands above it."""
-        shards = [(shard.file, shard.size_bytes, len(shard.copies), len(shard.runs)) for shard in plan.shards]
+        files: list[tuple[str, int | None, int, int]] = [
+            *((shard.file, shard.size_bytes, len(shard.copies), len(shard.runs)) for shard in plan.shards),
+            *((file.name, file.size_bytes, 0, 1) for file in plan.companions),
+            *((name, None, 0, 0) for name in plan.generated),
+        ]
         keys = ("file", "bytes", "tensors", "copies")
         content = {
             **as_plain(result),
             "dry_run": True,
             "fetch_bytes": dict(plan.fetch_bytes),
-            "files": [dict(zip(keys, each, strict=True)) for each in shards],
+            "files": [dict(zip(keys, each, strict=True)) for each in files],
         }
-        rows = [[file, show_bytes(size), str(tensors), str(copies)] for file, size, tensors, copies in shards]
-        rows += [[file.name, show_bytes(file.size_bytes), "", "1"] for file in plan.companions]
-        rows += [[name, "", "", ""] for name in ("config.json", *plan.documents)]
-        files = table(["file", "size", "tensors", "copies"], rows)
-        self.result(content, f"{before}\n{files}" if before else files)
+        rows = [
+            [file, "" if size is None else show_bytes(size), str(tensors or ""), str(copies or "")]
+            for file, size, tensors, copies in files
+        ]
+        shown = table(["file", "size", "tensors", "copies"], rows)
+        self.result(content, f"{before}\n{shown}" if before else shown)
         for repo_id, size in plan.fetch_bytes.items():
             self.note(f"{show_bytes(size)} would be fetched from {repo_id}")
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 EPILOG = panels.epilog(
     "The Hub, both ways",
-    "boomerang push patched-21L me/pythia-2.0B",
-    "boomerang push patched-21L me/pythia-2.0B --create-pr --dry-run",
+    "boomerang push patched-22L me/pythia-2.0B",
+    "boomerang push patched-22L me/pythia-2.0B --create-pr --dry-run",
     "boomerang push sweep me/pythia --collection",
 )
 _hub = partial(typer.Option, rich_help_panel=panels.HUB)

@@ -85,7 +85,7 @@ def distill(
 
     Checkpoints stand in ``<output>.training`` until the student is written. In a process that torchrun started, this
     is one part of the same training; rank 0 alone writes. A script for torchrun must call this under ``if __name__ ==
-    "__main__":``, because the process that reads the text imports it.
+    "__main__":``, because the process that reads the text imports it. One text may stand without a list.
 
     Args:
         student_init (str | Path, default "student-init"): a folder, or ``owner/name[@revision]`` on the Hub, that

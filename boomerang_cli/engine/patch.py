@@ -199,6 +199,8 @@ def patch(
         check_repo_id(push)
     if push is not None and output is not None:
         raise SelectionError("--push writes to the Hub and --output to the disk: give one of them", usage=True)
+    if private and push is None:
+        raise SelectionError("--private is for a repository: give --push REPO_ID with it", usage=True)
     if output is not None:
         check_output(Path(output), "patched", overwrite=overwrite, dry_run=dry_run)
     pair = open_pair(student, teacher, keep=keep, download=download and not dry_run)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boomerang_cli.engine.checkpoint.files import check_utf8
+from boomerang_cli.engine.checkpoint.files import check_utf8, texts_of
 from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
 from boomerang_cli.engine.errors import SelectionError, check_least
 from boomerang_cli.engine.evaluation.asked import Asked, TaskSettings
@@ -73,6 +73,7 @@ def sweep(
 
     What is found out is kept in ``output`` at once, and the same call goes on where an earlier one stopped. In a
     process that torchrun started, this is one part of the same sweep, with the same result in all; rank 0 alone writes.
+    One text, order, task or prompt may stand without a list.
 
     Args:
         layers (Sequence[int], optional): the sizes by k, the number of patched blocks; None is every one, 0 (the
@@ -152,6 +153,7 @@ def sweep(
         OutputError: the output holds something else, or cannot be written.
         HubError: the Hub refuses, fails, or is out of reach.
     """
+    order, data, calibration, tasks, prompt = map(texts_of, (order, data, calibration, tasks, prompt))
     check_least(1, SelectionError, beam=beam, batch_size=batch_size, gpus=gpus)
     text = TextSettings(data, calibration, sequences, calibration_sequences, sequence_length, stride)
     read_bounds(max_kl=max_kl, max_perplexity=max_perplexity)

@@ -207,17 +207,35 @@ def test_a_killed_and_resumed_run_ends_in_the_weights_of_an_unbroken_one(project
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_says_how_to_go_on_with_the_users_own_command(project: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_saves_and_says_how_to_go_on_with_the_users_own_command(
+    project: Path, number: signal.Signals, code: int
+) -> None:
     command = (*LONG, "--save-every", "1", "-o", "my student")
     process = boomerang(*command)
     wait_for(lambda: steps_saved(project) >= 1, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, said = process.communicate(timeout=300)
-    assert (process.returncode, output) == (130, "")
+    assert (process.returncode, output) == (code, "")
     found = re.search(r"error: interrupted after step (\d+) of 300, saved in .*: go on with `boomerang (.*)`\n", said)
     assert found, said
     assert shlex.split(found[2]) == [*command, "--resume"]
     assert names(project / "my student.training") == [f"checkpoint-{found[1]}"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_processes_that_a_signal_ends_have_its_code(
+    number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+
+    def end(arguments: object) -> None:
+        raise SignalException("ended", number)
+
+    for variable in ("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(variable, "1")  # else it is set for good
+    monkeypatch.setattr("torch.distributed.run.run", end)
+    assert launch.run_processes(["-m", "boomerang_cli"], 2) == code
 
 
 # Several processes

@@ -60,6 +60,11 @@ def test_what_does_not_fit_is_said_with_how_many_gpus_it_takes() -> None:
     assert "fits on no number of such GPUs" in shown
 
 
+def test_a_batch_that_gpus_cannot_share_is_said_to_be_that() -> None:
+    shown = run(*DISTILL, "--dry-run", "--gpus", "3", "--gpu-memory", "80GB").stdout
+    assert "does not run on 3 GPUs of 80.00 GB: a batch of 4 is no multiple of 3\nfirst fits on 1 GPU\n" in shown
+
+
 def test_text_that_is_too_short_is_refused_by_a_plan_too() -> None:
     plan = (*DISTILL, "--dry-run", "--quiet")
     assert_refused(*plan, "--steps", "900", message=r"--data train\.txt holds [\d,]+ tokens: .* 3,600 are needed")

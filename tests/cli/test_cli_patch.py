@@ -84,6 +84,19 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(command: str, project: Path
     assert names(project) == before
 
 
+@pytest.mark.parametrize("command", ["init-student ../teacher", "patch --student student-init --layers 1"])
+def test_a_dry_run_names_every_file_that_is_written(command: str) -> None:
+    run("init-student", "../teacher")
+    typed = (*command.split(), "--max-shard-size", "20kB", "--output", "made")
+    planned = json.loads(run(*typed, "--dry-run", "--json").stdout)
+    shown = run(*typed, "--dry-run").stdout
+    run(*typed)
+    written = {name for name in names(Path("made")) if name != ".boomerang"}
+    assert "model.safetensors.index.json" in written
+    assert {each["file"] for each in planned["files"]} == written
+    assert written <= set(shown.split())
+
+
 def test_a_student_that_was_never_distilled_is_warned_of_once() -> None:
     run("init-student", "../teacher")
     shown = run("patch", "--student", "student-init", "--layers", "1").stderr

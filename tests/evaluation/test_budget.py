@@ -91,6 +91,14 @@ def test_a_size_nobody_scored_keeps_no_bound_of_scores(tmp_path: Path, project: 
     assert refusal(max_kl=0, results=tmp_path / "sweep").startswith("no size keeps --max-kl 0: the nearest, ")
 
 
+def test_scores_that_no_size_has_are_missed_in_the_sweep_that_was_named(tmp_path: Path, project: Path) -> None:
+    shutil.copytree(project / "sweep", tmp_path / "other")
+    rows = json.loads((tmp_path / "other" / "results.json").read_text())["rows"]
+    edit_json(tmp_path / "other" / "results.json", rows=[{**row, "generated_tokens_per_second": None} for row in rows])
+    message = refusal(min_speed=1.0, results=tmp_path / "other")
+    assert message.startswith(f"--min-speed needs scores of this pair, and {tmp_path / 'other'} has none: `boomerang ")
+
+
 def test_memory_is_weights_cache_and_a_tenth() -> None:
     found = planned(memory="1MB", context=16, batch=2).memory
     assert found is not None
@@ -179,6 +187,17 @@ def test_a_damaged_sweep_is_told_and_left_aside(content: str, tmp_path: Path, pr
     order = str(tmp_path / "sweep" / "order.json")
     assert planned(layers=1, order=order, on_note=notes.append).scores == {}
     assert notes[0].startswith(f"{tmp_path / 'sweep'} is not used: ")
+
+
+def test_a_sweep_of_another_student_is_told_by_what_named_it(tmp_path: Path, project: Path) -> None:
+    shutil.copytree(project / "sweep", tmp_path / "sweep")
+    edit_json(tmp_path / "sweep" / "order.json", copied_teacher_layers=[0, 4])
+    told = f"{tmp_path / 'sweep' / 'order.json'}: this order is for another student: "
+    assert refusal(layers=1, results=tmp_path / "sweep").startswith(f"--results {told}")
+    notes: list[str] = []
+    with pytest.raises(SelectionError, match=f"^--order {told}"):
+        planned(layers=1, order=str(tmp_path / "sweep" / "order.json"), on_note=notes.append)
+    assert notes[0].startswith(f"{tmp_path / 'sweep'} is not used: {told}")
 
 
 # The command

@@ -141,6 +141,9 @@ def test_answers_under_another_template_or_config_are_not_mixed_in(
     ({"prompt": [PROMPT], "system_instruction": "w7"}, "--system-instruction: "),
     ({"prompt": [PROMPT], "apply_chat_template": True}, "teacher has no chat template: leave it out"),
     ({"system_instruction": "w7"}, "--system-instruction is for tasks and prompts: give --tasks or --prompt"),
+    ({"limit": 3}, "--limit is for tasks of lm-eval: give --tasks, or leave it out"),
+    ({"prompt": [PROMPT], "num_fewshot": 0}, "--num-fewshot is for tasks of lm-eval: give --tasks"),
+    ({"include_path": "tasks"}, "--include-path is for tasks of lm-eval: give --tasks"),
     ({"prompt": [PROMPT], "gen_kwargs": "top_k=1"}, "--gen-kwargs is for tasks of lm-eval: give --tasks"),
     ({"tasks": ["a"], "fewshot_as_multiturn": True}, "makes turns of a chat: give --apply-chat-template, too"),
 ])  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +117,12 @@ def check_utf8(*paths: Path) -> None:
     for path in map(Path.absolute, paths):
         if as_utf8(str(path)) != str(path):
             raise CheckpointError(f"the name of {path} is not UTF-8, safetensors cannot open it: rename it")
+
+
+def texts_of(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """Return the texts that a parameter names; one alone may stand without a list, and is not read as its letters."""
+    each = (given,) if isinstance(given, (str, os.PathLike)) else given
+    return tuple(os.fspath(one) for one in each)
 
 
 def as_utf8(text: str) -> str:

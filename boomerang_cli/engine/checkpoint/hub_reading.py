@@ -66,7 +66,8 @@ def check_repo_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise ModelNotFoundError(f"{repo_id!r} is no name of a repository: {error}", usage=True) from None
+        why = str(error).rstrip(".")
+        raise ModelNotFoundError(f"{repo_id!r} is no name of a repository: {why}", usage=True) from None
     if "/" not in repo_id:
         raise ModelNotFoundError(f"{repo_id!r} is no name of a repository: give owner/name", usage=True)
 

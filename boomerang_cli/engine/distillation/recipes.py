@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from boomerang_cli.engine.checkpoint.files import texts_of
 from boomerang_cli.engine.checkpoint.hub_address import named_by_address
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.errors import TrainingError, flag_of
@@ -38,6 +39,9 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+_SEVERAL = ("data", "eval_data", "sft_data", "sft_columns")
+
+
 def recipe_of(name: str, **values: Any) -> Recipe:
     """Return the recipe of that name, with those of ``values`` in the place of its own that are not None.
 
@@ -48,7 +52,7 @@ def recipe_of(name: str, **values: Any) -> Recipe:
     """
     if name not in RECIPES:
         raise TrainingError(f"--recipe {name} is unknown: give one of {', '.join(RECIPES)}", usage=True)
-    given = {key: _frozen(value) for key, value in values.items() if value is not None}
+    given = {key: _named(value) if key in _SEVERAL else value for key, value in values.items() if value is not None}
     chosen = {**RECIPES[name], **given}
     if chosen.get("steps") == 0 and "data" in given and chosen.get("sft_data"):
         raise TrainingError("--data with --steps 0: nothing would be trained on it, leave one of them out", usage=True)
@@ -74,8 +78,6 @@ def default_of(key: str) -> str:
     return "; ".join([f"{first[1]}", *(f"{name}: {value}" for name, value in others if value != first[1])])
 
 
-def _frozen(value: Any) -> Any:
-    """Return a list of texts as a tuple, those on the Hub by their names."""
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return value
-    return tuple(named_by_address(each, "datasets/") for each in value)
+def _named(value: Any) -> tuple[str, ...]:
+    """Return texts by their names, also where the address of a page on the Hub is given."""
+    return tuple(named_by_address(each, "datasets/") for each in texts_of(value))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.files import as_utf8
-from boomerang_cli.engine.errors import ScoringError, check_least
+from boomerang_cli.engine.errors import ScoringError, check_least, flag_of
 
 NEW_TOKENS = 64
 """A sample is at most so long: enough to see whether a model talks, and little beside scoring a text."""
@@ -44,6 +44,11 @@ class TaskSettings:
     def __post_init__(self) -> None:
         check_least(1, ScoringError, limit=self.limit)
         check_least(0, ScoringError, num_fewshot=self.num_fewshot)
+
+    def given_for_tasks_alone(self) -> Iterator[str]:
+        """Yield the flags of what was given and means nothing without a task."""
+        alone = ("limit", "num_fewshot", "include_path", "gen_kwargs", "fewshot_as_multiturn")
+        return (flag_of(name) for name in alone if getattr(self, name) not in (None, "", {}))
 
     @property
     def multiturn(self) -> bool:
@@ -100,9 +105,8 @@ class Asked:
                 raise ScoringError(f"{flag} {as_utf8(other[0])[:80]} is not UTF-8: write it anew", usage=True)
         if self.tasks.tasks:
             pass
-        elif self.tasks.gen_kwargs or self.tasks.fewshot_as_multiturn is not None:
-            flag = "--gen-kwargs" if self.tasks.gen_kwargs else "--fewshot-as-multiturn"
-            raise ScoringError(f"{flag} is for tasks of lm-eval: give --tasks, or leave it out", usage=True)
+        elif needless := next(self.tasks.given_for_tasks_alone(), None):
+            raise ScoringError(f"{needless} is for tasks of lm-eval: give --tasks, or leave it out", usage=True)
         elif (system or self.tasks.apply_chat_template) and not self.prompts:
             flag = "--system-instruction" if system else "--apply-chat-template"
             raise ScoringError(

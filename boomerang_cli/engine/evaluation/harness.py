@@ -35,7 +35,7 @@ class Harness:
         try:
             from lm_eval.tasks import TaskManager
         except ImportError:
-            raise ScoringError("--tasks needs lm-eval: pip install 'boomerang-cli[eval]'") from None
+            raise ScoringError("--tasks needs lm-eval: `pip install 'boomerang-cli[eval]'`") from None
         keep_quiet("lm_eval")
         self.settings = settings
         include = None if settings.include_path is None else str(settings.include_path)

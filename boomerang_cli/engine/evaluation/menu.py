@@ -51,7 +51,7 @@ def make_menu(
         outright: the blocks of the model that is wanted, which may be none of these; None where bounds decide.
 
     Raises:
-        SelectionError: no size keeps the bounds (see :func:`choose`), or a context that the model does not have.
+        SelectionError: no size keeps the bounds (see :func:`_choose`), or a context that the model does not have.
         UnsupportedModelError: a type whose memory cannot be told.
     """
     models = {blocks: order.name for order in reversed(orders) for blocks in order.sets}
@@ -60,7 +60,7 @@ def make_menu(
     plans = {blocks: plan for blocks in models if (plan := _plan(planner, blocks, needed=blocks == outright))}
     rows = [_row(planner.pair, blocks, models[blocks], plan, swept, use) for blocks, plan in plans.items()]
     rows.sort(key=lambda row: (row.parameters, _kl(row)))
-    chosen = choose(rows, bounds).patched_blocks if outright is None else outright
+    chosen = _choose(rows, bounds, swept).patched_blocks if outright is None else outright
     return tuple(replace(row, chosen=row.patched_blocks == chosen) for row in rows)
 
 
@@ -95,7 +95,7 @@ def _row(pair: Pair, blocks: tuple[int, ...], order: str, plan: Plan, swept: Swe
     )
 
 
-def choose(rows: Sequence[MenuRow], bounds: Sequence[Bound]) -> MenuRow:
+def _choose(rows: Sequence[MenuRow], bounds: Sequence[Bound], swept: Swept | None) -> MenuRow:
     """Return the model that keeps all bounds.
 
     Where one of them is of what a model costs, that is the best that keeps them: the closest to the teacher, or the
@@ -109,7 +109,7 @@ def choose(rows: Sequence[MenuRow], bounds: Sequence[Bound]) -> MenuRow:
     for bound in bounds:
         known = [row for row in left if _value(row, bound) is not None]
         if not any(_value(row, bound) is not None for row in rows):
-            raise SelectionError(_unscored(bound))
+            raise SelectionError(_unscored(bound, swept))
         keeping = [row for row in known if bound.excess(_required(row, bound)) <= 0]
         if not keeping:
             raise SelectionError(_excluded(bound, known, [each.flag for each in bounds[: bounds.index(bound)]]))
@@ -137,10 +137,10 @@ def _required(row: MenuRow, bound: Bound) -> float:
     return value
 
 
-def _unscored(bound: Bound) -> str:
-    flag = bound.flag.split()[0]
+def _unscored(bound: Bound, swept: Swept | None) -> str:
+    flag, where = bound.flag.split()[0], swept.folder if swept else "./sweep"
     command = "boomerang sweep --data TEXT" + (" --speed" if bound.measure == WRITING_SPEED else "")
-    return f"{flag} needs scores of this pair, and ./sweep has none: `{command}` finds them, --results names others"
+    return f"{flag} needs scores of this pair, and {where} has none: `{command}` finds them, --results names others"
 
 
 def _excluded(bound: Bound, known: Sequence[MenuRow], kept: Sequence[str]) -> str:

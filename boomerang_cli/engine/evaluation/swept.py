@@ -84,7 +84,7 @@ def read_sweep(folder: Path, pair: Pair) -> Swept:
     folder = folder.parent if folder.name == RESULTS_FILE else folder
     if not ask((folder / RESULTS_FILE).is_file):
         raise SelectionError(f"--results {folder} holds no {RESULTS_FILE}: give the folder that a sweep wrote")
-    return _read(folder, pair.layer_map)
+    return _read(folder, pair.layer_map, "--results")
 
 
 def find_sweep(folder: Path, pair: Pair, on_note: Callable[[str], None]) -> Swept | None:
@@ -94,7 +94,7 @@ def find_sweep(folder: Path, pair: Pair, on_note: Callable[[str], None]) -> Swep
         on_note: told why it is not used.
     """
     try:
-        swept = _read(folder, pair.layer_map)
+        swept = _read(folder, pair.layer_map, "")
     except (CheckpointError, SelectionError) as error:
         on_note(f"{folder} is not used: {error}")
         return None
@@ -104,9 +104,9 @@ def find_sweep(folder: Path, pair: Pair, on_note: Callable[[str], None]) -> Swep
     return swept
 
 
-def _read(folder: Path, layer_map: LayerMap) -> Swept:
-    best = read_order(folder / ORDER_FILE, layer_map)
-    others = [read_order(path, layer_map) for path in sorted(folder.glob("order-*.json"))]
+def _read(folder: Path, layer_map: LayerMap, flag: str) -> Swept:
+    best = read_order(folder / ORDER_FILE, layer_map, flag)
+    others = [read_order(path, layer_map, flag) for path in sorted(folder.glob("order-*.json"))]
     content = read_json(folder / RESULTS_FILE)
     damaged = SelectionError(f"{folder / RESULTS_FILE} is damaged: `boomerang sweep --overwrite` writes it anew")
     prints = content.get("fingerprints")

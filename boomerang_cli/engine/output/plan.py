@@ -21,6 +21,7 @@ from boomerang_cli.engine.checkpoint.layer_config import config_for_layers
 from boomerang_cli.engine.checkpoint.parts import Parts, around_layers, lacking_prefix
 from boomerang_cli.engine.checkpoint.readers import is_portable, misreaders
 from boomerang_cli.engine.checkpoint.tensors import Tensor
+from boomerang_cli.engine.checkpoint.weights import CONFIG_FILE, INDEX_FILE
 from boomerang_cli.engine.output.shards import Copy, Shard, lay_out
 from boomerang_cli.engine.output.written_config import written_config
 from boomerang_cli.engine.pair.layers import LayerSource, Owner
@@ -78,6 +79,12 @@ class Plan:
             if isinstance(file, RemoteFile):
                 sizes[file.repo_id] += size
         return dict(sizes)
+
+    @property
+    def generated(self) -> tuple[str, ...]:
+        """Names of the files that are made, beside weights and companions."""
+        index = (INDEX_FILE,) if len(self.shards) > 1 else ()
+        return (*index, CONFIG_FILE, *self.documents)
 
     @property
     def tied(self) -> bool:

@@ -101,14 +101,18 @@ def find_order(
     return read_order(path, layer_map)
 
 
-def read_order(path: Path, layer_map: LayerMap) -> Order:
-    """Read an order file, and check that it belongs to this student (errors as in :func:`find_order`)."""
+def read_order(path: Path, layer_map: LayerMap, flag: str = "--order") -> Order:
+    """Read an order file, and check that it belongs to this student (errors as in :func:`find_order`).
+
+    Args:
+        flag: what names the file, for the error; empty if the user did not.
+    """
     try:
         return parse_order(read_json_value(path), layer_map)
     except CheckpointError as error:
-        raise SelectionError(f"--order: {error}") from None
+        raise SelectionError(f"{flag}: {error}" if flag else str(error)) from None
     except SelectionError as error:
-        raise SelectionError(f"--order {path}: {error}") from None
+        raise SelectionError(f"{flag} {path}: {error}".lstrip()) from None
 
 
 def parse_order(content: Any, layer_map: LayerMap) -> Order:

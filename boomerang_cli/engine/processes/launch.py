@@ -79,8 +79,8 @@ def run_processes(command: Sequence[str], processes: int) -> int:
     try:
         arguments = get_args_parser().parse_args(["--standalone", f"--nproc-per-node={processes}", *command])
         run(arguments)  # type: ignore[no-untyped-call]
-    except SignalException:
-        return 130
+    except SignalException as error:
+        return 128 + int(error.sigval)
     except ChildFailedError as error:
         sys.stderr.flush()
         return max(1, error.get_first_failure()[1].exitcode)
