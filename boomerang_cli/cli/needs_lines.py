@@ -39,7 +39,9 @@ def _fit(needs: Needs) -> Iterator[str]:
         sizes = ", ".join(str(phase.micro_batch_size) for phase in needs.phases)
         yield f"fits on {place}: micro-batch size {sizes}"
     else:
-        yield f"does not fit on {place}: one sequence takes over nine tenths of it, or the batch cannot be split"
+        most = max(phase.sequences for phase in needs.phases if not phase.micro_batch_size)
+        takes = f"{most} sequences take" if most > 1 else "one sequence takes"
+        yield f"does not fit on {place}: {takes} over nine tenths of it"
     if needs.device == "gpu":
         first = needs.first_fitting_gpus
         yield f"first fits on {first} GPU{'s' if first > 1 else ''}" if first else "fits on no number of such GPUs"
@@ -57,4 +59,4 @@ def _memory(needs: Needs) -> str:
 
 
 def _heading(phase: PhaseNeeds) -> str:
-    return f"{phase.name}, {max(1, phase.micro_batch_size)} at once{', estimated' if phase.is_estimate else ''}"
+    return f"{phase.name}, {phase.sequences} at once{', estimated' if phase.is_estimate else ''}"

@@ -260,6 +260,7 @@ def distill(
         return plan_training(
             project,
             with_conversations=bool(sft_data),
+            micro_batch_size=micro_batch_size,
             gpus=gpus,
             gpu_memory=gpu_memory,
             tokens_per_second=tokens_per_second,

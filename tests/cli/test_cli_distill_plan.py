@@ -54,6 +54,13 @@ def test_a_measured_rate_is_that_of_each_gpu(monkeypatch: pytest.MonkeyPatch) ->
     assert " hours at 1,000 tokens/s (" in run(*PLAN[:-2], "--measure").stdout
 
 
+def test_a_plan_is_for_the_micro_batch_size_that_is_given() -> None:
+    assert "micro-batch size 1\n" in run(*PLAN, "--micro-batch-size", "1").stdout
+    shown = run(*PLAN[:-4], "--gpu-memory", "10kB", "--micro-batch-size", "2").stdout
+    assert "does not fit on 2 GPUs of 10.00 kB: 2 sequences take over nine tenths of it\n" in shown
+    assert "text, 2 at once" in shown
+
+
 def test_what_does_not_fit_is_said_with_how_many_gpus_it_takes() -> None:
     shown = run(*PLAN[:-4], "--gpu-memory", "1kB").stdout
     assert "does not fit on 2 GPUs of 1.00 kB: one sequence takes over nine tenths of it" in shown
@@ -69,6 +76,14 @@ def test_text_that_is_too_short_is_refused_by_a_plan_too() -> None:
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "a plan's option without a plan": (("--gpu-memory", "80GB"), r"--gpu-memory is for a plan: give --dry-run with it"),
     "a memory that is none": (("--dry-run", "--gpu-memory", "much"), r"--gpu-memory 'much' is not a size such as 4GB"),
+    "a batch for other GPUs": (
+        ("--dry-run", "--gpus", "3", "--gpu-memory", "80GB"),
+        r"--batch-size 4 cannot be split into equal parts of --micro-batch-size 1 on 3 processes .* a multiple of 3",
+    ),
+    "parts that a batch does not have": (
+        ("--dry-run", "--micro-batch-size", "3"),
+        r"--batch-size 4 cannot be split into equal parts of --micro-batch-size 3: make it a multiple of 3",
+    ),
     "two rates": (("--dry-run", "--measure", "--tokens-per-second", "3"), r"leave one of them out"),
     "code of the Hub": (("--attention", "somebody/kernel"), r"--attention somebody/kernel is code of the Hub"),
     "an unknown optimiser": (("--optimizer", "lion"), r"--optimizer lion is unknown: give one of adamw, adamw-8bit"),
