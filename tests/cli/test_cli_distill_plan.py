@@ -51,6 +51,7 @@ def test_json_holds_the_plan_of_each_phase() -> None:
 
 def test_a_measured_rate_is_that_of_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("boomerang_cli.engine.distillation.dry_run.measure_rate", lambda *_: 500.0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert " hours at 1,000 tokens/s (" in run(*PLAN[:-2], "--measure").stdout
 
 
@@ -87,6 +88,14 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "two rates": (("--dry-run", "--measure", "--tokens-per-second", "3"), r"leave one of them out"),
     "code of the Hub": (("--attention", "somebody/kernel"), r"--attention somebody/kernel is code of the Hub"),
     "an unknown optimiser": (("--optimizer", "lion"), r"--optimizer lion is unknown: give one of adamw, adamw-8bit"),
+    "offloading in a plan for one GPU": (
+        ("--dry-run", "--gpu-memory", "80GB", "--offload"),
+        r"--offload is FSDP2's, which one process does without: use --gpus 2 or more",
+    ),
+    "a CPU measured for GPUs": (
+        ("--dry-run", "--gpu-memory", "80GB", "--measure"),
+        r"--measure measures this machine, which has no GPU to plan for: give --tokens-per-second",
+    ),
     "offloading from a CPU": (("--offload",), r"--offload moves the student out of a GPU's memory"),
 }
 

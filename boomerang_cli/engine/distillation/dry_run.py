@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+import torch
+
 from boomerang_cli.engine.distillation.measured_rate import measure_rate
 from boomerang_cli.engine.distillation.needs import needs_of
 from boomerang_cli.engine.distillation.project import Project
 from boomerang_cli.engine.distillation.result import DistillPlan
 from boomerang_cli.engine.distillation.text import look_at_text
+from boomerang_cli.engine.errors import ProcessError
 from boomerang_cli.engine.processes.machine import Machine
 from boomerang_cli.engine.quiet import keep_libraries_quiet
 from boomerang_cli.engine.waiting import waiting
@@ -32,13 +35,19 @@ def plan_training(
 
     Raises:
         DataError: text of this disk that is too little, or conversations that cannot be read.
-        ProcessError: no GPU, or GPUs of an unknown size.
+        ProcessError: no GPU, or GPUs of an unknown size; to measure for GPUs where there is none.
         TrainingError: a lever that the models or the machine do not have, a batch that cannot be split, or, measured,
             not even one sequence that fits.
         SelectionError: a size of memory that is none.
     """
     pair, recipe, levers, sources = project.pair, project.recipe, project.levers, project.sources
     machine = Machine.of(gpus, gpu_memory)
+    if measure and machine.is_gpu and not torch.cuda.is_available():
+        raise ProcessError(
+            "--measure measures this machine, which has no GPU to plan for: give --tokens-per-second, or plan for its "
+            "CPU without --gpu-memory"
+        )
+    levers.check_device(torch.device("cuda" if machine.is_gpu else "cpu"), machine.gpus)
     for phase in recipe.phases:
         phase.accumulation_steps(1 if micro_batch_size == "auto" else micro_batch_size, machine.gpus)
     with waiting("looking at the text"):

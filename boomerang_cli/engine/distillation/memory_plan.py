@@ -65,6 +65,7 @@ class MemoryPlan:
         teacher_bytes: a parameter of the teacher.
         optimizer_bytes: what the optimiser keeps of a trained parameter.
         offload: whether the student's share stays in host memory.
+        at_most: processes that it can be trained on.
     """
 
     student: ModelSize
@@ -72,6 +73,7 @@ class MemoryPlan:
     teacher_bytes: int
     optimizer_bytes: float
     offload: bool = False
+    at_most: int | None = None
 
     def memory(self, step: StepMemory, processes: int, sequences: int) -> Memory:
         """Return what each process holds at most while ``sequences`` run at once.
@@ -136,6 +138,6 @@ class MemoryPlan:
 
     def first_fit(self, phase: Phase, step: StepMemory, memory_bytes: int, size: int = 1) -> int | None:
         """Return the smallest number of processes on which so many sequences fit; None if there is none."""
-        numbers = range(2 if self.offload else 1, min(phase.batch_size, _MOST_GPUS) + 1)
+        numbers = range(2 if self.offload else 1, min(phase.batch_size, self.at_most or _MOST_GPUS) + 1)
         fits = partial(self.micro_batch_size, phase, step, memory_bytes=memory_bytes, at_most=size, at_least=size)
         return next((each for each in numbers if fits(each)), None)

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.distillation.cost import Flops, ModelSize, flops_of
 from boomerang_cli.engine.distillation.levers import Levers
@@ -90,14 +88,16 @@ def needs_of(
     Args:
         micro_batch_size: sequences that are to run at once, a divisor of each GPU's share of the batch; ``auto`` is as
             many as fit.
-
-    Raises:
-        TrainingError: a lever that the models, or the machine, do not have.
     """
-    if levers.offload and not machine.is_gpu:
-        levers.check_device(torch.device("cpu"))
     student, teacher = _sizes(pair)
-    plan = MemoryPlan(student, teacher, 2 if machine.is_gpu else 4, levers.optimizer_bytes, levers.offload)
+    plan = MemoryPlan(
+        student,
+        teacher,
+        2 if machine.is_gpu else 4,
+        levers.optimizer_bytes,
+        levers.offload,
+        at_most=1 if levers.is_for_one_process else None,
+    )
     step = StepOnNoMemory(pair, recipe, levers, machine.is_gpu)
     flops = flops_of_recipe(pair, recipe, levers)
     with waiting("counting the memory of a step", further_seconds=2.0):
