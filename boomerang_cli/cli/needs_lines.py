@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from boomerang_cli.cli.table import table
 from boomerang_cli.engine.distillation.needs import Needs, PhaseNeeds
-from boomerang_cli.engine.sizes import show_bytes, show_count
+from boomerang_cli.engine.sizes import show_bytes, show_count, show_duration
 
 
 def needs_text(needs: Needs) -> str:
@@ -26,7 +26,9 @@ def _lines(needs: Needs) -> Iterator[str]:
     if needs.hours is not None and needs.tokens_per_second is not None:
         rate = f"{needs.tokens_per_second:,.0f} tokens/s"
         each = f"{total / needs.hours / 3600 / 1e12 / needs.gpus:,.2f} TFLOP/s a {needs.device.upper()}"
-        yield f"time: {needs.hours:,.1f} hours at {rate} ({each}), {needs.gpu_hours:,.1f} {needs.device.upper()} hours"
+        takes = f"{needs.hours:,.1f} hours" if needs.hours >= 2 else show_duration(3600 * needs.hours)
+        together = f", {needs.gpu_hours:,.1f} GPU hours" if needs.device == "gpu" else ""
+        yield f"time: {takes} at {rate} ({each}){together}"
     yield from _fit(needs)
 
 

@@ -36,7 +36,8 @@ def test_a_plan_tells_parameters_operations_memory_and_hours(project: Path) -> N
     assert "text: 6 steps of 4 x 16 tokens, 384 tokens in all\n" in shown
     assert "fits on 2 GPUs of 80.00 GB: micro-batch size 2\nfirst fits on 1 GPU\n" in shown
     assert all(part in shown for part in ("weights", "gradients", "optimizer", "teacher", "logits chunk", "peak"))
-    assert " hours at 1,000 tokens/s (" in shown
+    assert "\ntime: 0 seconds at 1,000 tokens/s (" in shown
+    assert "\ntime: 2.1 hours at 0 tokens/s (" in run(*PLAN, "--tokens-per-second", "0.05").stdout
     assert names(project) == before
 
 
@@ -52,7 +53,7 @@ def test_json_holds_the_plan_of_each_phase() -> None:
 def test_a_measured_rate_is_that_of_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("boomerang_cli.engine.distillation.dry_run.measure_rate", lambda *_: 500.0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert " hours at 1,000 tokens/s (" in run(*PLAN[:-2], "--measure").stdout
+    assert " seconds at 1,000 tokens/s (" in run(*PLAN[:-2], "--measure").stdout
 
 
 def test_a_plan_is_for_the_micro_batch_size_that_is_given() -> None:
