@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import typer
@@ -13,6 +14,7 @@ from boomerang_cli.cli import distill_options as of
 from boomerang_cli.cli import options, panels
 from boomerang_cli.cli.next_command import patch_command
 from boomerang_cli.cli.output import Output
+from boomerang_cli.cli.signals import Terminated
 from boomerang_cli.cli.training_display import evaluation_course
 from boomerang_cli.engine.distillation.options import check_options
 from boomerang_cli.engine.distillation.recipes import recipe_of
@@ -165,7 +167,10 @@ def distill(
             )
     except TrainingInterrupted as interrupt:
         disconnect()
-        raise KeyboardInterrupt(f"{interrupt}: {_how_to_go_on()}") from None
+        told = f"{interrupt}: {_how_to_go_on()}"
+        if interrupt.number == SIGTERM and not is_launched():  # else all processes would say it
+            raise Terminated(SIGTERM, told) from None
+        raise KeyboardInterrupt(told) from None
     disconnect()
     if not is_first_process():
         return

@@ -22,8 +22,8 @@ class Terminated(BaseException):
         code: the exit code that shells give it, 128 and the signal's number.
     """
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"ended by {signal.Signals(number).name}")
+    def __init__(self, number: int, told: str = "") -> None:
+        super().__init__(told or f"ended by {signal.Signals(number).name}")
         self.code = 128 + number
 
 

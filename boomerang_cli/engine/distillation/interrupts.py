@@ -21,13 +21,15 @@ class TrainingInterrupted(KeyboardInterrupt):
         checkpoint: the folder that ``resume=True`` goes on from.
         step: the number of finished steps.
         steps: the number of steps asked for.
+        number: of the signal that it was.
     """
 
-    def __init__(self, checkpoint: Path, step: int, steps: int) -> None:
+    def __init__(self, checkpoint: Path, step: int, steps: int, number: int = signal.SIGINT) -> None:
         super().__init__(f"interrupted after step {step} of {steps}, saved in {checkpoint}")
         self.checkpoint = checkpoint
         self.step = step
         self.steps = steps
+        self.number = number
 
 
 class Interrupts:
@@ -35,10 +37,14 @@ class Interrupts:
 
     Args:
         on_request: called once, as soon as the first signal arrives.
+
+    Attributes:
+        number: of the first signal.
     """
 
     def __init__(self, on_request: Callable[[], None] | None = None) -> None:
         self.requested = False
+        self.number: int = signal.SIGINT
         self._on_request = on_request
         self._first = 0.0
         self._previous: dict[int, Any] = {}
@@ -55,7 +61,7 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:
-            self.requested, self._first = True, time.monotonic()
+            self.requested, self.number, self._first = True, number, time.monotonic()
             if self._on_request:
                 self._on_request()
         elif time.monotonic() - self._first > _ECHO_SECONDS:

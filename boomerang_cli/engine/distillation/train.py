@@ -100,9 +100,8 @@ def train(
         with interrupts:
             trainer.go_on(start.checkpoint, start.progress)
         if trainer.interrupted:
-            raise TrainingInterrupted(
-                folder.of_step(trainer.state.global_step), trainer.state.global_step, recipe.total_steps
-            )
+            step = trainer.state.global_step
+            raise TrainingInterrupted(folder.of_step(step), step, recipe.total_steps, interrupts.number)
         write_trained_student(trainer, pair, project.plan, project.target, overwrite=overwrite)
     standing = trainer.standing
     if standing.note:
