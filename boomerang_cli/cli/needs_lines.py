@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from boomerang_cli.cli.table import table
 from boomerang_cli.engine.distillation.needs import Needs, PhaseNeeds
-from boomerang_cli.engine.sizes import show_bytes, show_count
+from boomerang_cli.engine.sizes import show_bytes, show_count, show_duration
 
 
 def needs_text(needs: Needs) -> str:
@@ -26,7 +26,9 @@ def _lines(needs: Needs) -> Iterator[str]:
     if needs.hours is not None and needs.tokens_per_second is not None:
         rate = f"{needs.tokens_per_second:,.0f} tokens/s"
         each = f"{total / needs.hours / 3600 / 1e12 / needs.gpus:,.2f} TFLOP/s a {needs.device.upper()}"
-        yield f"time: {needs.hours:,.1f} hours at {rate} ({each}), {needs.gpu_hours:,.1f} {needs.device.upper()} hours"
+        takes = f"{needs.hours:,.1f} hours" if needs.hours >= 2 else show_duration(3600 * needs.hours)
+        together = f", {needs.gpu_hours:,.1f} GPU hours" if needs.device == "gpu" else ""
+        yield f"time: {takes} at {rate} ({each}){together}"
     yield from _fit(needs)
 
 
@@ -39,20 +41,14 @@ def _fit(needs: Needs) -> Iterator[str]:
         sizes = ", ".join(str(phase.micro_batch_size) for phase in needs.phases)
         yield f"fits on {place}: micro-batch size {sizes}"
     else:
-        yield _misfit(needs, place)
+        most = max(phase.sequences for phase in needs.phases if not phase.micro_batch_size)
+        takes = f"{most} sequences take" if most > 1 else "one sequence takes"
+        yield f"does not fit on {place}: {takes} over nine tenths of it"
     if needs.device == "gpu":
         first = needs.first_fitting_gpus
         yield f"first fits on {first} GPU{'s' if first > 1 else ''}" if first else "fits on no number of such GPUs"
     if needs.host_bytes:
         yield f"host memory: {show_bytes(needs.host_bytes)} a GPU"
-
-
-def _misfit(needs: Needs, place: str) -> str:
-    """Say why a training does not go: each GPU takes as many sequences of a batch, and at least one."""
-    unsplit = [phase.batch_size for phase in needs.phases if phase.batch_size % needs.gpus]
-    if unsplit:
-        return f"does not run on {place}: a batch of {unsplit[0]} is no multiple of {needs.gpus}"
-    return f"does not fit on {place}: one sequence takes over nine tenths of it"
 
 
 def _memory(needs: Needs) -> str:
@@ -65,4 +61,4 @@ def _memory(needs: Needs) -> str:
 
 
 def _heading(phase: PhaseNeeds) -> str:
-    return f"{phase.name}, {max(1, phase.micro_batch_size)} at once{', estimated' if phase.is_estimate else ''}"
+    return f"{phase.name}, {phase.sequences} at once{', estimated' if phase.is_estimate else ''}"

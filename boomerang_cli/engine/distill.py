@@ -16,6 +16,7 @@ from boomerang_cli.engine.distillation.recipe import Alignment, Sampling, Schedu
 from boomerang_cli.engine.distillation.recipes import recipe_of
 from boomerang_cli.engine.distillation.result import DistillResult
 from boomerang_cli.engine.distillation.train import train
+from boomerang_cli.engine.errors import ProcessError
 from boomerang_cli.engine.output.output_folder import check_output
 
 
@@ -187,7 +188,8 @@ def distill(
         SelectionError: an unknown dtype.
         TrainingError: a recipe that cannot be trained, or takes too long, a checkpoint that cannot be used, a loss that
             is no number.
-        ProcessError: GPUs to plan for that are not there, of an unknown size; or one of several processes was lost.
+        ProcessError: GPUs to plan for that are not there, of an unknown size, or without a plan; or one of several
+            processes was lost.
         DataError: text or conversations that are missing, unreadable or too little; no chat template, or one that
             fails.
         OutputError: the output, or a training that was begun, is there already.
@@ -235,6 +237,8 @@ def distill(
         tokens_per_second=tokens_per_second,
         measure=measure,
     )
+    if gpus is not None and not dry_run:
+        raise ProcessError(f"gpus {gpus} is for a plan, with dry_run: start the same with torchrun on so many")
     levers = Levers(gradient_checkpointing, optimizer, offload, attention, compile)
     if output is not None:  # else it depends on what is trained
         check_output(Path(output), "student", overwrite=overwrite, dry_run=dry_run)
@@ -260,6 +264,7 @@ def distill(
         return plan_training(
             project,
             with_conversations=bool(sft_data),
+            micro_batch_size=micro_batch_size,
             gpus=gpus,
             gpu_memory=gpu_memory,
             tokens_per_second=tokens_per_second,

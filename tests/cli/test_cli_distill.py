@@ -261,8 +261,8 @@ def test_of_two_processes_that_refuse_the_first_speaks(project: Path, monkeypatc
     monkeypatch.setattr("boomerang_cli.cli.error_line._SECONDS_FOR_FIRST_PROCESS", 0)
     both = two_boomerangs(*DISTILL, "--micro-batch-size", "4", "--quiet")
     said = [re.findall("error: .*", process.communicate(timeout=300)[1]) for process in both]  # torch may warn, too
-    line = "error: --batch-size 4 cannot be split into equal parts of --micro-batch-size 4 on 2 processes (8 sequences)"
-    assert said[0] == [line]
+    parts = "--micro-batch-size 4 on 2 processes (8 sequences)"
+    assert said[0] == [f"error: --batch-size 4 cannot be split into equal parts of {parts}: make it a multiple of 8"]
     assert len(said[1]) <= 1, said  # nothing, where it sees that the first one speaks before that has gone
     assert [process.returncode for process in both] == [1, 1]
 

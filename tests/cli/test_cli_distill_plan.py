@@ -36,7 +36,8 @@ def test_a_plan_tells_parameters_operations_memory_and_hours(project: Path) -> N
     assert "text: 6 steps of 4 x 16 tokens, 384 tokens in all\n" in shown
     assert "fits on 2 GPUs of 80.00 GB: micro-batch size 2\nfirst fits on 1 GPU\n" in shown
     assert all(part in shown for part in ("weights", "gradients", "optimizer", "teacher", "logits chunk", "peak"))
-    assert " hours at 1,000 tokens/s (" in shown
+    assert "\ntime: 0 seconds at 1,000 tokens/s (" in shown
+    assert "\ntime: 2.1 hours at 0 tokens/s (" in run(*PLAN, "--tokens-per-second", "0.05").stdout
     assert names(project) == before
 
 
@@ -51,18 +52,21 @@ def test_json_holds_the_plan_of_each_phase() -> None:
 
 def test_a_measured_rate_is_that_of_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("boomerang_cli.engine.distillation.dry_run.measure_rate", lambda *_: 500.0)
-    assert " hours at 1,000 tokens/s (" in run(*PLAN[:-2], "--measure").stdout
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert " seconds at 1,000 tokens/s (" in run(*PLAN[:-2], "--measure").stdout
+
+
+def test_a_plan_is_for_the_micro_batch_size_that_is_given() -> None:
+    assert "micro-batch size 1\n" in run(*PLAN, "--micro-batch-size", "1").stdout
+    shown = run(*PLAN[:-4], "--gpu-memory", "10kB", "--micro-batch-size", "2").stdout
+    assert "does not fit on 2 GPUs of 10.00 kB: 2 sequences take over nine tenths of it\n" in shown
+    assert "text, 2 at once" in shown
 
 
 def test_what_does_not_fit_is_said_with_how_many_gpus_it_takes() -> None:
     shown = run(*PLAN[:-4], "--gpu-memory", "1kB").stdout
     assert "does not fit on 2 GPUs of 1.00 kB: one sequence takes over nine tenths of it" in shown
     assert "fits on no number of such GPUs" in shown
-
-
-def test_a_batch_that_gpus_cannot_share_is_said_to_be_that() -> None:
-    shown = run(*DISTILL, "--dry-run", "--gpus", "3", "--gpu-memory", "80GB").stdout
-    assert "does not run on 3 GPUs of 80.00 GB: a batch of 4 is no multiple of 3\nfirst fits on 1 GPU\n" in shown
 
 
 def test_text_that_is_too_short_is_refused_by_a_plan_too() -> None:
@@ -74,9 +78,25 @@ def test_text_that_is_too_short_is_refused_by_a_plan_too() -> None:
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "a plan's option without a plan": (("--gpu-memory", "80GB"), r"--gpu-memory is for a plan: give --dry-run with it"),
     "a memory that is none": (("--dry-run", "--gpu-memory", "much"), r"--gpu-memory 'much' is not a size such as 4GB"),
+    "a batch for other GPUs": (
+        ("--dry-run", "--gpus", "3", "--gpu-memory", "80GB"),
+        r"--batch-size 4 cannot be split into equal parts of --micro-batch-size 1 on 3 processes .* a multiple of 3",
+    ),
+    "parts that a batch does not have": (
+        ("--dry-run", "--micro-batch-size", "3"),
+        r"--batch-size 4 cannot be split into equal parts of --micro-batch-size 3: make it a multiple of 3",
+    ),
     "two rates": (("--dry-run", "--measure", "--tokens-per-second", "3"), r"leave one of them out"),
     "code of the Hub": (("--attention", "somebody/kernel"), r"--attention somebody/kernel is code of the Hub"),
     "an unknown optimiser": (("--optimizer", "lion"), r"--optimizer lion is unknown: give one of adamw, adamw-8bit"),
+    "offloading in a plan for one GPU": (
+        ("--dry-run", "--gpu-memory", "80GB", "--offload"),
+        r"--offload is FSDP2's, which one process does without: use --gpus 2 or more",
+    ),
+    "a CPU measured for GPUs": (
+        ("--dry-run", "--gpu-memory", "80GB", "--measure"),
+        r"--measure measures this machine, which has no GPU to plan for: give --tokens-per-second",
+    ),
     "offloading from a CPU": (("--offload",), r"--offload moves the student out of a GPU's memory"),
 }
 

@@ -16,7 +16,7 @@ from tiny_models import FAMILIES, KEPT, load, save_pair, text
 from boomerang_cli.engine.distillation.models import load_student
 from boomerang_cli.engine.distillation.recipe import Recipe
 from boomerang_cli.engine.distillation.student import plan_student, write_student, write_weights
-from boomerang_cli.engine.errors import OutputError
+from boomerang_cli.engine.errors import OutputError, ProcessError
 from boomerang_cli.engine.pair.pair import open_pair
 from boomerang_cli.engine.pair.student_config import read_student_config
 from boomerang_cli.engine.patch import patch
@@ -143,3 +143,8 @@ def test_a_full_disk_at_the_end_keeps_the_training(tmp_path: Path, monkeypatch: 
     assert names(folder / "student.training") == ["checkpoint-2"]
     assert distil(folder, steps=2, resume=True).steps == 2
     assert not (folder / "student.training").exists()
+
+
+def test_gpus_without_a_plan_are_refused_where_one_process_would_train(project: Path) -> None:
+    with pytest.raises(ProcessError, match="gpus 2 is for a plan, with dry_run"):
+        distil(project, gpus=2)

@@ -116,6 +116,15 @@ def test_a_killed_process_takes_the_one_that_reads_with_it(project: Path) -> Non
     assert (process.returncode, errors) == (-9, "")
 
 
+def test_a_training_that_sigterm_ends_is_saved_and_has_its_exit_code(project: Path) -> None:
+    process = boomerang(*DISTILL, "--data", "train.txt", "--steps", "100000", "--save-every", "1")
+    wait_for(lambda: list(project.glob("student.training/checkpoint-*")), process)
+    process.terminate()
+    lines, _ = ending(process)
+    assert ["saved in student.training/checkpoint-" in line for line in lines] == [True], lines
+    assert process.returncode == 143
+
+
 @pytest.mark.parametrize("which", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_when_one_process_is_killed_the_other_ends_with_one_line_and_the_run_goes_on(project: Path, which: int) -> None:
     both = two_boomerangs(*DISTILL, "--data", "train.txt", "--steps", "100000", "--save-every", "1")

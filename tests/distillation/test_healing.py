@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tiny_models import KEPT, LAYERS, load
 
 from boomerang_cli.engine.distill import distill
+from boomerang_cli.engine.errors import OutputError
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.student_config import read_student_config
 from boomerang_cli.engine.patch import patch
@@ -63,3 +64,10 @@ def test_what_is_trained_on_takes_no_other_students_place(healed: Path, begun_wi
         healed / begun_with, teacher=healed / "teacher", data=[str(healed / "train.txt")], dry_run=True, **SETTINGS
     )
     assert planned.path == Path(output)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_student_does_not_take_the_place_of_the_one_it_is_made_from(healed: Path, dry_run: bool) -> None:
+    options = {"teacher": healed / "teacher", "data": [str(healed / "train.txt")], **SETTINGS}
+    with pytest.raises(OutputError, match="which the output is made from: give another --output"):
+        distill(healed / "healed", output=healed / "healed", overwrite=True, dry_run=dry_run, **options)

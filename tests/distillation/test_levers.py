@@ -163,6 +163,8 @@ def test_moments_in_8_bits_are_for_one_process(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     levers = Levers(optimizer="adamw-8bit")
     levers.check_device(torch.device("cpu"))
+    with pytest.raises(TrainingError, match="--optimizer adamw-8bit is for one process"):
+        levers.check_device(torch.device("cuda"), processes=2)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="--optimizer adamw-8bit is for one process"):
         levers.check_device(torch.device("cpu"))

@@ -188,6 +188,14 @@ def test_the_largest_micro_batch_divides_the_share_and_fits() -> None:
     assert plan.first_fit(Phase("text", "", 1, 12, 8), step, 10) is None
 
 
+def test_a_training_of_one_process_fits_on_no_number_of_small_gpus() -> None:
+    ten_layers = ModelSize((100,) * 10, 0, 0, 0, 0)
+    plan = MemoryPlan(ten_layers, ten_layers, 2, 8.0)  # 18 kB, 6 of them and two layers on each of three
+    asked = (Phase("text", "", 1, 12, 8), StepMemory(0, 0, 1), 10_000)
+    assert plan.first_fit(*asked) == 3
+    assert replace(plan, at_most=1).first_fit(*asked) is None
+
+
 # Plans
 
 

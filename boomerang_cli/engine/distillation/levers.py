@@ -76,19 +76,28 @@ class Levers:
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def check_device(self, device: torch.device) -> None:
+    @property
+    def is_for_one_process(self) -> bool:
+        """Tell whether several processes cannot have these."""
+        return OPTIMIZERS[self.optimizer] is not None
+
+    def check_device(self, device: torch.device, processes: int | None = None) -> None:
         """Refuse what does not go with the device or the number of processes, before these are connected.
+
+        Args:
+            processes: that are planned for; None is those that torchrun started, or the only one.
 
         Raises:
             TrainingError: offloading on a CPU, or of one process; moments in 8 bits of several.
         """
-        if OPTIMIZERS[self.optimizer] and is_launched():
+        several = is_launched() if processes is None else processes > 1
+        if self.is_for_one_process and several:
             raise TrainingError(
                 f"--optimizer {self.optimizer} is for one process: what several hold of it in 8 bits cannot be saved"
             )
         if self.offload and device.type == "cpu":
             raise TrainingError("--offload moves the student out of a GPU's memory, and this training runs on the CPU")
-        if self.offload and not is_launched():
+        if self.offload and not several:
             raise TrainingError("--offload is FSDP2's, which one process does without: use --gpus 2 or more")
 
     def check_same(self, saved: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Literal
 
 import torch
 
@@ -22,11 +23,17 @@ _told = partial(waiting, first_seconds=0.0, further_seconds=2.0)
 """Somebody asked for these seconds, and sees nothing else of them."""
 
 
-def measure_rate(pair: Pair, recipe: Recipe, levers: Levers, seconds: float = MEASURED_SECONDS) -> float:
+def measure_rate(
+    pair: Pair,
+    recipe: Recipe,
+    levers: Levers,
+    micro_batch_size: int | Literal["auto"] = "auto",
+    seconds: float = MEASURED_SECONDS,
+) -> float:
     """Return the tokens a second that one device of this machine trains on, over all phases.
 
-    With the largest micro-batch that fits, on tokens that mean nothing. The optimiser's step, one a batch, and what
-    processes wait for one another, are not in it.
+    With the largest micro-batch that fits, if none is given, on tokens that mean nothing. The optimiser's step, one a
+    batch, and what processes wait for one another, are not in it.
 
     Raises:
         CheckpointError, UnsupportedModelError: a model that cannot be loaded.
@@ -44,10 +51,11 @@ def measure_rate(pair: Pair, recipe: Recipe, levers: Levers, seconds: float = ME
 
     total_seconds = 0.0
     for phase in recipe.phases:
-        parameters = sum(each.numel() for each in student.parameters())
-        step = partial(run, phase)
-        with _told("measuring how many sequences fit at once"):
-            size = choose_micro_batch_size(phase, device, step, parameters, levers.optimizer_bytes)
+        step, size = partial(run, phase), micro_batch_size
+        if size == "auto":
+            parameters = sum(each.numel() for each in student.parameters())
+            with _told("measuring how many sequences fit at once"):
+                size = choose_micro_batch_size(phase, device, step, parameters, levers.optimizer_bytes)
         rate = _rate(step, phase, size, device, seconds / len(recipe.phases))
         total_seconds += phase.steps * phase.tokens_per_step / rate
     return recipe.positions(recipe.total_steps) / total_seconds

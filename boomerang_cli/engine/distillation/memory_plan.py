@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 from boomerang_cli.engine.distillation.cost import ModelSize
 from boomerang_cli.engine.distillation.phase import Phase
@@ -64,6 +65,7 @@ class MemoryPlan:
         teacher_bytes: a parameter of the teacher.
         optimizer_bytes: what the optimiser keeps of a trained parameter.
         offload: whether the student's share stays in host memory.
+        at_most: processes that it can be trained on.
     """
 
     student: ModelSize
@@ -71,6 +73,7 @@ class MemoryPlan:
     teacher_bytes: int
     optimizer_bytes: float
     offload: bool = False
+    at_most: int | None = None
 
     def memory(self, step: StepMemory, processes: int, sequences: int) -> Memory:
         """Return what each process holds at most while ``sequences`` run at once.
@@ -117,17 +120,24 @@ class MemoryPlan:
         return 2 * roots, roots + theirs + layer, roots + theirs + 3 * layer
 
     def micro_batch_size(
-        self, phase: Phase, step: StepMemory, processes: int, memory_bytes: int, at_most: int | None = None
+        self,
+        phase: Phase,
+        step: StepMemory,
+        processes: int,
+        memory_bytes: int,
+        at_most: int | None = None,
+        at_least: int = 1,
     ) -> int:
         """Return the largest number of sequences that fits and divides a process's share of the batch; 0 if none."""
         if phase.batch_size % processes:
             return 0
         share = phase.batch_size // processes
-        sizes = [size for size in range(min(share, at_most or share), 0, -1) if share % size == 0]
+        sizes = [size for size in range(min(share, at_most or share), at_least - 1, -1) if share % size == 0]
         usable = memory_bytes * USABLE_SHARE
         return next((size for size in sizes if self.memory(step, processes, size).total <= usable), 0)
 
-    def first_fit(self, phase: Phase, step: StepMemory, memory_bytes: int) -> int | None:
-        """Return the smallest number of processes on which a sequence fits; None if there is none."""
-        numbers = range(2 if self.offload else 1, min(phase.batch_size, _MOST_GPUS) + 1)
-        return next((each for each in numbers if self.micro_batch_size(phase, step, each, memory_bytes)), None)
+    def first_fit(self, phase: Phase, step: StepMemory, memory_bytes: int, size: int = 1) -> int | None:
+        """Return the smallest number of processes on which so many sequences fit; None if there is none."""
+        numbers = range(2 if self.offload else 1, min(phase.batch_size, self.at_most or _MOST_GPUS) + 1)
+        fits = partial(self.micro_batch_size, phase, step, memory_bytes=memory_bytes, at_most=size, at_least=size)
+        return next((each for each in numbers if fits(each)), None)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import Literal
 
 from boomerang_cli.engine.brief import Brief
 from boomerang_cli.engine.distillation.cost import Flops, ModelSize, flops_of
 from boomerang_cli.engine.distillation.levers import Levers
-from boomerang_cli.engine.distillation.memory_plan import Memory, MemoryPlan
+from boomerang_cli.engine.distillation.memory_plan import Memory, MemoryPlan, StepMemory
 from boomerang_cli.engine.distillation.micro_batch import CPU_TOKENS
 from boomerang_cli.engine.distillation.phase import Phase
 from boomerang_cli.engine.distillation.recipe import Recipe
@@ -26,9 +25,11 @@ class PhaseNeeds:
     """A phase of a training.
 
     Attributes:
-        micro_batch_size: the largest that fits; 0 if not even one sequence does, and then memory is that of one.
+        micro_batch_size: the one that was asked for, else the largest that fits; 0 if that does not, or not even one
+            sequence.
+        sequences: that run at once where ``memory`` is counted: as many as fit, else those that do not.
         memory: of each GPU at its peak, by part, in bytes.
-        first_fitting_gpus: the smallest number of GPUs on which one sequence fits; None if there is none.
+        first_fitting_gpus: the smallest number of GPUs on which it fits, or one sequence; None if there is none.
         is_estimate: whether activations are a rule of thumb's.
     """
 
@@ -39,6 +40,7 @@ class PhaseNeeds:
     tokens: int
     flops: Mapping[str, int]
     micro_batch_size: int
+    sequences: int
     memory: Memory
     peak_bytes: int
     first_fitting_gpus: int | None
@@ -73,21 +75,36 @@ class Needs(Brief):
     gpu_hours: float | None = None
 
 
-def needs_of(pair: Pair, recipe: Recipe, levers: Levers, machine: Machine, tokens_per_second: float | None) -> Needs:
+def needs_of(
+    pair: Pair,
+    recipe: Recipe,
+    levers: Levers,
+    machine: Machine,
+    tokens_per_second: float | None,
+    micro_batch_size: int | Literal["auto"] = "auto",
+) -> Needs:
     """Return what a training needs; models are read from headers alone.
 
-    Raises:
-        TrainingError: a lever that the models, or the machine, do not have.
+    Args:
+        micro_batch_size: sequences that are to run at once, a divisor of each GPU's share of the batch; ``auto`` is as
+            many as fit.
     """
-    if levers.offload and not machine.is_gpu:
-        levers.check_device(torch.device("cpu"))
     student, teacher = _sizes(pair)
-    plan = MemoryPlan(student, teacher, 2 if machine.is_gpu else 4, levers.optimizer_bytes, levers.offload)
+    plan = MemoryPlan(
+        student,
+        teacher,
+        2 if machine.is_gpu else 4,
+        levers.optimizer_bytes,
+        levers.offload,
+        at_most=1 if levers.is_for_one_process else None,
+    )
     step = StepOnNoMemory(pair, recipe, levers, machine.is_gpu)
     flops = flops_of_recipe(pair, recipe, levers)
     with waiting("counting the memory of a step", further_seconds=2.0):
+        asked = None if micro_batch_size == "auto" else micro_batch_size
         phases = [
-            _phase_needs(phase, plan, step, machine, each) for phase, each in zip(recipe.phases, flops, strict=True)
+            _phase_needs(phase, plan, step.memory(phase), machine, each, asked)
+            for phase, each in zip(recipe.phases, flops, strict=True)
         ]
     first = [phase.first_fitting_gpus for phase in phases]
     tokens = recipe.positions(recipe.total_steps)
@@ -138,11 +155,12 @@ def _mean_share(recipe: Recipe) -> float:
     return recipe.patched_share / (1 if recipe.patched_schedule == "constant" else 2)
 
 
-def _phase_needs(phase: Phase, plan: MemoryPlan, step: StepOnNoMemory, machine: Machine, flops: Flops) -> PhaseNeeds:
-    held = step.memory(phase)
-    most = None if machine.is_gpu else max(1, CPU_TOKENS // phase.sequence_length)
-    size = plan.micro_batch_size(phase, held, machine.gpus, machine.memory_bytes, most)
-    memory = plan.memory(held, machine.gpus, max(1, size))
+def _phase_needs(
+    phase: Phase, plan: MemoryPlan, held: StepMemory, machine: Machine, flops: Flops, asked: int | None
+) -> PhaseNeeds:
+    least, most = asked or 1, asked or (None if machine.is_gpu else max(1, CPU_TOKENS // phase.sequence_length))
+    size = plan.micro_batch_size(phase, held, machine.gpus, machine.memory_bytes, most, least)
+    memory = plan.memory(held, machine.gpus, size or least)
     return PhaseNeeds(
         name=phase.name,
         steps=phase.steps,
@@ -151,8 +169,9 @@ def _phase_needs(phase: Phase, plan: MemoryPlan, step: StepOnNoMemory, machine: 
         tokens=phase.steps * phase.tokens_per_step,
         flops=flops.as_json(),
         micro_batch_size=size,
+        sequences=size or least,
         memory=memory,
         peak_bytes=memory.total,
-        first_fitting_gpus=plan.first_fit(phase, held, machine.memory_bytes),
+        first_fitting_gpus=plan.first_fit(phase, held, machine.memory_bytes, least),
         is_estimate=held.is_estimate,
     )

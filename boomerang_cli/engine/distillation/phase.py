@@ -53,6 +53,7 @@ class Phase:
             each = f"--micro-batch-size {micro_batch_size}"
             split = each if processes == 1 else f"{each} on {processes} processes ({together} sequences)"
             raise TrainingError(
-                f"{self.flag('batch_size')} {self.batch_size} cannot be split into equal parts of {split}"
+                f"{self.flag('batch_size')} {self.batch_size} cannot be split into equal parts of {split}: make it a "
+                f"multiple of {together}"
             )
         return self.batch_size // together

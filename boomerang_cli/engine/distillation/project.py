@@ -17,6 +17,7 @@ from boomerang_cli.engine.distillation.training_folder import TrainingFolder
 from boomerang_cli.engine.errors import ModelNotFoundError
 from boomerang_cli.engine.models.model_class import check_pair
 from boomerang_cli.engine.models.same_layers import check_plans
+from boomerang_cli.engine.output.output_folder import check_spares
 from boomerang_cli.engine.output.plan import Plan
 from boomerang_cli.engine.pair.pair import Pair, open_pair
 
@@ -73,7 +74,7 @@ def open_project(
         DataError: a text that is not there.
         TrainingError: lengths that the teacher has no positions for, or nothing in between to patch.
         SelectionError: an unknown dtype.
-        OutputError: a path that is no UTF-8.
+        OutputError: a path that is no UTF-8, or an output that would take the place of its models.
     """
     sources = find_sources(recipe.data, recipe.eval_data, recipe.sft_data, column=recipe.text_column)
     for note in sources.notes:
@@ -81,6 +82,7 @@ def open_project(
     pair = _open_student_init(student_init, teacher, keep, download=download)
     target = target or Path(default_output(pair))
     check_utf8(target, pair.student.folder, pair.teacher.folder)
+    check_spares(target, pair.student.folder, pair.teacher.folder)
     recipe, shortened = fit_lengths(recipe, pair.teacher, fixed)
     if shortened:
         on_note(shortened)

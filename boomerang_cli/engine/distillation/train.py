@@ -25,7 +25,7 @@ from boomerang_cli.engine.distillation.text import open_text
 from boomerang_cli.engine.distillation.trainer import DistillationTrainer
 from boomerang_cli.engine.models.compose import LoadedPair
 from boomerang_cli.engine.models.patched_student import PatchedStudents
-from boomerang_cli.engine.output.output_folder import check_spares, check_writable
+from boomerang_cli.engine.output.output_folder import check_writable
 from boomerang_cli.engine.processes.failing_together import failing_together
 from boomerang_cli.engine.processes.group import decide, processes
 from boomerang_cli.engine.quiet import keep_libraries_quiet
@@ -50,7 +50,6 @@ def train(
     sources = project.sources
     levers.check_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     check_writable(project.target)
-    check_spares(project.target, pair.student.folder, pair.teacher.folder)
     keep_libraries_quiet()
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")  # the libraries' own, about what a user of this command cannot change
