@@ -7,6 +7,7 @@ Prints `equal`, `refused`, or `differs` with both numbers of bytes for each type
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -34,7 +35,9 @@ def compare(model_type: str) -> str:
 
 def main() -> None:
     table = [name for name, row in derived_rows().items() if "refused" not in row and "wrapper" not in row]
-    names = sys.argv[1:] or sorted({*table, *FAMILIES} - ENCODERS - MASKED)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("types", nargs="*", metavar="TYPE", default=sorted({*table, *FAMILIES} - ENCODERS - MASKED))
+    names = parser.parse_args().types
     told = {name: compare(name) for name in names}
     for name, what in told.items():
         print(f"{name:24}{what}")

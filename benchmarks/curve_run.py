@@ -5,6 +5,7 @@ python benchmarks/curve_run.py curve-demo '{"recipe": "relative-weight-20", "see
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import shutil
@@ -147,5 +148,9 @@ def _processor_seconds() -> float:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    carry_out(Run(**json.loads(sys.argv[2])), json.loads((folder / "settings.json").read_text()), folder, sys.argv[3:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path, help="the folder that curve.py writes, with its settings.json")
+    parser.add_argument("run", type=lambda text: Run(**json.loads(text)), help="recipe, seed and steps, as JSON")
+    parser.add_argument("orders", nargs="+")
+    chosen = parser.parse_args()
+    carry_out(chosen.run, json.loads((chosen.output / "settings.json").read_text()), chosen.output, chosen.orders)

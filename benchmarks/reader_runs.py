@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -215,7 +216,12 @@ def run(program: str, folder: Path, lines: list[str]) -> list[int] | str:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="Reads the models from stdin, as readers.py writes them."
+    )
+    parser.add_argument("program", choices=RUNS)
+    program = parser.parse_args().program
     models = json.load(sys.stdin)
     with contextlib.redirect_stdout(sys.stderr):
-        tokens = {name: run(sys.argv[1], Path(model["folder"]), model["lines"]) for name, model in models.items()}
+        tokens = {name: run(program, Path(model["folder"]), model["lines"]) for name, model in models.items()}
     print(json.dumps(tokens))
