@@ -181,6 +181,16 @@ def test_a_damaged_sweep_is_told_and_left_aside(content: str, tmp_path: Path, pr
     assert notes[0].startswith(f"{tmp_path / 'sweep'} is not used: ")
 
 
+def test_another_students_sweep_is_told_once_by_what_was_given(tmp_path: Path, project: Path) -> None:
+    shutil.copytree(project / "sweep", tmp_path / "sweep")
+    edit_json(tmp_path / "sweep" / "order.json", teacher_layers=99)
+    order, notes = tmp_path / "sweep" / "order.json", list[str]()
+    with pytest.raises(SelectionError, match=f"^--order {order}: this order is for another student"):
+        planned(layers=1, order=str(order), on_note=notes.append)
+    assert notes == []
+    assert refusal(layers=1, results=tmp_path / "sweep").startswith(f"{order}: this order is for another student")
+
+
 # The command
 
 

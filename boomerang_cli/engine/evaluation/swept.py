@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.files import ask
-from boomerang_cli.engine.checkpoint.json_files import read_json
+from boomerang_cli.engine.checkpoint.json_files import read_json, read_json_value
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
 from boomerang_cli.engine.evaluation.read_rows import read_rows
 from boomerang_cli.engine.evaluation.rows import ORDER_FILE, SweepRow
 from boomerang_cli.engine.output.output_marker import RESULTS_FILE
 from boomerang_cli.engine.pair.layers import LayerMap
-from boomerang_cli.engine.pair.order import NAMED, Order, find_order, read_order
+from boomerang_cli.engine.pair.order import NAMED, Order, find_order, parse_order
 from boomerang_cli.engine.pair.pair import Pair
 
 
@@ -105,8 +105,8 @@ def find_sweep(folder: Path, pair: Pair, on_note: Callable[[str], None]) -> Swep
 
 
 def _read(folder: Path, layer_map: LayerMap) -> Swept:
-    best = read_order(folder / ORDER_FILE, layer_map)
-    others = [read_order(path, layer_map) for path in sorted(folder.glob("order-*.json"))]
+    best = _order(folder / ORDER_FILE, layer_map)
+    others = [_order(path, layer_map) for path in sorted(folder.glob("order-*.json"))]
     content = read_json(folder / RESULTS_FILE)
     damaged = SelectionError(f"{folder / RESULTS_FILE} is damaged: `boomerang sweep --overwrite` writes it anew")
     prints = content.get("fingerprints")
@@ -118,6 +118,13 @@ def _read(folder: Path, layer_map: LayerMap) -> Swept:
         rows=by_blocks(read_rows(content.get("rows"), damaged), layer_map),
         fingerprints=prints if isinstance(prints, dict) else {},
     )
+
+
+def _order(path: Path, layer_map: LayerMap) -> Order:
+    try:
+        return parse_order(read_json_value(path), layer_map)
+    except SelectionError as error:
+        raise SelectionError(f"{path}: {error}") from None
 
 
 def read_names(content: Any) -> tuple[str, ...]:
