@@ -201,6 +201,7 @@ def sweep(
     from boomerang_cli.engine.evaluation.harness import Harness
     from boomerang_cli.engine.evaluation.measure import measure_rows
     from boomerang_cli.engine.evaluation.prompts import read_questions
+    from boomerang_cli.engine.evaluation.published_sweep import digests_of
     from boomerang_cli.engine.evaluation.results import write_results
     from boomerang_cli.engine.evaluation.session import open_evaluation
     from boomerang_cli.engine.evaluation.texts import check_purpose, find_texts
@@ -253,6 +254,7 @@ def sweep(
         scored_on = tuple(source.name for source in texts.data)
         result = replace(result, data=scored_on, rows=rows, misses=misses, misreaders=misreaders_of(rows, planner))
         result = _judged(result, evaluation, pair)
+        result = replace(result, sha256=decide(lambda: digests_of(pair)))
         decide(lambda: write_results(result, orders, pair.layer_map, on_note))
         if write:
             decide(lambda: write_models(rows, orders, planner, result.path, evaluation.tell))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from files import edit_json, names
+from files import edit_json, flip, names
 from running import assert_refused, run
 from tiny_models import VOCABULARY, load, save_pair
 
@@ -157,14 +157,21 @@ def test_an_order_that_is_given_goes_before_the_sweeps(rows: list[SweepRow]) -> 
     assert told == (ones["last"] > min(ones.values()))
 
 
+def test_a_sweep_of_a_copied_student_is_used(tmp_path: Path, project: Path) -> None:
+    shutil.copytree(project / "student", tmp_path / "student", copy_function=shutil.copy)
+    notes: list[str] = []
+    assert planned(max_kl=0, student=tmp_path / "student", on_note=notes.append).scores["kl"] < 1e-6
+    assert notes[0].startswith("sweep: order ")
+
+
 def test_a_sweep_of_other_files_is_not_used_and_that_is_told(tmp_path: Path, project: Path) -> None:
     shutil.copytree(project / "student", tmp_path / "student", copy_function=shutil.copy)
+    flip(tmp_path / "student" / "model.safetensors", -1)
     notes: list[str] = []
     found = planned(layers=1, student=tmp_path / "student", on_note=notes.append)
     assert found.order == "first"
     assert found.scores == {}
-    told = "sweep is not used: it scored other files of the student; --results sweep takes it all the same"
-    assert notes[0] == told
+    assert notes[0] == "sweep is not used: it scored other files of the student: sweep these"
     notes.clear()
     again = planned(layers=1, student=tmp_path / "student", results="sweep", on_note=notes.append)
     assert again.scores
