@@ -35,7 +35,10 @@ def init_student(
     teacher: Annotated[
         str,
         typer.Argument(
-            help="Folder or owner/name[@revision] on the Hub.", metavar="TEACHER", autocompletion=complete.models
+            parser=options.text,
+            help="Folder or owner/name[@revision] on the Hub.",
+            metavar="TEACHER",
+            autocompletion=complete.models,
         ),
     ],
     every: Annotated[

@@ -23,6 +23,11 @@ def wrong(*arguments: str) -> str:
     return str(shown.stderr)
 
 
+@pytest.mark.parametrize("typed", [["init-student", ""], ["info", ""], ["push", "", "me/x"], ["push", "model", ""]])
+def test_an_argument_that_is_empty_is_no_folder(typed: list[str]) -> None:
+    assert wrong(*typed).endswith(": it is empty: is a variable not set?\n")
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
