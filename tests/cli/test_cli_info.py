@@ -221,6 +221,21 @@ def test_a_sweep_beside_it_gives_a_student_its_scores(project: Path, tmp_path: P
         shutil.rmtree(project / "sweep")
 
 
+def test_a_student_has_the_sizes_of_the_order_that_its_sweep_found_best(project: Path, scored: Path) -> None:
+    shutil.copytree(scored, project / "sweep")
+    try:
+        order = json.loads((scored / "order.json").read_text())
+        sets = [[], [0], [0, 3], [0, 1, 3]]
+        edit_json(project / "sweep" / "order.json", order="greedy", patched_blocks=sets)
+        found = told("student")
+        assert [size["patched_blocks"] for size in found["sizes"]] == sets != order["patched_blocks"]
+        assert found["order"] == "greedy"
+        wanted = json.loads(run("patch", "--layers", "1", "--student", "student", "--dry-run", "--json").stdout)
+        assert wanted["patched_blocks"] == [0]
+    finally:
+        shutil.rmtree(project / "sweep")
+
+
 def test_a_sweep_recommends_what_it_recommended(project: Path, scored: Path) -> None:
     found, results = told(scored), json.loads((scored / "results.json").read_text())
     assert found["recommended"] == results["recommended"]
