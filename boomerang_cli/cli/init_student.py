@@ -173,10 +173,11 @@ def _label(compare: str | None) -> str:
 def _described(result: InitStudentResult) -> Iterator[str]:
     """Yield what the student has of its teacher, and which kinds of layers it lost."""
     kept = ",".join(map(str, result.copied_teacher_layers))
+    patchable = "1 patchable block" if result.patchable_blocks == 1 else f"{result.patchable_blocks} patchable blocks"
     yield (
         f"{result.student_layers} of {result.teacher_layers} layers kept ({kept}), "
         f"{show_count(result.parameters)} of {show_count(result.teacher_parameters)} parameters, "
-        f"{show_bytes(result.bytes)}, {result.patchable_blocks} patchable blocks"
+        f"{show_bytes(result.bytes)}, {patchable}"
     )
     if added := result.weight_delta:
         scale = "" if added.scale == 1 else f", times {added.scale:g}"

@@ -101,6 +101,8 @@ def open_delta(
         check_pair(pair)
         _check_head(pair)
         _check_fits(pair, teacher, parts)
+    if not pair.layer_map.patchable:
+        raise PairError(f"--delta {checkpoint.name} has all layers of its base: give a student that has fewer")
     return Delta(pair, scale)
 
 
