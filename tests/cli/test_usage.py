@@ -36,6 +36,8 @@ def test_an_argument_that_is_empty_is_no_folder(typed: list[str]) -> None:
         (["train"], "distill"),
         (["help"], "--help"),
         (["patch", "--layer", "2"], "--layers"),
+        (["patch", "mine", "--layers", "2"], "--student mine"),
+        (["patch", "--dtype", "BF16"], "bfloat16"),
         (["distill", "--learn-rate", "1"], "--learning-rate"),
         (["patch", "--dtype", "bfloat61"], "bfloat16"),
         (["distill", "--report-to", "wand"], "wandb"),
