@@ -126,7 +126,7 @@ def init_student(
     from boomerang_cli.engine.init_student import init_student
 
     out = Output(as_json=as_json, quiet=quiet)
-    with out.progress(_label(compare)) as on_progress:
+    with out.progress(_label(compare, dry_run=dry_run)) as on_progress:
         result = init_student(
             teacher,
             delta=delta,
@@ -166,7 +166,9 @@ def init_student(
         out.hint(command, "make a size between it and its teacher")
 
 
-def _label(compare: str | None) -> str:
+def _label(compare: str | None, *, dry_run: bool) -> str:
+    if dry_run:
+        return "Comparing" if compare else "Reading headers"
     return "Comparing and writing" if compare else "Writing the student"
 
 
