@@ -164,6 +164,16 @@ def test_a_sweep_of_a_copied_student_is_used(tmp_path: Path, project: Path) -> N
     assert notes[0].startswith("sweep: order ")
 
 
+def test_a_student_that_was_trained_on_is_known_without_reading_it_all(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(project / "student", tmp_path / "student", copy_function=shutil.copy)
+    flip(tmp_path / "student" / "model.safetensors", -1)
+    whole = "boomerang_cli.engine.checkpoint.content_digest.weights_digest"
+    monkeypatch.setattr(whole, lambda model: pytest.fail(f"{model.name} is read"))
+    assert planned(layers=1, student=tmp_path / "student").scores == {}
+
+
 def test_a_sweep_of_other_files_is_not_used_and_that_is_told(tmp_path: Path, project: Path) -> None:
     shutil.copytree(project / "student", tmp_path / "student", copy_function=shutil.copy)
     flip(tmp_path / "student" / "model.safetensors", -1)

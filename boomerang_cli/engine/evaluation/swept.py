@@ -29,7 +29,7 @@ class Swept:
         orders: by name, the best first.
         rows: models with what they score, by the blocks that are patched.
         fingerprints: of the models that were scored.
-        sha256: of their weights (see ``published_sweep.digests_of``); empty of older sweeps.
+        sha256: of their weights (see ``published_sweep.digests_of``), and of a sample; empty of older sweeps.
     """
 
     folder: Path
@@ -54,12 +54,14 @@ class Swept:
 
     def _is_copy(self, name: str, model: Checkpoint) -> bool:
         """Tell whether files of another time, as those of a copied project, hold what was scored: all is read."""
-        from boomerang_cli.engine.checkpoint.content_digest import config_digest, weights_digest
+        from boomerang_cli.engine.checkpoint.content_digest import config_digest, weights_digest, weights_sample
 
         if name == "teacher" and self.sha256.get("teacher_config") != config_digest(model):
             return False
-        scored = self.sha256.get(name)
-        return scored is not None and scored == weights_digest(model)
+        scored, sample = self.sha256.get(name), self.sha256.get(f"{name}_sample")
+        if scored is None or (sample is not None and weights_sample(model) not in (None, sample)):
+            return False  # without reading all of it
+        return scored == weights_digest(model)
 
     def order(self, name: str | None, pair: Pair) -> Order:
         """Return the order that ``--order`` names; None is the best.
