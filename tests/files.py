@@ -60,3 +60,10 @@ def rewritten(teacher: Path, output: Path) -> Path:
     written = patch(depth=student.teacher_layers, student=student.path, output=output).path
     assert written is not None
     return written
+
+
+def flip(path: Path, position: int) -> None:
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)

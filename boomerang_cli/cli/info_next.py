@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from boomerang_cli.cli.next_command import recommended_command, student_flag
 from boomerang_cli.engine.distillation.training_info import TrainingInfo
+from boomerang_cli.engine.errors import BoomerangError
 from boomerang_cli.engine.evaluation.rows import SweepResult
 from boomerang_cli.engine.evaluation.sweep_info import SweepInfo
 from boomerang_cli.engine.info import Info
+from boomerang_cli.engine.pair.student_config import read_student_config
 from boomerang_cli.engine.publishing.model_info import ModelInfo
 
 
@@ -36,7 +38,8 @@ def _step(why: str, *words: str) -> NextStep:
 
 
 def _of_model(info: ModelInfo, named: str) -> Iterator[NextStep]:
-    between = [size.layers for size in info.sizes[1:-1] if size.parameters is not None]
+    inner = info.sizes[1:-1]
+    between = [size.layers for size in inner if size.parameters is not None]
     if info.kind == "teacher" and between:
         yield _step("make a student of it", "init-student", named)
     if info.kind == "student-init":
@@ -46,7 +49,10 @@ def _of_model(info: ModelInfo, named: str) -> Iterator[NextStep]:
         yield _step("make a size between it and its teacher", "patch", "--layers", str(min(2, between[-1])), *which)
         if not info.scored_on:
             yield _step("score every size", "sweep", "--data", "TEXT", *which)
-    if info.kind == "patched" and info.copied_teacher_layers:
+    elif info.kind in ("student", "patched") and inner:  # of a teacher that nothing records
+        layers = str(min(2, inner[-1].layers))
+        yield _step("name its teacher", "patch", "--layers", layers, *student_flag(named), "--teacher", "TEACHER")
+    if info.kind == "patched" and info.copied_teacher_layers and len(info.sizes) > 1:  # else it is the teacher
         yield _step("train it for a few steps", "distill", named, "--steps", "50")
     if info.kind in ("student", "patched") and info.revision is None:
         yield _step("publish it", "push", named, "OWNER/NAME")
@@ -57,11 +63,21 @@ def _of_sweep(info: SweepInfo, named: str) -> Iterator[NextStep]:
         result = SweepResult(
             Path(named), info.teacher or "", info.student, info.data, info.rows, recommended=info.recommended
         )
-        student = info.student if student_flag(info.student) else None
-        if found := recommended_command(result, student, None, None):
+        is_gone = Path(info.student).is_absolute() and not Path(info.student).exists()  # the project was moved
+        student = None if is_gone or not student_flag(info.student) else info.student
+        if found := recommended_command(result, student, _unrecorded_teacher(info), None):
             yield NextStep(why=found[1], command=found[0])
     if info.models:
         yield _step("publish its models", "push", named, "OWNER/NAME")
+
+
+def _unrecorded_teacher(info: SweepInfo) -> str | None:
+    """Return the teacher that a sweep was given because its student, a folder, records none."""
+    try:
+        recorded = read_student_config(Path(info.student or "")).teacher
+    except BoomerangError:  # a student of the Hub, or one that is gone
+        return None
+    return info.teacher if recorded is None else None
 
 
 def _of_training(info: TrainingInfo) -> Iterator[NextStep]:

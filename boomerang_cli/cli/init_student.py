@@ -35,7 +35,10 @@ def init_student(
     teacher: Annotated[
         str,
         typer.Argument(
-            help="Folder or owner/name[@revision] on the Hub.", metavar="TEACHER", autocompletion=complete.models
+            parser=options.text,
+            help="Folder or owner/name[@revision] on the Hub.",
+            metavar="TEACHER",
+            autocompletion=complete.models,
         ),
     ],
     every: Annotated[
@@ -123,7 +126,7 @@ def init_student(
     from boomerang_cli.engine.init_student import init_student
 
     out = Output(as_json=as_json, quiet=quiet)
-    with out.progress(_label(compare)) as on_progress:
+    with out.progress(_label(compare, dry_run=dry_run)) as on_progress:
         result = init_student(
             teacher,
             delta=delta,
@@ -163,17 +166,20 @@ def init_student(
         out.hint(command, "make a size between it and its teacher")
 
 
-def _label(compare: str | None) -> str:
+def _label(compare: str | None, *, dry_run: bool) -> str:
+    if dry_run:
+        return "Comparing" if compare else "Reading headers"
     return "Comparing and writing" if compare else "Writing the student"
 
 
 def _described(result: InitStudentResult) -> Iterator[str]:
     """Yield what the student has of its teacher, and which kinds of layers it lost."""
     kept = ",".join(map(str, result.copied_teacher_layers))
+    patchable = "1 patchable block" if result.patchable_blocks == 1 else f"{result.patchable_blocks} patchable blocks"
     yield (
         f"{result.student_layers} of {result.teacher_layers} layers kept ({kept}), "
         f"{show_count(result.parameters)} of {show_count(result.teacher_parameters)} parameters, "
-        f"{show_bytes(result.bytes)}, {result.patchable_blocks} patchable blocks"
+        f"{show_bytes(result.bytes)}, {patchable}"
     )
     if added := result.weight_delta:
         scale = "" if added.scale == 1 else f", times {added.scale:g}"

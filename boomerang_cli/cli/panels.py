@@ -53,9 +53,9 @@ class Command(TyperCommand):
 
 
 def _is_typed(ctx: Any, parameter: Any) -> bool:
-    """Tell whether an option stands in the command line; an argument may be empty, where none is needed."""
+    """Tell whether a value stands in the command line; an argument may be empty, where none is needed."""
     source: str = ctx.get_parameter_source(parameter.name).name
-    return source == "COMMANDLINE" and parameter.param_type_name == "option"
+    return source == "COMMANDLINE" and (parameter.param_type_name == "option" or parameter.required)
 
 
 def _panel(parameter: Any) -> str:

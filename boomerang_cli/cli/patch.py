@@ -48,7 +48,7 @@ def patch(
     size: Annotated[str | None, _bounds(help="The best model of at most so many bytes: 4GB.", metavar="SIZE")] = None,
     memory: Annotated[
         str | None,
-        _bounds(help="The best that runs in so much memory: weights, cache, a tenth in reserve.", metavar="SIZE"),
+        _bounds(help="The best model that runs in so much memory: weights, cache, a tenth in reserve.", metavar="SIZE"),
     ] = None,
     context: Annotated[
         int | None, _bounds(help="Tokens of each sequence, for --memory. [default: 4096 at most]")
@@ -60,14 +60,18 @@ def patch(
     ] = None,
     max_kl: Annotated[
         float | None,
-        _bounds(help="The smallest model as close to the teacher: KL divergence in nats a token, 0 for the teacher."),
+        _bounds(help="The smallest model at most so far from the teacher: KL divergence in nats a token, as 0.1."),
     ] = None,
-    max_perplexity: Annotated[float | None, _bounds(help="The smallest model of such a perplexity.")] = None,
+    max_perplexity: Annotated[
+        float | None, _bounds(help="The smallest model with at most such a perplexity: 12.5.")
+    ] = None,
     min_top1: Annotated[
-        float | None, _bounds(help="The smallest whose likeliest token is as often the teacher's: 0.9.")
+        float | None,
+        _bounds(help="The smallest model whose most likely token is the teacher's in so large a share: 0.9."),
     ] = None,
     min_speed: Annotated[
-        float | None, _bounds(help="The best that writes so many tokens per second, as sweep --speed measured it.")
+        float | None,
+        _bounds(help="The best model that writes at least so many tokens a second, as sweep --speed measured."),
     ] = None,
     order: Annotated[
         str | None,
@@ -138,7 +142,7 @@ def patch(
     from boomerang_cli.engine.patch import patch
 
     out = Output(as_json=as_json, quiet=quiet)
-    with out.progress("Writing the model") as on_progress:
+    with out.progress("Reading headers" if dry_run else "Writing the model") as on_progress:
         result = patch(
             layers=layers,
             depth=depth,

@@ -30,7 +30,10 @@ def push(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A model folder, or a sweep's with models in it.", metavar="PATH", autocompletion=complete.models
+            parser=options.home,
+            help="A model folder, or a sweep's with models in it.",
+            metavar="PATH",
+            autocompletion=complete.models,
         ),
     ],
     repo_id: Annotated[

@@ -9,12 +9,14 @@ import typer
 
 from boomerang_cli.engine.errors import did_you_mean
 
+_EXTRA = " is more than the command takes"
+
 _WORDS = {
     r"('.*') is not a valid int(?:eger)?": r"\1 is no whole number",
     r"('.*') is not a valid (?:float|number)": r"\1 is no number",
     r"Option '(.*)' requires an argument": r"\1 needs a value",
     r"Option '(.*)' does not take a value": r"\1 takes no value",
-    r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)": r"\1 is more than the command takes",
+    r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)": rf"\1{_EXTRA}",
 }
 """What Typer says, without its full stop, and what is said here."""
 
@@ -56,11 +58,19 @@ def _what(error: Any) -> str:
     if choices and (given := re.match(r"'(.*)' is not one of", error.message)):
         near = did_you_mean(given[1], choices)
         return f"{_name(parameter)} {given[1]} is none of {', '.join(choices)}{near}"
-    message = error.message.rstrip(".")
+    message: str = error.message.rstrip(".")
     for theirs, ours in _WORDS.items():
         message = re.sub(f"^{theirs}$", ours, message)
+    if message.endswith(_EXTRA):
+        return message + _as_student(message.removesuffix(_EXTRA), error.ctx)
     name = getattr(error, "param_hint", None) or (parameter and _name(parameter))
     return f"{name}: {message}" if name else message
+
+
+def _as_student(words: str, context: Any) -> str:
+    """Ask whether a word was meant as the student, where a command takes that by an option alone."""
+    flags = {flag for each in context.command.get_params(context) for flag in each.opts}
+    return f": did you mean --student {words}?" if "--student" in flags and " " not in words else ""
 
 
 def _name(parameter: Any) -> str:

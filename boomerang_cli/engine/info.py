@@ -12,7 +12,7 @@ from boomerang_cli.engine.errors import ModelNotFoundError
 from boomerang_cli.engine.evaluation.known_scores import known_scores
 from boomerang_cli.engine.evaluation.sweep_info import SweepInfo, read_sweep_info
 from boomerang_cli.engine.output.output_marker import RESULTS_FILE, kind_of
-from boomerang_cli.engine.publishing.model_info import ModelInfo, read_model_info
+from boomerang_cli.engine.publishing.model_info import ModelInfo, in_order, read_model_info
 
 Info = ModelInfo | SweepInfo | TrainingInfo
 
@@ -57,8 +57,10 @@ def _of_model(model: str | Path) -> ModelInfo:
     found, pair = read_model_info(model)
     notes: list[str] = []
     swept = known_scores(pair, None, None, notes.append) if pair else None
-    if swept is None:
+    if pair is None or swept is None:
         return replace(found, notes=(*found.notes, *notes))
+    if found.kind != "patched":  # whose order is the one that it was made in
+        found = in_order(found, pair, swept.best)  # as `patch` takes them
     sizes = tuple(replace(size, scores=swept.scores(size.patched_blocks)) for size in found.sizes)
     return replace(found, sizes=sizes, scored_on=swept.data, notes=(*found.notes, *notes))
 

@@ -151,6 +151,22 @@ def test_what_strangers_wrote_is_printed_without_escapes(project: Path, tmp_path
     assert "\x1b" not in run("info", tmp_path / "student").stdout
 
 
+def test_a_student_that_records_no_teacher_is_told_how_one_is_named(project: Path, tmp_path: Path) -> None:
+    shutil.copytree("student", tmp_path / "healed", ignore=shutil.ignore_patterns("student_config.json"))
+    record = json.loads(Path("student/student_config.json").read_text())
+    layers = {key: record[key] for key in ("copied_teacher_layers", "pruned_teacher_layers")}
+    edit_json(tmp_path / "healed" / "config.json", boomerang=layers)
+    found = told(tmp_path / "healed")
+    assert "records none in config.json" in found["notes"][0]
+    command = f"boomerang patch --layers 2 --student {tmp_path}/healed --teacher TEACHER"
+    assert found["next"][0] == command
+
+
+def test_a_patched_model_that_is_the_teacher_is_not_to_be_trained(project: Path, tmp_path: Path) -> None:
+    whole = patch(layers=3, student="student", output=tmp_path / "whole").path
+    assert [shlex.split(command)[1] for command in told(whole)["next"]] == ["push"]
+
+
 # The Hub
 
 
@@ -205,12 +221,38 @@ def test_a_sweep_beside_it_gives_a_student_its_scores(project: Path, tmp_path: P
         shutil.rmtree(project / "sweep")
 
 
+def test_a_student_has_the_sizes_of_the_order_that_its_sweep_found_best(project: Path, scored: Path) -> None:
+    shutil.copytree(scored, project / "sweep")
+    try:
+        order = json.loads((scored / "order.json").read_text())
+        sets = [[], [0], [0, 3], [0, 1, 3]]
+        edit_json(project / "sweep" / "order.json", order="greedy", patched_blocks=sets)
+        found = told("student")
+        assert [size["patched_blocks"] for size in found["sizes"]] == sets != order["patched_blocks"]
+        assert found["order"] == "greedy"
+        wanted = json.loads(run("patch", "--layers", "1", "--student", "student", "--dry-run", "--json").stdout)
+        assert wanted["patched_blocks"] == [0]
+    finally:
+        shutil.rmtree(project / "sweep")
+
+
 def test_a_sweep_recommends_what_it_recommended(project: Path, scored: Path) -> None:
     found, results = told(scored), json.loads((scored / "results.json").read_text())
     assert found["recommended"] == results["recommended"]
     if results["recommended"]["knee"]:
         (command, *_) = found["next"]
         run(*shlex.split(command)[1:], "--dry-run")
+
+
+def test_a_sweep_of_a_project_that_was_moved_names_what_is_there(project: Path, scored: Path, tmp_path: Path) -> None:
+    shutil.copytree(scored, tmp_path / "sweep")
+    edit_json(tmp_path / "sweep" / "results.json", student="/gone/student")
+    assert "/gone" not in told(tmp_path / "sweep")["next"][0]
+    shutil.copytree("student", tmp_path / "student")
+    record = json.loads((tmp_path / "student" / "student_config.json").read_text())
+    (tmp_path / "student" / "student_config.json").write_text(json.dumps({**record, "teacher": None}))
+    edit_json(tmp_path / "sweep" / "results.json", student=str(tmp_path / "student"))
+    assert f"--teacher {project}/teacher" in told(tmp_path / "sweep")["next"][0]
 
 
 def test_results_without_rows_are_refused(tmp_path: Path) -> None:

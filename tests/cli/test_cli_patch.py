@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,20 @@ def test_two_commands_take_a_teacher_to_an_intermediate_model() -> None:
     Path("student-init").rename("student")
     assert run("patch", "--layers", "2").stdout == "patched-7L\n"
     assert load(Path("patched-7L")).config.num_hidden_layers == 7
+
+
+def test_a_bar_says_that_a_dry_run_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: list[str] = []
+
+    def progress(label: str) -> AbstractContextManager[Callable[[int, int], None]]:
+        labels.append(label)
+        return nullcontext(lambda done, total: None)
+
+    monkeypatch.setattr("boomerang_cli.cli.output.byte_progress", progress)
+    for made in (["init-student", "../teacher"], ["patch", "--student", "student-init", "--layers", "1"]):
+        run(*made, "--dry-run")
+        run(*made)
+    assert labels == ["Reading headers", "Writing the student", "Reading headers", "Writing the model"]
 
 
 def test_what_was_done_and_what_comes_next_stand_on_stderr() -> None:

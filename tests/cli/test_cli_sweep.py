@@ -136,7 +136,7 @@ def test_json_is_one_object_with_the_keys_of_the_result(run: Any, text: str) -> 
     content = json.loads(run("--data", text, "--json", "--baseline").stdout)
     assert list(content) == [
         "path", "teacher", "student", "data", "rows", "misses", "asked", "recommended", "warnings", "fingerprints",
-        "misreaders",
+        "sha256", "misreaders",
     ]  # fmt: skip
     assert list(content["recommended"]) == ["measure", "pareto", "knee", "rule", "reason"]
     promised = "layers depth parameters bytes order patched_blocks perplexity perplexity_stderr kl tokens_per_second"

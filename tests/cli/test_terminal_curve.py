@@ -105,6 +105,14 @@ def test_the_curve_stands_below_the_table_on_a_terminal_alone(monkeypatch: pytes
     assert "student |" in ESCAPES.sub("", sweep_text(rows(), None)[0])
 
 
+def test_a_narrow_terminal_gets_a_narrow_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "60")
+    text = ESCAPES.sub("", sweep_text(rows("first", "last", perplexity=9.5), None)[0])
+    assert "student |" in text
+    assert max(map(len, text.splitlines())) <= 60
+
+
 # Bold and colour
 
 

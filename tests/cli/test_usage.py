@@ -23,6 +23,11 @@ def wrong(*arguments: str) -> str:
     return str(shown.stderr)
 
 
+@pytest.mark.parametrize("typed", [["init-student", ""], ["info", ""], ["push", "", "me/x"], ["push", "model", ""]])
+def test_an_argument_that_is_empty_is_no_folder(typed: list[str]) -> None:
+    assert wrong(*typed).endswith(": it is empty: is a variable not set?\n")
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
@@ -31,6 +36,8 @@ def wrong(*arguments: str) -> str:
         (["train"], "distill"),
         (["help"], "--help"),
         (["patch", "--layer", "2"], "--layers"),
+        (["patch", "mine", "--layers", "2"], "--student mine"),
+        (["patch", "--dtype", "BF16"], "bfloat16"),
         (["distill", "--learn-rate", "1"], "--learning-rate"),
         (["patch", "--dtype", "bfloat61"], "bfloat16"),
         (["distill", "--report-to", "wand"], "wandb"),

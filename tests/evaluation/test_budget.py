@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from files import edit_json, names
+from files import edit_json, flip, names
 from running import assert_refused, run
 from tiny_models import VOCABULARY, load, save_pair
 
@@ -165,14 +165,31 @@ def test_an_order_that_is_given_goes_before_the_sweeps(rows: list[SweepRow]) -> 
     assert told == (ones["last"] > min(ones.values()))
 
 
+def test_a_sweep_of_a_copied_student_is_used(tmp_path: Path, project: Path) -> None:
+    shutil.copytree(project / "student", tmp_path / "student", copy_function=shutil.copy)
+    notes: list[str] = []
+    assert planned(max_kl=0, student=tmp_path / "student", on_note=notes.append).scores["kl"] < 1e-6
+    assert notes[0].startswith("sweep: order ")
+
+
+def test_a_student_that_was_trained_on_is_known_without_reading_it_all(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(project / "student", tmp_path / "student", copy_function=shutil.copy)
+    flip(tmp_path / "student" / "model.safetensors", -1)
+    whole = "boomerang_cli.engine.checkpoint.content_digest.weights_digest"
+    monkeypatch.setattr(whole, lambda model: pytest.fail(f"{model.name} is read"))
+    assert planned(layers=1, student=tmp_path / "student").scores == {}
+
+
 def test_a_sweep_of_other_files_is_not_used_and_that_is_told(tmp_path: Path, project: Path) -> None:
     shutil.copytree(project / "student", tmp_path / "student", copy_function=shutil.copy)
+    flip(tmp_path / "student" / "model.safetensors", -1)
     notes: list[str] = []
     found = planned(layers=1, student=tmp_path / "student", on_note=notes.append)
     assert found.order == "first"
     assert found.scores == {}
-    told = "sweep is not used: it scored other files of the student; --results sweep takes it all the same"
-    assert notes[0] == told
+    assert notes[0] == "sweep is not used: it scored other files of the student: sweep these"
     notes.clear()
     again = planned(layers=1, student=tmp_path / "student", results="sweep", on_note=notes.append)
     assert again.scores
@@ -189,15 +206,15 @@ def test_a_damaged_sweep_is_told_and_left_aside(content: str, tmp_path: Path, pr
     assert notes[0].startswith(f"{tmp_path / 'sweep'} is not used: ")
 
 
-def test_a_sweep_of_another_student_is_told_by_what_named_it(tmp_path: Path, project: Path) -> None:
+def test_another_students_sweep_is_told_once_by_what_named_it(tmp_path: Path, project: Path) -> None:
     shutil.copytree(project / "sweep", tmp_path / "sweep")
-    edit_json(tmp_path / "sweep" / "order.json", copied_teacher_layers=[0, 4])
-    told = f"{tmp_path / 'sweep' / 'order.json'}: this order is for another student: "
-    assert refusal(layers=1, results=tmp_path / "sweep").startswith(f"--results {told}")
-    notes: list[str] = []
-    with pytest.raises(SelectionError, match=f"^--order {told}"):
-        planned(layers=1, order=str(tmp_path / "sweep" / "order.json"), on_note=notes.append)
-    assert notes[0].startswith(f"{tmp_path / 'sweep'} is not used: {told}")
+    edit_json(tmp_path / "sweep" / "order.json", teacher_layers=99)
+    order, notes = tmp_path / "sweep" / "order.json", list[str]()
+    with pytest.raises(SelectionError, match=f"^--order {order}: this order is for another student"):
+        planned(layers=1, order=str(order), on_note=notes.append)
+    assert notes == []
+    told = refusal(layers=1, results=tmp_path / "sweep")
+    assert told.startswith(f"--results {order}: this order is for another student")
 
 
 # The command

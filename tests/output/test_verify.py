@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from files import edit_json, names
+from files import edit_json, flip, names
 from running import assert_refused, run
 from tiny_models import save_pair
 
@@ -28,12 +28,6 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 def written(tmp_path: Path, **options: Any) -> PatchResult:
     return patch(**{"student": tmp_path / "student", "output": tmp_path / "model", "layers": 2, **options})
-
-
-def flip(path: Path, position: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize("options", [{}, {"max_shard_size": "20KB"}, {"dtype": "bfloat16"}, {"dtype": "float16"}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -40,6 +41,15 @@ def test_what_is_not_finite_is_refused_by_its_tensors_name(trio: Path, model: st
 def test_a_layer_that_is_not_kept_may_hold_anything(trio: Path) -> None:
     spoil(trio / "chat", math.nan, 1)
     run("init-student", trio / "chat", "--delta", trio / "student", "-o", trio / "made")
+
+
+def test_the_delta_of_a_student_with_all_layers_is_refused(trio: Path) -> None:
+    shutil.copytree(trio / "base", trio / "whole")
+    record = {"copied_teacher_layers": [*range(8)], "pruned_teacher_layers": [], "teacher": str(trio / "base")}
+    (trio / "whole" / "student_config.json").write_text(json.dumps(record))
+    words = ("init-student", trio / "chat", "--delta", trio / "whole", "-o", trio / "made")
+    assert_refused(*words, message="--delta .*whole has all layers of its base: give a student that has fewer")
+    assert names(trio) == [*TRIO, "whole"]
 
 
 def test_a_sum_beyond_float16_is_refused_with_the_way_out(trio: Path) -> None:

@@ -53,6 +53,11 @@ def test_k_out_of_range_is_refused_with_the_range(k: int) -> None:
         find_order("last", LAYERS, None, "last").blocks(k)
 
 
+def test_a_student_with_all_layers_has_no_size_to_ask_for() -> None:
+    with pytest.raises(SelectionError, match="--layers 1: the student has all layers of its teacher, and no block to"):
+        find_order("last", LayerMap(3, (0, 1, 2)), None, "last").blocks(1)
+
+
 def test_an_order_of_another_student_is_refused(tmp_path: Path) -> None:
     other = Order("last", ((), (0,))).as_json(LayerMap(3, (0, 2)))
     with pytest.raises(SelectionError, match=r"for another student: it keeps \[0, 2\] of 3 layers"):

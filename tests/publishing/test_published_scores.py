@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from files import edit_json
+from files import edit_json, flip
 from hub_double import HubDouble
 from huggingface_hub import snapshot_download
 from running import assert_refused, run
@@ -185,6 +185,7 @@ def test_a_folder_that_hf_downloaded_is_known_without_reading_it(monkeypatch: py
 
 def test_scores_of_a_student_that_was_trained_on_are_not_sent(project: Path, tmp_path: Path) -> None:
     shutil.copytree(project / "student", tmp_path / "student", copy_function=shutil.copy)
+    flip(tmp_path / "student" / "model.safetensors", -1)
     result = sent(tmp_path / "student")
     assert "sweep.json" not in {each.file for each in result.files}
     assert result.notes[0].startswith("sweep is not used: it scored other files of the student")

@@ -15,6 +15,7 @@ from boomerang_cli.engine.errors import CheckpointError
 from boomerang_cli.engine.waiting import waiting
 
 _READ_BYTES = 2**22
+_SAMPLE_BYTES = 2**16
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SAID_BY_TOOLS = ("_name_or_path", "transformers_version")
 """Keys of ``config.json`` that say nothing of the model, and change on its way."""
@@ -33,6 +34,20 @@ def weights_digest(checkpoint: Checkpoint) -> str | None:
     with waiting(f"reading all weights of {checkpoint.name}, for their SHA-256"):
         digests = [_digest(file) for file in files.values()]
     return None if None in digests else joined(each for each in digests if each)
+
+
+def weights_sample(checkpoint: Checkpoint) -> str | None:
+    """Return a name for the end of each file of weights, which a training changes; None of files on the Hub.
+
+    Another name is another model, found out at once; the same name asks for :func:`weights_digest`.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    files = {tensor.file.name: tensor.file for tensor in checkpoint.tensors.values()}
+    local = [file for _, file in sorted(files.items()) if isinstance(file, SourceFile)]
+    ends = [sha256_of(file.path, skip=max(0, file.size_bytes - _SAMPLE_BYTES)) for file in local]
+    return joined(ends) if len(local) == len(files) else None
 
 
 def config_digest(checkpoint: Checkpoint) -> str:

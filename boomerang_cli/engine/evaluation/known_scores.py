@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.output.output_marker import RESULTS_FILE
+from boomerang_cli.engine.pair.order import read_order
 from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.pair.student_config import SCORES_FILE
 
@@ -30,10 +31,14 @@ def known_scores(
         on_note: told why scores are not used, or may mislead.
 
     Raises:
-        CheckpointError, SelectionError: ``results`` names none, or one that is damaged or of another student.
+        CheckpointError, SelectionError: ``results`` names none, or one that is damaged or of another student; or the
+            order file does.
         HubError: the Hub fails.
     """
-    folder = Path(order).parent if order and ask(Path(order).is_file) else SWEEP
+    folder = SWEEP
+    if order and ask(Path(order).is_file):
+        read_order(Path(order), pair.layer_map)  # refused at once, before a note says the same
+        folder = Path(order).parent
     found: Swept | None = None
     if results is not None:
         from boomerang_cli.engine.evaluation.swept import read_sweep

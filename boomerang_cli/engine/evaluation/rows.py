@@ -106,6 +106,7 @@ class SweepResult(Brief):
         recommended: the sizes that are worth having, and the one that is recommended; None without scores of a text.
         warnings: why the scores may mean nothing.
         fingerprints: of the student's and the teacher's files, by which ``patch`` knows that scores are theirs.
+        sha256: of the weights, by which they are known where files were copied; empty where nothing was scored.
         misreaders: programs that suppose of some size what is not so, by what that is.
     """
 
@@ -121,6 +122,7 @@ class SweepResult(Brief):
     recommended: Recommendation | None = None
     warnings: tuple[str, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    sha256: Mapping[str, str | None] = field(default_factory=dict)
     misreaders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
 from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
@@ -28,6 +29,7 @@ class Swept:
         orders: by name, the best first.
         rows: models with what they score, by the blocks that are patched.
         fingerprints: of the models that were scored.
+        sha256: of their weights (see ``published_sweep.digests_of``), and of a sample; empty of older sweeps.
     """
 
     folder: Path
@@ -36,14 +38,30 @@ class Swept:
     orders: Mapping[str, Order]
     rows: Mapping[tuple[int, ...], SweepRow]
     fingerprints: Mapping[str, str]
+    sha256: Mapping[str, str | None] = field(default_factory=dict)
 
     def other_files(self, pair: Pair) -> str | None:
-        """Return which of the two models has other files than those that were scored; None if neither has."""
+        """Return which of the two models has other files than those that were scored; None if neither has.
+
+        Raises:
+            CheckpointError: a file cannot be read.
+        """
         from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
 
         models = {"student": pair.student, "teacher": pair.teacher}
-        differing = [name for name, each in models.items() if self.fingerprints.get(name) != fingerprint(each)]
-        return " and ".join(differing) or None
+        written_again = [name for name, each in models.items() if self.fingerprints.get(name) != fingerprint(each)]
+        return " and ".join(name for name in written_again if not self._is_copy(name, models[name])) or None
+
+    def _is_copy(self, name: str, model: Checkpoint) -> bool:
+        """Tell whether files of another time, as those of a copied project, hold what was scored: all is read."""
+        from boomerang_cli.engine.checkpoint.content_digest import config_digest, weights_digest, weights_sample
+
+        if name == "teacher" and self.sha256.get("teacher_config") != config_digest(model):
+            return False
+        scored, sample = self.sha256.get(name), self.sha256.get(f"{name}_sample")
+        if scored is None or (sample is not None and weights_sample(model) not in (None, sample)):
+            return False  # without reading all of it
+        return scored == weights_digest(model)
 
     def order(self, name: str | None, pair: Pair) -> Order:
         """Return the order that ``--order`` names; None is the best.
@@ -92,6 +110,9 @@ def find_sweep(folder: Path, pair: Pair, on_note: Callable[[str], None]) -> Swep
 
     Args:
         on_note: told why it is not used.
+
+    Raises:
+        CheckpointError: a file of the pair cannot be read.
     """
     try:
         swept = _read(folder, pair.layer_map, "")
@@ -99,7 +120,7 @@ def find_sweep(folder: Path, pair: Pair, on_note: Callable[[str], None]) -> Swep
         on_note(f"{folder} is not used: {error}")
         return None
     if other := swept.other_files(pair):
-        on_note(f"{folder} is not used: it scored other files of the {other}; --results {folder} takes it all the same")
+        on_note(f"{folder} is not used: it scored other files of the {other}: sweep these")
         return None
     return swept
 
@@ -109,7 +130,7 @@ def _read(folder: Path, layer_map: LayerMap, flag: str) -> Swept:
     others = [read_order(path, layer_map, flag) for path in sorted(folder.glob("order-*.json"))]
     content = read_json(folder / RESULTS_FILE)
     damaged = SelectionError(f"{folder / RESULTS_FILE} is damaged: `boomerang sweep --overwrite` writes it anew")
-    prints = content.get("fingerprints")
+    prints, digests = (content.get(key) for key in ("fingerprints", "sha256"))
     return Swept(
         folder=folder,
         data=read_names(content.get("data")),
@@ -117,6 +138,7 @@ def _read(folder: Path, layer_map: LayerMap, flag: str) -> Swept:
         orders={order.name: order for order in (best, *others)},
         rows=by_blocks(read_rows(content.get("rows"), damaged), layer_map),
         fingerprints=prints if isinstance(prints, dict) else {},
+        sha256=digests if isinstance(digests, dict) else {},
     )
 
 

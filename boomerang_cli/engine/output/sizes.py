@@ -42,10 +42,14 @@ def own_order(recorded: StudentConfig, family: Family) -> Order:
     return find_order("auto", recorded.layer_map, recorded.order, family.order)
 
 
-def sizes_of(pair: Pair) -> tuple[Size, ...]:
-    """Return every size of a pair in its own order, the student first (errors as in :class:`Planner`)."""
+def sizes_of(pair: Pair, order: Order | None = None) -> tuple[Size, ...]:
+    """Return every size of a pair, the student first (errors as in :class:`Planner`).
+
+    Args:
+        order: None is the pair's own.
+    """
     planner, sizes = Planner(pair), []
-    for k, blocks in enumerate(own_order(pair.student_config, pair.family).sets):
+    for k, blocks in enumerate((order or own_order(pair.student_config, pair.family)).sets):
         sizes.append(Size(k, len(pair.layer_map.sources(blocks)), *planner.weigh(blocks), blocks))
     return tuple(sizes)
 

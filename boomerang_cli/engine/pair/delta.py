@@ -18,7 +18,13 @@ from boomerang_cli.engine.errors import ModelNotFoundError, PairError, Selection
 from boomerang_cli.engine.pair.layers import LayerMap
 from boomerang_cli.engine.pair.origin import Named, told
 from boomerang_cli.engine.pair.pair import Pair, check_pair, known_teacher, read_recorded
-from boomerang_cli.engine.pair.student_config import STUDENT_CONFIG_FILE, StudentConfig, WeightDelta, is_student
+from boomerang_cli.engine.pair.student_config import (
+    STUDENT_CONFIG_FILE,
+    StudentConfig,
+    WeightDelta,
+    is_student,
+    record_of,
+)
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,8 @@ def open_delta(
         check_pair(pair)
         _check_head(pair)
         _check_fits(pair, teacher, parts)
+    if not pair.layer_map.patchable:
+        raise PairError(f"--delta {checkpoint.name} has all layers of its base: give a student that has fewer")
     return Delta(pair, scale)
 
 
@@ -136,8 +144,8 @@ def _find_base(base: str | Path | None, student: Checkpoint, recorded: StudentCo
     if known := known_teacher(student, recorded, "--base"):
         return known
     raise ModelNotFoundError(
-        f"no base: {student.name} records no teacher in {STUDENT_CONFIG_FILE}, and it is not one of the published "
-        "students; give with --base the teacher that it was distilled from"
+        f"no base: {student.name} records no teacher in {record_of(student.folder)}, and it is not one of the "
+        "published students; give with --base the teacher that it was distilled from"
     )
 
 

@@ -44,6 +44,8 @@ class Order:
             SelectionError: k is not from 0 to n.
         """
         n = len(self.sets) - 1
+        if k and not n:
+            raise SelectionError(f"--layers {k}: the student has all layers of its teacher, and no block to patch")
         if not 0 <= k <= n:
             raise SelectionError(f"--layers {k} is out of range: this pair has {n} patchable blocks, give 0 to {n}")
         return self.sets[k]

@@ -184,7 +184,7 @@ def find_teacher(teacher: str | Path | None, student: Checkpoint, recorded: Stud
     if known := known_teacher(student, recorded, "--teacher"):
         return known
     raise ModelNotFoundError(
-        f"no teacher: BOOMERANG_TEACHER is not set, {student.name} records none in {STUDENT_CONFIG_FILE}, "
+        f"no teacher: BOOMERANG_TEACHER is not set, {student.name} records none in {record_of(student.folder)}, "
         "and it is not one of the published students; give --teacher"
     )
 

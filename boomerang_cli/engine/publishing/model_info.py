@@ -19,6 +19,7 @@ from boomerang_cli.engine.checkpoint.ties import without_head_copy
 from boomerang_cli.engine.errors import BoomerangError
 from boomerang_cli.engine.output.sizes import Size, depths_of, own_order, sizes_of, with_own_layers
 from boomerang_cli.engine.pair.layers import Owner
+from boomerang_cli.engine.pair.order import Order
 from boomerang_cli.engine.pair.origin import told
 from boomerang_cli.engine.pair.pair import Pair, check_pair, find_teacher, read_recorded
 from boomerang_cli.engine.pair.published import published_student
@@ -132,6 +133,12 @@ def read_model_info(model: str | Path) -> tuple[ModelInfo, Pair | None]:
         notes=(note,) if note else (),
     )
     return info, replace(pair, student=opened, teacher=teacher) if pair and recorded else None
+
+
+def in_order(info: ModelInfo, pair: Pair, order: Order) -> ModelInfo:
+    """Return the same with the sizes of another order, such as a sweep's."""
+    student, teacher = (_without_head_copy(each, pair.family) for each in (pair.student, pair.teacher))
+    return replace(info, order=order.name, sizes=sizes_of(replace(pair, student=student, teacher=teacher), order))
 
 
 def _record(checkpoint: Checkpoint, recorded: StudentConfig | None, depth: int) -> Record:
