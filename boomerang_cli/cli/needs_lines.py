@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from boomerang_cli.cli.table import table
 from boomerang_cli.engine.distillation.needs import Needs, PhaseNeeds
-from boomerang_cli.engine.sizes import show_bytes, show_count, show_duration
+from boomerang_cli.engine.sizes import show_bytes, show_count, show_duration, show_gpus
 
 
 def needs_text(needs: Needs) -> str:
@@ -34,9 +34,7 @@ def _lines(needs: Needs) -> Iterator[str]:
 
 def _fit(needs: Needs) -> Iterator[str]:
     each = f"{show_bytes(needs.gpu_memory_bytes)}{'' if needs.device == 'gpu' else ' of memory'}"
-    place = (
-        f"{needs.gpus} GPU{'s' if needs.gpus > 1 else ''} of {each}" if needs.device == "gpu" else f"the CPU, {each}"
-    )
+    place = f"{show_gpus(needs.gpus)} of {each}" if needs.device == "gpu" else f"the CPU, {each}"
     if needs.fits:
         sizes = ", ".join(str(phase.micro_batch_size) for phase in needs.phases)
         yield f"fits on {place}: micro-batch size {sizes}"
@@ -46,7 +44,7 @@ def _fit(needs: Needs) -> Iterator[str]:
         yield f"does not fit on {place}: {takes} over nine tenths of it"
     if needs.device == "gpu":
         first = needs.first_fitting_gpus
-        yield f"first fits on {first} GPU{'s' if first > 1 else ''}" if first else "fits on no number of such GPUs"
+        yield f"first fits on {show_gpus(first)}" if first else "fits on no number of such GPUs"
     if needs.host_bytes:
         yield f"host memory: {show_bytes(needs.host_bytes)} a GPU"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from boomerang_cli.engine.evaluation.placement_plan import MOST_GPUS, PlacementPlan
-from boomerang_cli.engine.sizes import show_bytes
+from boomerang_cli.engine.sizes import show_bytes, show_gpus
 
 _SHARED = {
     "windows": "each process scores batches of windows of its own",
@@ -28,17 +28,19 @@ def _needs(plan: PlacementPlan) -> str:
 
 
 def _way(plan: PlacementPlan) -> str:
+    if plan.way is None and plan.device == "cpu":
+        return "does not fit on the CPU"
     if plan.way is None:
-        return "does not fit on " + (f"{_gpus(plan.gpus)}; {_first_fit(plan)}" if plan.device == "gpu" else "the CPU")
+        return f"does not fit on {show_gpus(plan.gpus)}; {_first_fit(plan)}"
     who = "one process" if plan.processes == 1 else f"{plan.processes} processes, each"
     left = plan.gpus - plan.processes * plan.gpus_a_process
-    return f"{plan.way}: {who} with both models{_place(plan)}" + (f"; {_gpus(left)} left over" if left > 0 else "")
+    return f"{plan.way}: {who} with both models{_place(plan)}" + (f"; {show_gpus(left)} left over" if left > 0 else "")
 
 
 def _place(plan: PlacementPlan) -> str:
     if plan.gpus_a_process > 1:
         fullest = show_bytes(plan.fullest_bytes)
-        return f", their layers over {_gpus(plan.gpus_a_process)} ({fullest} on the fullest), which work in turn"
+        return f", their layers over {show_gpus(plan.gpus_a_process)} ({fullest} on the fullest), which work in turn"
     if plan.device == "cpu":
         return " on the CPU"
     return " on a GPU" + (" of its own" if plan.processes > 1 else "")
@@ -48,11 +50,7 @@ def _first_fit(plan: PlacementPlan) -> str:
     fullest = f"{show_bytes(plan.fullest_bytes)} on the fullest"
     if plan.first_fitting_gpus is None:
         return f"fits on no number of such GPUs: of {MOST_GPUS} there would be {fullest}"
-    return f"first fits on {_gpus(plan.first_fitting_gpus)} ({fullest})"
-
-
-def _gpus(number: int) -> str:
-    return f"{number} GPU{'s' if number > 1 else ''}"
+    return f"first fits on {show_gpus(plan.first_fitting_gpus)} ({fullest})"
 
 
 def _shared(plan: PlacementPlan) -> Iterator[str]:

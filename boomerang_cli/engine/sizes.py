@@ -59,6 +59,11 @@ def show_bytes(size: int) -> str:
     return f"{size} B"
 
 
+def show_gpus(number: int) -> str:
+    """Return ``1 GPU``, ``2 GPUs``."""
+    return f"{number} GPU{'s' if number > 1 else ''}"
+
+
 def show_duration(seconds: float) -> str:
     """Return a duration for people: ``50 minutes``, ``14 hours``."""
     for unit, name in ((86_400 * 365, "years"), (86_400, "days"), (3600, "hours"), (60, "minutes")):

@@ -6,10 +6,11 @@ import os
 
 import torch
 
-from boomerang_cli.engine.errors import ProcessError, ScoringError
+from boomerang_cli.engine.errors import ScoringError
 from boomerang_cli.engine.evaluation.pair_bytes import computed_dtype
 from boomerang_cli.engine.processes.group import is_distributed, local_processes
 from boomerang_cli.engine.processes.launch import check_gpus
+from boomerang_cli.engine.processes.machine import check_for_gpus
 
 
 def own_devices(name: str, gpus: int | None = None) -> tuple[torch.device, ...]:
@@ -23,8 +24,7 @@ def own_devices(name: str, gpus: int | None = None) -> tuple[torch.device, ...]:
         ScoringError: torch has no such device here.
     """
     if gpus is not None:
-        if name not in ("auto", "cuda"):
-            raise ProcessError(f"--gpus {gpus} with --device {name}: leave one of them out", usage=True)
+        check_for_gpus(name, gpus=gpus)
         check_gpus(gpus)
         return tuple(torch.device("cuda", index) for index in range(gpus))
     device = choose_device(name)

@@ -40,9 +40,7 @@ class Machine:
             SelectionError: a size that is none.
         """
         check_least(1, ProcessError, gpus=gpus)
-        if device not in ("auto", "cuda") and (gpus or gpu_memory):
-            given = f"--gpus {gpus}" if gpus else f"--gpu-memory {gpu_memory}"
-            raise ProcessError(f"{given} with --device {device}: leave one of them out", usage=True)
+        check_for_gpus(device, gpus=gpus, gpu_memory=gpu_memory)
         if gpu_memory is not None:
             return cls(gpus or 1, parse_bytes(gpu_memory, "--gpu-memory"), is_gpu=True)
         is_gpu = device.startswith("cuda")
@@ -57,6 +55,20 @@ class Machine:
         import psutil  # type: ignore[import-untyped]
 
         return cls(1, int(psutil.virtual_memory().available), is_gpu=False)
+
+
+def check_for_gpus(device: str, **given: int | str | None) -> None:
+    """Refuse options that describe GPUs where the device is another.
+
+    Args:
+        given: by the parameters' names; None is not given.
+
+    Raises:
+        ProcessError: names the first of them.
+    """
+    for name, value in given.items():
+        if value is not None and device not in ("auto", "cuda"):
+            raise ProcessError(f"{flag_of(name)} {value} with --device {device}: leave one of them out", usage=True)
 
 
 def check_for_plan(dry_run: bool, *, gpu_memory: str | None, **others: Any) -> None:
