@@ -36,12 +36,14 @@ def _silent(find: Callable[[Context, str], Iterable[tuple[str, str]]]) -> Callab
 @_silent
 def models(ctx: Context, incomplete: str) -> Iterator[tuple[str, str]]:
     """Model folders, here and one folder below, then the Hub's models in the cache."""
+    from boomerang_cli.engine.pair.student_config import is_student
+
     start, _, _ = incomplete.rpartition("/")
     base = Path(start).expanduser() if start else Path("/" if incomplete.startswith("/") else "")
     for folder in sorted({*_folders(base), *(inner for outer in _folders(base) for inner in _folders(outer))}):
         if (folder / "config.json").is_file():
-            is_student = (folder / "student_config.json").is_file()
-            yield f"{start}/{folder.relative_to(base)}" if start else str(folder), "student" if is_student else "model"
+            kind = "student" if is_student(folder) else "model"
+            yield f"{start}/{folder.relative_to(base)}" if start else str(folder), kind
     for repository in sorted(_cache().glob("models--*--*")):
         yield repository.name.removeprefix("models--").replace("--", "/", 1), "in the cache"
 
