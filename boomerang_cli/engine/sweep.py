@@ -205,6 +205,7 @@ def sweep(
     from boomerang_cli.engine.evaluation.prompts import read_questions
     from boomerang_cli.engine.evaluation.results import write_results
     from boomerang_cli.engine.evaluation.session import open_evaluation
+    from boomerang_cli.engine.evaluation.swept import digests_and_samples_of
     from boomerang_cli.engine.evaluation.texts import check_purpose, find_texts
     from boomerang_cli.engine.models.model_class import check_pair
     from boomerang_cli.engine.models.same_layers import check_plans
@@ -255,20 +256,11 @@ def sweep(
         scored_on = tuple(source.name for source in texts.data)
         result = replace(result, data=scored_on, rows=rows, misses=misses, misreaders=misreaders_of(rows, planner))
         result = _judged(result, evaluation, pair)
-        result = replace(result, sha256=decide(lambda: _digests(pair)))
+        result = replace(result, sha256=decide(lambda: digests_and_samples_of(pair)))
         decide(lambda: write_results(result, orders, pair.layer_map, on_note))
         if write:
             decide(lambda: write_models(rows, orders, planner, result.path, evaluation.tell))
     return result
-
-
-def _digests(pair: Pair) -> dict[str, str | None]:
-    """Return names for what was scored that hold of copies, too."""
-    from boomerang_cli.engine.checkpoint.content_digest import weights_sample
-    from boomerang_cli.engine.evaluation.published_sweep import digests_of
-
-    samples = {"student_sample": weights_sample(pair.student), "teacher_sample": weights_sample(pair.teacher)}
-    return {**digests_of(pair), **samples}
 
 
 def _judged(result: SweepResult, evaluation: Evaluation, pair: Pair) -> SweepResult:

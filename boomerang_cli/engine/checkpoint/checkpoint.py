@@ -58,6 +58,11 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     revision: str | None = None
 
+    @property
+    def weight_files(self) -> dict[str, File]:
+        """The files that hold tensors, by their names."""
+        return {tensor.file.name: tensor.file for tensor in self.tensors.values()}
+
     @cached_property
     def main_dtype(self) -> str:
         """The floating-point dtype that holds most of the bytes."""

@@ -30,9 +30,8 @@ def weights_digest(checkpoint: Checkpoint) -> str | None:
     Raises:
         CheckpointError: a file cannot be read.
     """
-    files = {tensor.file.name: tensor.file for tensor in checkpoint.tensors.values()}
     with waiting(f"reading all weights of {checkpoint.name}, for their SHA-256"):
-        digests = [_digest(file) for file in files.values()]
+        digests = [_digest(file) for file in checkpoint.weight_files.values()]
     return None if None in digests else joined(each for each in digests if each)
 
 
@@ -44,7 +43,7 @@ def weights_sample(checkpoint: Checkpoint) -> str | None:
     Raises:
         CheckpointError: a file cannot be read.
     """
-    files = {tensor.file.name: tensor.file for tensor in checkpoint.tensors.values()}
+    files = checkpoint.weight_files
     local = [file for _, file in sorted(files.items()) if isinstance(file, SourceFile)]
     ends = [sha256_of(file.path, skip=max(0, file.size_bytes - _SAMPLE_BYTES)) for file in local]
     return joined(ends) if len(local) == len(files) else None

@@ -15,7 +15,7 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     files = sorted(
         {
             (file.name, file.size_bytes, file.modified_ns)
-            for file in (tensor.file for tensor in checkpoint.tensors.values())
+            for file in checkpoint.weight_files.values()
             if isinstance(file, SourceFile) and checkpoint.revision is None
         }
     )

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.content_digest import config_digest
 from boomerang_cli.engine.distillation.data import HubText, Source, TextSources
 from boomerang_cli.engine.errors import TrainingError
 from boomerang_cli.engine.models.loading import TOKENIZER_FILES
 from boomerang_cli.engine.pair.pair import Pair
 
 _PIECE_BYTES = 4096
-_NOT_COMPARED = ("_name_or_path", "transformers_version")
-"""Keys of config.json that say where a model comes from, not what it is."""
 
 Contents = Mapping[str, Mapping[str, Any]]
 """Of each thing that a training is made of, what it holds, in parts that can be named where they differ."""
@@ -84,14 +83,13 @@ def _difference(part: str, now: Any, before: Any) -> str:
 
 def _of_model(model: Checkpoint) -> dict[str, str]:
     tensors = sorted(model.tensors.values(), key=lambda tensor: tensor.name)
-    config = {key: value for key, value in model.config.items() if key not in _NOT_COMPARED}
     weights = hashlib.sha256()
     with ExitStack() as opened:
         files = {path: opened.enter_context(_open(path)) for path in {Path(str(tensor.file)) for tensor in tensors}}
         for tensor in tensors:
             _add_pieces(weights, files[Path(str(tensor.file))], tensor.start, tensor.stop)
     return {
-        "configuration": _digest(config),
+        "configuration": config_digest(model)[:16],
         "tensors": _digest([(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors]),
         "weights": weights.hexdigest()[:16],
     }

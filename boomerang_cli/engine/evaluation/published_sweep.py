@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from boomerang_cli.engine.checkpoint.content_digest import config_digest, weights_digest
 from boomerang_cli.engine.checkpoint.files import RemoteFile
 from boomerang_cli.engine.checkpoint.hub_reading import fetch_file
 from boomerang_cli.engine.checkpoint.json_files import read_json
@@ -25,24 +24,11 @@ from boomerang_cli.engine.pair.pair import Pair
 from boomerang_cli.engine.pair.student_config import SCORES_FILE
 
 
-def digests_of(pair: Pair, student: str | None = None) -> dict[str, str | None]:
-    """Return names for what was scored: both models' weights, and the configuration, which is the teacher's.
-
-    Args:
-        student: that of the student's weights, where it is known.
-
-    Raises:
-        CheckpointError: a file cannot be read.
-    """
-    weights = {"student": student or weights_digest(pair.student), "teacher": weights_digest(pair.teacher)}
-    return {**weights, "teacher_config": config_digest(pair.teacher)}
-
-
 def published(swept: Swept, layer_map: LayerMap, digests: dict[str, str | None]) -> dict[str, Any]:
     """Return the content of the file.
 
     Args:
-        digests: those of :func:`digests_of`, of the files as they are published.
+        digests: those of ``swept.digests_of``, of the files as they are published.
     """
     orders = [swept.best, *(order for order in swept.orders.values() if order != swept.best)]
     return {
@@ -80,7 +66,7 @@ def find_published(pair: Pair, on_note: Callable[[str], None]) -> Swept | None:
     path = fetch_file(file) if isinstance(file, RemoteFile) else file.path
     try:
         swept = _read(path, pair.layer_map, place)
-        other = _other(swept, pair)
+        other = swept.other_files(pair)
     except (CheckpointError, SelectionError) as error:
         on_note(f"{place} is not used: {error}")
         return None
@@ -104,7 +90,8 @@ def _read(path: Path, layer_map: LayerMap, place: Path) -> Swept:
         best=read[0],
         orders={order.name: order for order in (read[0], *reversed(read))},
         rows=by_blocks(read_rows(rows, damaged), layer_map),
-        fingerprints=digests,
+        fingerprints={},
+        sha256=digests,
     )
 
 
@@ -114,10 +101,3 @@ def _is_printable(content: Any) -> bool:
     if isinstance(content, list):
         return all(map(_is_printable, content))
     return not isinstance(content, str) or content.isprintable()
-
-
-def _other(swept: Swept, pair: Pair) -> str:
-    """Return which model was another one when it was scored; nothing if neither was."""
-    scored, these = swept.fingerprints, digests_of(pair)
-    differing = [name for name, each in these.items() if each is None or scored.get(name) != each]
-    return " and ".join(dict.fromkeys(name.partition("_")[0] for name in differing))

@@ -11,8 +11,8 @@ from boomerang_cli.engine.checkpoint.files import ask
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import BoomerangError, SelectionError
 from boomerang_cli.engine.evaluation.known_scores import SWEEP, known_scores
-from boomerang_cli.engine.evaluation.published_sweep import digests_of, published, row_contents
-from boomerang_cli.engine.evaluation.swept import Swept
+from boomerang_cli.engine.evaluation.published_sweep import published, row_contents
+from boomerang_cli.engine.evaluation.swept import Swept, digests_of
 from boomerang_cli.engine.output.output_marker import RESULTS_FILE
 from boomerang_cli.engine.output.plan import as_json_text
 from boomerang_cli.engine.pair.pair import Pair, open_pair
@@ -96,9 +96,8 @@ def _scores(pair: Pair, folder: Path, results: Path | None, notes: list[str]) ->
 
 
 def _with_scores(publication: Publication, pair: Pair, swept: Swept) -> Publication:
-    names = {tensor.file.name for tensor in pair.student.tensors.values()}
     with waiting(f"reading all weights of {publication.folder}, for their SHA-256"):
-        sent = joined(_sent_digest(publication, name) for name in names)
+        sent = joined(_sent_digest(publication, name) for name in pair.student.weight_files)
     digests = digests_of(pair, sent)
     content = public(published(swept, pair.layer_map, digests))
     files = {name: path for name, path in publication.files.items() if name != SCORES_FILE}

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from boomerang_cli.engine.checkpoint.checkpoint import Checkpoint
+from boomerang_cli.engine.checkpoint.content_digest import config_digest, weights_digest, weights_sample
 from boomerang_cli.engine.checkpoint.files import ask
+from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
 from boomerang_cli.engine.checkpoint.json_files import read_json
 from boomerang_cli.engine.errors import CheckpointError, SelectionError
 from boomerang_cli.engine.evaluation.read_rows import read_rows
@@ -28,8 +30,8 @@ class Swept:
         best: ``order.json``.
         orders: by name, the best first.
         rows: models with what they score, by the blocks that are patched.
-        fingerprints: of the models that were scored.
-        sha256: of their weights (see ``published_sweep.digests_of``), and of a sample; empty of older sweeps.
+        fingerprints: of the files that were scored; empty of a sweep that was published.
+        sha256: as :func:`digests_of` names what was scored, and samples of it; empty of older sweeps.
     """
 
     folder: Path
@@ -46,16 +48,12 @@ class Swept:
         Raises:
             CheckpointError: a file cannot be read.
         """
-        from boomerang_cli.engine.checkpoint.fingerprint import fingerprint
-
         models = {"student": pair.student, "teacher": pair.teacher}
         written_again = [name for name, each in models.items() if self.fingerprints.get(name) != fingerprint(each)]
         return " and ".join(name for name in written_again if not self._is_copy(name, models[name])) or None
 
     def _is_copy(self, name: str, model: Checkpoint) -> bool:
         """Tell whether files of another time, as those of a copied project, hold what was scored: all is read."""
-        from boomerang_cli.engine.checkpoint.content_digest import config_digest, weights_digest, weights_sample
-
         if name == "teacher" and self.sha256.get("teacher_config") != config_digest(model):
             return False
         scored, sample = self.sha256.get(name), self.sha256.get(f"{name}_sample")
@@ -91,6 +89,25 @@ class Swept:
         if closest.kl is None or closest.kl >= scored.kl:
             return told
         return f"{told}; {closest.order} is closer here, {closest.kl:.4f}: --order {closest.order}"
+
+
+def digests_of(pair: Pair, student: str | None = None) -> dict[str, str | None]:
+    """Return names for what was scored: both models' weights, and the configuration, which is the teacher's.
+
+    Args:
+        student: that of the student's weights, where it is known.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    weights = {"student": student or weights_digest(pair.student), "teacher": weights_digest(pair.teacher)}
+    return {**weights, "teacher_config": config_digest(pair.teacher)}
+
+
+def digests_and_samples_of(pair: Pair) -> dict[str, str | None]:
+    """Return these names, and samples that tell other models without reading all of them."""
+    samples = {"student_sample": weights_sample(pair.student), "teacher_sample": weights_sample(pair.teacher)}
+    return {**digests_of(pair), **samples}
 
 
 def read_sweep(folder: Path, pair: Pair) -> Swept:

@@ -112,7 +112,7 @@ def prepare(
         raise CheckpointError(
             f"{folder} has no tokenizer ({', '.join(_TOKENIZERS[:3])}, …): copy the teacher's into it"
         )
-    names = {tensor.file.name for tensor in checkpoint.tensors.values()}
+    names = set(checkpoint.weight_files)
     headers = {name: header for name in sorted(names) if (header := clean_header(checkpoint.folder / name, cleaner))}
     beside = {file.name for file in companions(checkpoint.files)} | (_OWN & checkpoint.files.keys())
     if (entry := entry_file(checkpoint.files, checkpoint.config, checkpoint.name)) and is_index(entry):
