@@ -20,7 +20,7 @@ from boomerang_cli.engine.evaluation.placement_plan import SweepPlan
 from boomerang_cli.engine.evaluation.rows import RESULTS, SweepResult, best_order
 from boomerang_cli.engine.pair.order import SEARCHED
 from boomerang_cli.engine.processes.launch import is_first_process, launch, without_option
-from boomerang_cli.engine.processes.machine import check_for_plan
+from boomerang_cli.engine.processes.machine import check_for_gpus, check_for_plan
 
 EPILOG = panels.epilog(
     "Choose a size",
@@ -74,6 +74,7 @@ def sweep(
     A sweep that was stopped goes on where it was: type the same command again.
     """
     check_for_plan(dry_run, gpu_memory=gpu_memory)  # before there are processes that would say it, too
+    check_for_gpus(device, gpus=gpus)
     if gpus is not None and not dry_run:
         from boomerang_cli.engine.evaluation.placement import processes_on
 

@@ -202,6 +202,8 @@ def test_a_plan_for_unknown_gpus_and_gpus_without_a_plan_are_refused(
     assert "say with --gpu-memory 80GB how large they are" in run("--dry-run", "--gpus", "2").stderr
     assert "--gpu-memory is for a plan: give --dry-run" in run("--data", text, "--gpu-memory", "80GB").stderr
     assert "--gpus 2 with --device cpu: leave one" in run("--dry-run", "--gpus", "2", "--device", "cpu").stderr
+    refused = run("--data", text, "--gpus", "2", "--device", "cpu")
+    assert (refused.exit_code, refused.stderr) == (2, "error: --gpus 2 with --device cpu: leave one of them out\n")
 
 
 def test_dry_run_shows_what_would_be_asked(run: Any) -> None:
